@@ -1,0 +1,1 @@
+"""Frozen generators G(z, c), one family a file, behind the contract of `base.Generator`."""

@@ -1,0 +1,86 @@
+"""The contract that every generator fulfils, so that no stage needs to know which family it drives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from saliency_gan.errors import UserError
+
+
+class Generator(nn.Module, ABC):
+    """A class-conditional image generator G(z, c).
+
+    Attributes:
+        name: The generator's name in the zoo, or its weights file's stem.
+        sha256: Hex digest of the weights it was loaded from; "" for a generator that was never saved. Stages record it
+            so that files of different generators are never mixed.
+        latent_dim: d, the length of z.
+        num_classes: Number of classes c; 1 for an unconditional generator.
+        class_names: One name a class.
+        resolution: Side of the square output, in pixels.
+        channels: Colour channels of the output: 3, or 1 for grey digits.
+    """
+
+    name: str
+    sha256: str = ""
+    latent_dim: int
+    num_classes: int
+    class_names: tuple[str, ...]
+    resolution: int
+    channels: int = 3
+
+    @abstractmethod
+    def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """Draws images.
+
+        Args:
+            latents: z, float [N, latent_dim].
+            classes: c, int64 [N], each in [0, num_classes).
+
+        Returns:
+            Images, float [N, channels, resolution, resolution] in [-1, 1].
+        """
+
+    @property
+    @abstractmethod
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """The layers whose channels can be dissected, from the coarsest to the finest, by name."""
+
+    def sample_latents(self, count: int, random: torch.Generator) -> Tensor:
+        """Draws z ~ N(0, I), float [count, latent_dim], on the CPU so that a seed means the same on every device."""
+        return torch.randn(count, self.latent_dim, generator=random)
+
+    def sample_classes(self, count: int, random: torch.Generator, among: Sequence[int] | None = None) -> Tensor:
+        """Draws classes uniformly, int64 [count], from all classes or from those `among`."""
+        if among is None:
+            return torch.randint(self.num_classes, (count,), generator=random)
+        return torch.tensor(list(among))[torch.randint(len(among), (count,), generator=random)]
+
+    def class_indices(self, names: Sequence[str | int] | None) -> list[int] | None:
+        """Translates class names or indices into indices; None stays None (all classes).
+
+        Raises:
+            UserError: If a name or an index is not one of this generator's.
+        """
+        if names is None:
+            return None
+        known = {name.lower(): index for index, name in enumerate(self.class_names)}
+        indices = []
+        for name in names:
+            text = str(name).strip().lower()
+            if text in known:
+                indices.append(known[text])
+            elif text.isdigit() and int(text) < self.num_classes:
+                indices.append(int(text))
+            else:
+                raise UserError(
+                    f"{self.name} has no class {name!r}: give an index below {self.num_classes}"
+                    f" or a name such as {self.class_names[0]!r}."
+                )
+        return indices
+
+    def freeze(self) -> "Generator":
+        """Switches to evaluation and keeps no gradient for any weight; returns itself."""
+        return self.eval().requires_grad_(False)

@@ -1,0 +1,59 @@
+"""The critic of adversarial training: a residual projection discriminator with spectral norm (Miyato & Koyama 2018)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+
+class ProjectionDiscriminator(nn.Module):
+    """D(x, c) = psi(phi(x)) + <embedding(c), phi(x)>, with phi a stack of residual blocks.
+
+    The first layer takes each 2 x 2 square of pixels as channels: full-resolution convolutions with few channels are
+    what costs most on a CPU, and leaving them out halves the time of a step.
+
+    Args:
+        num_classes: Number of classes c.
+        channels: Channels of the blocks; each block halves the map, from half the image's side down, and one more block
+            keeps the size.
+        image_channels: 3 for colour, 1 for grey.
+    """
+
+    def __init__(self, num_classes: int, channels: tuple[int, ...], image_channels: int = 3) -> None:
+        super().__init__()
+        widths = (4 * image_channels, *channels, channels[-1])
+        last = len(channels)
+        self.blocks = nn.ModuleList(
+            DiscriminatorBlock(inputs, outputs, halve=index < last, first=index == 0)
+            for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False))
+        )
+        self.score = spectral_norm(nn.Linear(channels[-1], 1))
+        self.embedding = spectral_norm(nn.Embedding(num_classes, channels[-1]))
+
+    def forward(self, images: Tensor, classes: Tensor) -> Tensor:
+        """Scores images [N, channels, H, W] in [-1, 1] of classes int64 [N]: realism [N], higher is more real."""
+        features = F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            features = block(features)
+        features = F.relu(features).float().sum(dim=(2, 3)) / 4
+        return self.score(features).squeeze(1) + (self.embedding(classes) * features).sum(dim=1)
+
+
+class DiscriminatorBlock(nn.Module):
+    """Residual block: (ReLU,) conv, ReLU, conv, average pool; the shortcut is pooled before its 1x1 convolution."""
+
+    def __init__(self, inputs: int, outputs: int, halve: bool, first: bool) -> None:
+        super().__init__()
+        self.conv1 = spectral_norm(nn.Conv2d(inputs, outputs, 3, padding=1))
+        self.conv2 = spectral_norm(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.shortcut = spectral_norm(nn.Conv2d(inputs, outputs, 1)) if inputs != outputs else nn.Identity()
+        self.halve = halve
+        self.first = first
+
+    def forward(self, features: Tensor) -> Tensor:
+        residual = features if self.first else F.relu(features)
+        residual = self.conv2(F.relu(self.conv1(residual)))
+        shortcut = features
+        if self.halve:
+            residual, shortcut = F.avg_pool2d(residual, 2), F.avg_pool2d(shortcut, 2)
+        return residual + self.shortcut(shortcut)

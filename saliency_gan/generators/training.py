@@ -1,0 +1,276 @@
+"""Stage 0, `train-gan`: adversarial training of a class-conditional BigGAN on a folder of class folders."""
+
+import copy
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from saliency_gan import images as im
+from saliency_gan.config import TrainGanConfig
+from saliency_gan.devices import make_fabric
+from saliency_gan.errors import UserError
+from saliency_gan.generators.augmentation import augment
+from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
+from saliency_gan.generators.discriminator import ProjectionDiscriminator
+from saliency_gan.generators.zoo import save_generator
+from saliency_gan.runs import StageFolder, random_stream, saving_on_interrupt
+
+STREAM_INIT, STREAM_STEP, STREAM_SAMPLES, STREAM_STATISTICS = range(4)
+"""First part of the key of each random stream, so that they never coincide."""
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """A labelled image set held in memory.
+
+    Attributes:
+        images: uint8 [N, side, side, 3].
+        labels: int64 [N].
+        names: One name a class.
+        unreadable: One sentence a file that was left out.
+    """
+
+    images: im.ImageArray
+    labels: Tensor
+    names: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+    def sampling_weights(self) -> Tensor:
+        """Weight an image so that a class is drawn in proportion to the square root of its size; float64 [N]."""
+        counts = torch.bincount(self.labels, minlength=len(self.names)).double()
+        return counts.rsqrt()[self.labels]
+
+
+def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min_images: int = 2) -> ClassFolders:
+    """Reads `root/CLASS/*.jpg`, pads every image to a square with its edge pixels and resizes it to `side`.
+
+    Raises:
+        UserError: If fewer than two class folders hold `min_images` readable images.
+    """
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}: --images needs a folder that holds one subfolder of images a class.")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name not in exclude)
+    files = [
+        (path, folder.name)
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in im.IMAGE_SUFFIXES and not path.name.startswith(".")
+    ]
+
+    def read(item: tuple[Path, str]) -> tuple[im.ImageArray | str, str]:
+        try:
+            return im.square(im.read_image(item[0]), side), item[1]
+        except im.UnreadableImageError as error:
+            return str(error), item[1]
+
+    with ThreadPoolExecutor() as pool:
+        read_all = list(tqdm(pool.map(read, files), "reading images", len(files), unit="image"))
+    unreadable = tuple(image for image, _ in read_all if isinstance(image, str))
+    counts = Counter(name for image, name in read_all if not isinstance(image, str))
+    names = tuple(sorted(name for name, count in counts.items() if count >= min_images))
+    if len(names) < 2:
+        raise UserError(
+            f"{root} has {len(names)} class folders with at least {min_images} readable images, but a class-conditional"
+            " generator needs 2 or more: put the images of each class into a subfolder of its own."
+        )
+    index = {name: number for number, name in enumerate(names)}
+    kept = [(image, index[name]) for image, name in read_all if not isinstance(image, str) and name in index]
+    return ClassFolders(
+        np.stack([image for image, _ in kept]), torch.tensor([label for _, label in kept]), names, unreadable
+    )
+
+
+def describe(data: ClassFolders) -> str:
+    """The data check as text: images a class, and what could not be read."""
+    counts = torch.bincount(data.labels, minlength=len(data.names)).tolist()
+    lines = [f"{len(data.labels)} images in {len(data.names)} classes, {min(counts)} to {max(counts)} a class"]
+    lines += [f"  {count:5d}  {name}" for count, name in sorted(zip(counts, data.names, strict=True), reverse=True)]
+    lines += [f"left out: {sentence}" for sentence in data.unreadable]
+    return "\n".join(lines)
+
+
+def train_gan(config: TrainGanConfig) -> Path:
+    """Trains, resuming where an earlier run stopped.
+
+    The discriminator and the generator are updated in turn with the hinge loss; both see differentiably augmented
+    images; the saved generator is an exponential moving average whose batch statistics are measured at the end.
+
+    Returns:
+        The generator file, `run/generator/generator.safetensors`.
+    """
+    data = load_class_folders(config.images, config.resolution, config.exclude, config.min_images)
+    print(describe(data))
+    fabric = make_fabric(config.device, config.precision)
+    with StageFolder(config, "generator") as folder:
+        trainer = _Trainer(config, data, fabric)
+        if state := folder.load_checkpoint():
+            trainer.load_state(state)
+        output = folder.path / "generator.safetensors"
+        progress = tqdm(range(trainer.step, config.steps), "train-gan", config.steps, initial=trainer.step, unit="step")
+        with saving_on_interrupt(lambda: folder.save_checkpoint(trainer.state())):
+            began, images_before = time.perf_counter(), trainer.step
+            for _ in progress:
+                losses = trainer.train_step()
+                if trainer.step % config.log_every == 0:
+                    values = {name: float(value) for name, value in losses.items()}
+                    rate = (trainer.step - images_before) * config.batch / (time.perf_counter() - began)
+                    began, images_before = time.perf_counter(), trainer.step
+                    folder.log(trainer.step, **values, images_per_second=rate)
+                    progress.set_postfix({name: f"{value:.3f}" for name, value in values.items()} | {"images/s": f"{rate:.0f}"})
+                if trainer.step % config.sample_every == 0:
+                    im.write_image(folder.path / "samples" / f"step-{trainer.step:06d}.png", trainer.sample_grid())
+                if trainer.step % config.checkpoint_every == 0:
+                    folder.save_checkpoint(trainer.state())
+        folder.save_checkpoint(trainer.state())
+        save_generator(trainer.finished_generator(), output)
+    print(f"generator written to {output}")
+    return output
+
+
+class _Trainer:
+    """The two networks, their optimisers, the average, and one step of training."""
+
+    def __init__(self, config: TrainGanConfig, data: ClassFolders, fabric: Fabric) -> None:
+        architecture = BigGANArchitecture(
+            config.resolution, config.latent_dim, len(data.names), config.embedding_dim, config.channels, config.attention_at
+        )
+        torch.manual_seed(config.seed)
+        generator = BigGAN(architecture, "trained", data.names)
+        generator.initialise(random_stream(config.seed, STREAM_INIT))
+        discriminator = ProjectionDiscriminator(len(data.names), config.discriminator_channels)
+        self.config, self.data, self.fabric = config, data, fabric
+        self.weights = data.sampling_weights()
+        self.average = copy.deepcopy(generator).to(fabric.device).requires_grad_(False)
+        self.generator, self.generator_optimiser = _setup(fabric, generator, config.lr_generator)
+        self.discriminator, self.discriminator_optimiser = _setup(fabric, discriminator, config.lr_discriminator)
+        self.step = 0
+
+    def train_step(self) -> dict[str, Tensor]:
+        """Updates D on real and drawn images, then G; returns the losses and D's mean scores."""
+        config, random = self.config, random_stream(self.config.seed, STREAM_STEP, self.step)
+        reals, real_classes = self._real_batch(random)
+        with torch.no_grad():
+            fakes, fake_classes = self._draw(random)
+        reals, fakes = self._augment(reals, random), self._augment(fakes, random)
+        scores = self.discriminator(torch.cat([reals, fakes]), torch.cat([real_classes, fake_classes]))
+        real_scores, fake_scores = scores.float().chunk(2)
+        discriminator_loss = F.relu(1 - real_scores).mean() + F.relu(1 + fake_scores).mean()
+        self._update(self.discriminator_optimiser, discriminator_loss)
+
+        self.discriminator.requires_grad_(False)
+        fakes, fake_classes = self._draw(random)
+        generator_loss = -self.discriminator(self._augment(fakes, random), fake_classes).float().mean()
+        self._update(self.generator_optimiser, generator_loss)
+        self.discriminator.requires_grad_(True)
+
+        self.step += 1
+        self._update_average()
+        return {
+            "loss_discriminator": discriminator_loss.detach(),
+            "loss_generator": generator_loss.detach(),
+            "score_real": real_scores.detach().mean(),
+            "score_fake": fake_scores.detach().mean(),
+        }
+
+    def _real_batch(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
+        images = im.to_signed(self.data.images[chosen.numpy()])
+        flip = torch.rand(len(images), 1, 1, 1, generator=random) < 0.5
+        images = torch.where(flip, images.flip(3), images)
+        return images.to(self.fabric.device), self.data.labels[chosen].to(self.fabric.device)
+
+    def _draw(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images of the generator in training, and their classes, drawn as often as in the data."""
+        latents = torch.randn(self.config.batch, self.config.latent_dim, generator=random).to(self.fabric.device)
+        chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
+        classes = self.data.labels[chosen].to(self.fabric.device)
+        return self.generator(latents, classes), classes
+
+    def _augment(self, images: Tensor, random: torch.Generator) -> Tensor:
+        augmented = augment(images, self.config.translation, self.config.colour, random)
+        return augmented.contiguous(memory_format=torch.channels_last)
+
+    def _update(self, optimiser: Any, loss: Tensor) -> None:
+        optimiser.zero_grad()
+        self.fabric.backward(loss)
+        optimiser.step()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """EMA of the weights; its decay grows with the step so that the first ones are soon forgotten."""
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for parameter, current in zip(self.average.parameters(), self.generator.parameters(), strict=True):
+            parameter.lerp_(current, 1 - decay)
+
+    @torch.no_grad()
+    def _measure_statistics(self, batches: int) -> None:
+        """Sets the averaged generator's batch-norm statistics to their mean over fresh batches."""
+        norms = [module for module in self.average.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # cumulative mean
+        self.average.train()
+        for index in range(batches):
+            random = random_stream(self.config.seed, STREAM_STATISTICS, index)
+            latents = torch.randn(64, self.config.latent_dim, generator=random).to(self.fabric.device)
+            chosen = torch.multinomial(self.weights, 64, replacement=True, generator=random)
+            self.average(latents, self.data.labels[chosen].to(self.fabric.device))
+        self.average.eval()
+
+    def sample_grid(self, rows: int = 8, columns: int = 12) -> im.ImageArray:
+        """The same latents at every call: one class a column, uint8 [H, W, 3]."""
+        self._measure_statistics(batches=4)
+        random = random_stream(self.config.seed, STREAM_SAMPLES)
+        latents = torch.randn(rows * columns, self.config.latent_dim, generator=random)
+        classes = torch.arange(columns).mul(len(self.data.names)).div(columns, rounding_mode="floor").repeat(rows)
+        with torch.no_grad():
+            drawn = self.average(latents.to(self.fabric.device), classes.to(self.fabric.device))
+        return im.grid(im.to_uint8(drawn), columns)
+
+    def finished_generator(self) -> BigGAN:
+        """The averaged generator with statistics measured over 4,096 images."""
+        self._measure_statistics(batches=64)
+        return self.average
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on; random streams depend on the step alone."""
+        return {
+            "step": self.step,
+            "class_names": list(self.data.names),
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.state_dict(),
+            "generator_optimiser": self.generator_optimiser.state_dict(),
+            "discriminator_optimiser": self.discriminator_optimiser.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores `state()`.
+
+        Raises:
+            UserError: If the checkpoint was made with other classes.
+        """
+        if state["class_names"] != list(self.data.names):
+            raise UserError(
+                f"The checkpoint was trained on {len(state['class_names'])} classes that differ from the"
+                f" {len(self.data.names)} in {self.config.images}: restore the images or choose another --run."
+            )
+        self.step = state["step"]
+        for name in ("generator", "discriminator", "average", "generator_optimiser", "discriminator_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def _setup(fabric: Fabric, module: nn.Module, rate: float) -> tuple[Any, Any]:
+    module = module.to(memory_format=torch.channels_last)
+    optimiser = torch.optim.Adam(module.parameters(), lr=rate, betas=(0.0, 0.99), fused=fabric.device.type != "mps")
+    return fabric.setup(module, optimiser)

@@ -1,0 +1,157 @@
+"""The only place where files, uint8 HWC arrays, [0, 1] and [-1, 1] tensors meet."""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from saliency_gan.errors import UserError
+from saliency_gan.runs import write_bytes
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+MAX_PIXELS = 100_000_000
+"""Larger files are refused before they are decoded, so that an image bomb cannot fill the memory."""
+
+ImageArray = NDArray[np.uint8]
+
+
+class UnreadableImageError(UserError):
+    """One image file cannot be used; callers that work on many files name it and go on."""
+
+
+def find_images(folder: Path, recursive: bool = False) -> list[Path]:
+    """Image files of a folder by suffix, sorted; hidden files are left out.
+
+    Raises:
+        UserError: If the folder does not exist or holds no image.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}: give the folder that holds the images.")
+    pattern = folder.rglob("*") if recursive else folder.glob("*")
+    files = sorted(
+        path
+        for path in pattern
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not files:
+        raise UserError(f"{folder} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return files
+
+
+def read_image(path: Path) -> ImageArray:
+    """Decodes any common image file to RGB.
+
+    EXIF orientation is applied, 16-bit is scaled to 8-bit, grey is repeated, CMYK is converted, transparency is
+    composited on white.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        UnreadableImageError: If the file is missing, truncated, no image, or has more than MAX_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise UnreadableImageError(
+                        f"{path} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} allowed: shrink it first."
+                    )
+                return _to_rgb(ImageOps.exif_transpose(image))
+    except UnreadableImageError:
+        raise
+    except FileNotFoundError:
+        raise UnreadableImageError(f"There is no image {path}.") from None
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        raise UnreadableImageError(f"{path} cannot be read as an image ({_first_line(error)}).") from None
+
+
+def _to_rgb(image: Image.Image) -> ImageArray:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        grey = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if image.mode != "F" else max(1.0, float(np.nanmax(grey)))
+        grey = np.nan_to_num(grey / top * 255).clip(0, 255).round().astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        image = Image.alpha_composite(white, rgba)
+    return np.array(image.convert("RGB"))
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Decodes a mask or a saliency map as grey values.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        UnreadableImageError: As `read_image`.
+    """
+    return cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
+
+
+def encode(image: NDArray[np.uint8] | NDArray[np.uint16], suffix: str = ".png", quality: int = 95) -> bytes:
+    """Encodes [H, W], [H, W, 3] RGB or [H, W, 4] RGBA as PNG or JPEG bytes."""
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)  # type: ignore[assignment]
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
+    return cv2.imencode(suffix, image, options)[1].tobytes()
+
+
+def write_image(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    """Writes an image atomically; the suffix of `path` chooses PNG or JPEG."""
+    write_bytes(path, encode(image, path.suffix.lower()))
+
+
+def to_uint8(images: Tensor) -> ImageArray:
+    """Float [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, 3]; grey is repeated, values outside are clipped."""
+    scaled = images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    if scaled.shape[1] == 1:
+        scaled = scaled.expand(-1, 3, -1, -1)
+    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def to_signed(images: ImageArray) -> Tensor:
+    """uint8 [N, H, W, C] -> float [N, C, H, W] in [-1, 1]."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """Float in [-1, 1] -> float in [0, 1], clipped."""
+    return images.add(1).div(2).clamp(0, 1)
+
+
+def square(image: ImageArray, side: int) -> ImageArray:
+    """Pads an image to a square with its edge pixels and resizes it to `side` pixels."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    image = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    top, left = (side - new_height) // 2, (side - new_width) // 2
+    return cv2.copyMakeBorder(  # type: ignore[return-value]
+        image, top, side - new_height - top, left, side - new_width - left, cv2.BORDER_REPLICATE
+    )
+
+
+def grid(images: Iterable[ImageArray], columns: int, gap: int = 2) -> ImageArray:
+    """Lays equally large uint8 [H, W, 3] images out in rows on white; returns uint8 [H', W', 3]."""
+    tiles = list(images)
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
