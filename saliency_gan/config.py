@@ -111,7 +111,7 @@ class DiscoverConfig(StageConfig):
     generator: str = "biggan-caltech101-64"
     weights: Path | None = None
     truncation: float = 1.0
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str | int, ...] | None = None
     K: int = 120
     deformator: Literal["orthonormal", "unit", "linear", "coordinate", "random"] = "orthonormal"
     reconstructor: Literal["resnet18", "lenet"] = "resnet18"
@@ -169,7 +169,7 @@ class MasksConfig(StageConfig):
     weights: Path | None = None
     truncation: float = 1.0
     directions: Path | None = None
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str | int, ...] | None = None
     pairs: int = 10_000
     batch: int = 64
     rule: Literal["threshold", "difference", "lighting", "two-sided"] = "threshold"

@@ -156,19 +156,21 @@ class _Trainer:
         self.step = 0
 
     def train_step(self) -> dict[str, Tensor]:
-        """Updates D on real and drawn images, then G; returns the losses and D's mean scores."""
+        """Updates D on real and drawn images, then G on the same drawn images, differently augmented.
+
+        Returns:
+            The losses and D's mean scores.
+        """
         config, random = self.config, random_stream(self.config.seed, STREAM_STEP, self.step)
         reals, real_classes = self._real_batch(random)
-        with torch.no_grad():
-            fakes, fake_classes = self._draw(random)
-        reals, fakes = self._augment(reals, random), self._augment(fakes, random)
-        scores = self.discriminator(torch.cat([reals, fakes]), torch.cat([real_classes, fake_classes]))
+        fakes, fake_classes = self._draw(random)
+        shown = self._augment(torch.cat([reals, fakes.detach()]), random)
+        scores = self.discriminator(shown, torch.cat([real_classes, fake_classes]))
         real_scores, fake_scores = scores.float().chunk(2)
         discriminator_loss = F.relu(1 - real_scores).mean() + F.relu(1 + fake_scores).mean()
         self._update(self.discriminator_optimiser, discriminator_loss)
 
         self.discriminator.requires_grad_(False)
-        fakes, fake_classes = self._draw(random)
         generator_loss = -self.discriminator(self._augment(fakes, random), fake_classes).float().mean()
         self._update(self.generator_optimiser, generator_loss)
         self.discriminator.requires_grad_(True)

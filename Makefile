@@ -1,0 +1,75 @@
+# Every target sets up what it needs in .venv. PIPELINE chooses the experiment, ARGS adds flags:
+#   make discover PIPELINE=pipelines/biggan-deep-128.yaml ARGS="--steps 2000"
+
+PIPELINE ?= pipelines/demo.yaml
+PYTHON   ?= python3
+ARGS     ?=
+
+VENV  := .venv
+STAMP := $(VENV)/.installed
+# glibc otherwise hands big buffers back to the kernel at every step, which more than doubles a CPU training step.
+export MALLOC_MMAP_THRESHOLD_ ?= 33554432
+export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+CLI := $(VENV)/bin/saliency-gan
+
+.PHONY: demo test test-all lint format setup clean help bench \
+        train-gan discover masks train-saliency adapt evaluate predict report
+.DEFAULT_GOAL := help
+
+demo: setup  ## the whole pipeline on the bundled generator, without a GPU; ends with a table and a report
+	$(CLI) discover --config $(PIPELINE) $(ARGS)
+	$(CLI) masks --config $(PIPELINE) $(ARGS)
+	$(CLI) train-saliency --config $(PIPELINE) $(ARGS)
+	$(CLI) predict data/samples/images --config $(PIPELINE) $(ARGS)
+	$(CLI) evaluate --config $(PIPELINE) $(ARGS)
+	$(CLI) report --config $(PIPELINE) $(ARGS)
+
+test: setup  ## the fast tests
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+test-all: setup  ## every test, slow ones too
+	$(VENV)/bin/python -m pytest -m "slow or not slow" $(ARGS)
+
+train-gan discover masks train-saliency adapt evaluate report: setup
+	$(CLI) $@ --config $(PIPELINE) $(ARGS)
+
+predict: setup
+	$(CLI) predict $(or $(PHOTOS),data/samples/images) --config $(PIPELINE) $(ARGS)
+
+# What `make help` says about the targets that share a rule:
+## train-gan: trains a generator on your own class folders (ARGS="--images DIR")
+## discover: stage 1, latent directions and the background direction
+## masks: stage 2, pairs of images and masks
+## train-saliency: stage 3, a U-Net on those pairs
+## adapt: self-training on unlabelled photos (ARGS="--images DIR")
+## evaluate: metrics against drawn masks
+## predict: masks of your own photos (PHOTOS=DIR)
+## report: one HTML page about the run
+
+bench: setup  ## speed, each against a reference in the same run
+	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done
+
+lint: setup  ## ruff and mypy
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+format: setup  ## ruff's formatter
+	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .
+
+setup: $(STAMP)  ## .venv with everything, by uv where it is installed, else by pip
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed: make setup PYTHON=python3.12"; exit 2; }
+	@if command -v uv > /dev/null; then \
+	  uv venv --allow-existing --python $(PYTHON) $(VENV) && uv pip install --python $(VENV)/bin/python -e ".[dev]"; \
+	else \
+	  $(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"; \
+	fi
+	@touch $(STAMP)
+
+clean:  ## removes the virtual environment and caches, never a run
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+help:  ## this list
+	@grep -hE '^([a-z-]+:.*  ## |## [a-z-]+: )' $(MAKEFILE_LIST) | \
+	  sed -E 's/^## ([a-z-]+): /\1@/; s/^([a-z-]+):.*  ## /\1@/' | sort | awk -F@ '{printf "  %-16s %s\n", $$1, $$2}'

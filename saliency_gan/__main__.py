@@ -1,0 +1,7 @@
+"""`python -m saliency_gan` is the command `saliency-gan`."""
+
+import sys
+
+from saliency_gan.cli import main
+
+sys.exit(main())

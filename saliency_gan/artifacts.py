@@ -1,0 +1,114 @@
+"""The directions file: what stage 1 hands to stage 2 and to the report."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from saliency_gan.errors import UserError
+from saliency_gan.generators.base import Generator
+from saliency_gan.runs import read_json, write_bytes, write_json
+
+Polarity = Literal["bright", "dark"]
+
+
+@dataclass(frozen=True)
+class Background:
+    """The chosen background direction h_bg.
+
+    Attributes:
+        index: Column of A, or None for a direction that was optimised rather than discovered.
+        sign: +1 or -1, already applied to `Directions.background_vector`.
+        shift: Magnitude eps of the shift, in units of the unit-length vector.
+        polarity: What the background turns into: bright (mask = darker than theta) or dark (mask = brighter than 1 - theta).
+        method: rank or optimise.
+        chosen_by: auto or user.
+    """
+
+    index: int | None
+    sign: int
+    shift: float
+    polarity: Polarity
+    method: str = "rank"
+    chosen_by: str = "auto"
+
+
+@dataclass(frozen=True)
+class Directions:
+    """Latent directions of one generator.
+
+    Attributes:
+        matrix: A, float32 [latent_dim, K]; column k is direction k.
+        background_vector: h_bg with its sign applied and unit length, float32 [latent_dim].
+        background: How h_bg was chosen.
+        generator: {"name": ..., "sha256": ...} of the generator they belong to.
+        scores: One dict a direction, best first: index, rank, sign, shift, polarity, score and every part of it.
+        rca: {"accuracy", "low", "high", "samples"} of the reconstructor; empty where it was not measured.
+        config: The resolved settings of stage 1.
+    """
+
+    matrix: Tensor
+    background_vector: Tensor
+    background: Background
+    generator: dict[str, str]
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    rca: dict[str, float] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        """Writes directions.safetensors and directions.json into `folder`, each atomically."""
+        tensors = {"A": self.matrix.float().contiguous(), "background": self.background_vector.float().contiguous()}
+        metadata = {"generator": json.dumps(self.generator), "config": json.dumps(self.config)}
+        write_bytes(folder / "directions.safetensors", safetensors.torch.save(tensors, metadata))
+        write_json(
+            folder / "directions.json",
+            {
+                "generator": self.generator,
+                "latent_dim": self.matrix.shape[0],
+                "K": self.matrix.shape[1],
+                "rca": self.rca,
+                "background": asdict(self.background),
+                "directions": self.scores,
+                "config": self.config,
+            },
+        )
+
+    def check_generator(self, generator: Generator) -> None:
+        """Refuses a generator that these directions were not discovered in.
+
+        Raises:
+            UserError: If the sha256 of the weights differs.
+        """
+        if self.generator["sha256"] != generator.sha256:
+            raise UserError(
+                f"The directions belong to generator {self.generator['name']} ({self.generator['sha256'][:12]}), but"
+                f" {generator.name} ({generator.sha256[:12]}) was given: run discover on it, or name the other generator."
+            )
+
+
+def load_directions(folder: Path) -> Directions:
+    """Reads what `Directions.save` wrote.
+
+    Raises:
+        UserError: If a file is missing, damaged or does not fit the other one.
+    """
+    description = read_json(folder / "directions.json")
+    path = folder / "directions.safetensors"
+    try:
+        tensors = safetensors.torch.load_file(path)
+        matrix, vector = tensors["A"], tensors["background"]
+        background = Background(**description["background"])
+        generator = {"name": str(description["generator"]["name"]), "sha256": str(description["generator"]["sha256"])}
+        scores, rca, config = description["directions"], description["rca"], description["config"]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run discover first.") from None
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} holds no usable directions ({error}): run discover again.") from None
+    if matrix.ndim != 2 or vector.shape != matrix.shape[:1] or not torch.isfinite(matrix).all():
+        raise UserError(f"{path} holds directions of the wrong shape {tuple(matrix.shape)}: run discover again.")
+    return Directions(matrix, vector, background, generator, scores, rca, config)

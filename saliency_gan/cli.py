@@ -1,0 +1,237 @@
+"""The command `saliency-gan`: one function a verb that parses and calls, nothing else.
+
+Heavy libraries are imported by the verb that needs them, so `--help` answers at once.
+"""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from saliency_gan.config import STAGES, MasksConfig, StageConfig, load_pipeline, to_plain
+from saliency_gan.errors import StageError, UserError
+
+USAGE = """usage: saliency-gan VERB [--config YAML] [--SETTING VALUE ...]
+
+saliency masks without labels, from the latent directions of a frozen GAN
+
+verbs, in the order of the pipeline:
+  train-gan       train a class-conditional generator on a folder of class folders
+  discover        stage 1: find latent directions and choose the background direction
+  masks           stage 2: synthesise pairs of images and masks
+  train-saliency  stage 3: train a saliency model on those pairs
+  adapt           self-train the saliency model on unlabelled photos
+  evaluate        measure a saliency model, or finished maps, against drawn masks
+  predict         saliency maps, masks and cut-outs of photos
+  report          one HTML page about everything in a run folder
+
+saliency-gan VERB --help lists a verb's settings with their units and defaults."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        arguments: Words of the command line; None takes those of the process.
+
+    Returns:
+        Exit code: 0 done, 1 a failure on the way, 2 a mistake in what was asked, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words)
+    except (UserError, StageError) as error:
+        print(f"saliency-gan: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nsaliency-gan: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if words else 2
+    verb, rest = words[0], words[1:]
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(version("saliency-gan"))
+        return 0
+    if verb not in STAGES:
+        raise UserError(f"There is no verb {verb!r}: did you mean {_nearest(verb, STAGES)!r}?")
+    config, options = parse(verb, rest)
+    if options["dry_run"]:
+        _print_plan(verb, config)
+        return 0
+    return VERBS[verb](config, options)
+
+
+def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Resolves the settings of a verb: defaults, then the pipeline YAML, then flags.
+
+    Args:
+        verb: A key of `STAGES`.
+        words: What follows the verb on the command line.
+
+    Returns:
+        The stage's config, and what is no setting: "config", "dry_run" and, for predict, "paths".
+
+    Raises:
+        UserError: If a flag, a key or a value is not valid.
+    """
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(
+        prog=f"saliency-gan {verb}",
+        description=(STAGES[verb].__doc__ or "").partition("\n\n")[0],
+        exit_on_error=False,
+        usage=f"saliency-gan {verb} {'PATH ... ' * (verb == 'predict')}[--config YAML] [--SETTING VALUE ...]",
+    )
+    if verb == "predict":
+        parser.add_argument("paths", nargs="+", type=str, metavar="PATH", help="Photos, and folders of photos.")
+    parser.add_argument("--config", type=str | None, metavar="YAML", help="Pipeline file; flags override it.")
+    parser.add_argument("--dry-run", action="store_true", help="Print the settings, what is read and what is written.")
+    parser.add_class_arguments(STAGES[verb], None)
+    words = _normalise(verb, words, {option for action in parser._actions for option in action.option_strings})
+    try:
+        pipeline = _pipeline_of(words)
+        if pipeline:
+            parser.set_defaults(load_pipeline(Path(pipeline))[verb])
+        namespace = parser.parse_args(words)
+        settings = dict(vars(parser.instantiate_classes(namespace)))
+    except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{verb}: {_sentence(error)}") from None
+    options = {key: settings.pop(key, None) for key in ("config", "dry_run", "paths")}
+    return STAGES[verb](**{key: _tuples(value) for key, value in settings.items()}), options
+
+
+def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
+    """Takes `--lr-drops` for `--lr_drops`, and `--save map,mask` for `--save [map,mask]` where a setting is a list."""
+    lists = {f"--{field.name}" for field in fields(STAGES[verb]) if "tuple[" in str(field.type)}
+    normal: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            name = name if name in known else "--" + name[2:].replace("-", "_")
+            if name not in known:
+                raise UserError(f"{verb} has no setting {name}: did you mean {_nearest(name, known)}?")
+            word = name + equals + (_bracketed(value) if name in lists and equals else value)
+        elif normal and normal[-1] in lists:
+            word = _bracketed(word)
+        normal.append(word)
+    return normal
+
+
+def _bracketed(value: str) -> str:
+    return value if value.startswith("[") or value in ("null", "None") else f"[{value}]"
+
+
+def _pipeline_of(words: Sequence[str]) -> str | None:
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--config")
+    return finder.parse_known_args(list(words))[0].config
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _sentence(error: BaseException) -> str:
+    """A parser's message, often many lines long, as one line."""
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    return text if len(text) < 300 else text[:300] + " ..."
+
+
+def _nearest(name: str, known: Any) -> str:
+    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]
+
+
+def _print_plan(verb: str, config: StageConfig) -> None:
+    import yaml
+
+    print(yaml.safe_dump({verb: to_plain(config)}, sort_keys=False), end="")
+    for title, paths in (("reads", config.reads()), ("writes", config.writes())):
+        print(f"{title}:")
+        for path in paths:
+            print(f"  {path}{'' if title == 'writes' or path.exists() else '  (missing)'}")
+
+
+def _train_gan(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.generators.training import train_gan
+
+    train_gan(config)
+    return 0
+
+
+def _discover(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.directions.discovery import discover
+
+    discover(config)
+    return 0
+
+
+def _masks(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.masks.synthesis import synthesise
+
+    synthesise(config)
+    return 0
+
+
+def _train_saliency(config: Any, options: dict[str, Any]) -> int:
+    from saliency_gan.saliency.training import train_saliency
+
+    settings = load_pipeline(Path(options["config"]))["masks"] if options["config"] else {}
+    train_saliency(config, MasksConfig(**{**settings, "run": config.run}))
+    return 0
+
+
+def _adapt(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.saliency.adaptation import adapt
+
+    adapt(config)
+    return 0
+
+
+def _evaluate(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.evaluation.evaluate import evaluate
+
+    evaluate(config)
+    return 0
+
+
+def _predict(config: Any, options: dict[str, Any]) -> int:
+    from saliency_gan.saliency.prediction import predict
+
+    return 1 if predict(config, [Path(path) for path in options["paths"]]) else 0
+
+
+def _report(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.report import report
+
+    report(config)
+    return 0
+
+
+VERBS: dict[str, Callable[[Any, dict[str, Any]], int]] = {
+    "train-gan": _train_gan,
+    "discover": _discover,
+    "masks": _masks,
+    "train-saliency": _train_saliency,
+    "adapt": _adapt,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "report": _report,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
