@@ -25,7 +25,8 @@ class Background:
         index: Column of A, or None for a direction that was optimised rather than discovered.
         sign: +1 or -1, already applied to `Directions.background_vector`.
         shift: Magnitude eps of the shift, in units of the unit-length vector.
-        polarity: What the background turns into: bright (mask = darker than theta) or dark (mask = brighter than 1 - theta).
+        polarity: What the background turns into: bright (mask = darker than theta) or dark (mask = brighter than
+            1 - theta).
         method: rank or optimise.
         chosen_by: auto or user.
     """
@@ -62,7 +63,8 @@ class Directions:
 
     def save(self, folder: Path) -> None:
         """Writes directions.safetensors and directions.json into `folder`, each atomically."""
-        tensors = {"A": self.matrix.float().contiguous(), "background": self.background_vector.float().contiguous()}
+        tensors = {"A": self.matrix, "background": self.background_vector}
+        tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
         metadata = {"generator": json.dumps(self.generator), "config": json.dumps(self.config)}
         write_bytes(folder / "directions.safetensors", safetensors.torch.save(tensors, metadata))
         write_json(
@@ -87,7 +89,7 @@ class Directions:
         if self.generator["sha256"] != generator.sha256:
             raise UserError(
                 f"The directions belong to generator {self.generator['name']} ({self.generator['sha256'][:12]}), but"
-                f" {generator.name} ({generator.sha256[:12]}) was given: run discover on it, or name the other generator."
+                f" {generator.name} ({generator.sha256[:12]}) was given: run discover on it, or name the other one."
             )
 
 
@@ -103,12 +105,17 @@ def load_directions(folder: Path) -> Directions:
         tensors = safetensors.torch.load_file(path)
         matrix, vector = tensors["A"], tensors["background"]
         background = Background(**description["background"])
+        shape = (description["latent_dim"], description["K"])
         generator = {"name": str(description["generator"]["name"]), "sha256": str(description["generator"]["sha256"])}
         scores, rca, config = description["directions"], description["rca"], description["config"]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run discover first.") from None
     except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:
         raise UserError(f"{folder} holds no usable directions ({error}): run discover again.") from None
-    if matrix.ndim != 2 or vector.shape != matrix.shape[:1] or not torch.isfinite(matrix).all():
-        raise UserError(f"{path} holds directions of the wrong shape {tuple(matrix.shape)}: run discover again.")
+    if matrix.shape != shape or vector.shape != shape[:1]:
+        raise UserError(
+            f"{path} holds A of shape {tuple(matrix.shape)}, but directions.json describes {shape}: run discover again."
+        )
+    if not (torch.isfinite(matrix).all() and torch.isfinite(vector).all()):
+        raise UserError(f"{path} holds directions that are not finite: run discover again.")
     return Directions(matrix, vector, background, generator, scores, rca, config)

@@ -1,9 +1,13 @@
 """The settings of every stage: one frozen dataclass a stage, one YAML file a pipeline."""
 
+import difflib
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from saliency_gan.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16"]
@@ -22,6 +26,20 @@ class StageConfig:
     run: Path = Path("runs/demo")
     seed: int = 0
     device: Device = "auto"
+
+    def reads(self) -> list[Path]:
+        """Files and folders that the stage needs, apart from those of the package."""
+        return self._inputs()
+
+    def writes(self) -> list[Path]:
+        """Files and folders that the stage makes."""
+        return self._outputs()
+
+    def _inputs(self) -> list[Path]:
+        return []
+
+    def _outputs(self) -> list[Path]:
+        return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +89,12 @@ class TrainGanConfig(StageConfig):
     sample_every: int = 500
     checkpoint_every: int = 500
     log_every: int = 50
+
+    def _inputs(self) -> list[Path]:
+        return [self.images]
+
+    def _outputs(self) -> list[Path]:
+        return [self.run / "generator" / name for name in ("generator.safetensors", "samples", "metrics.jsonl")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +160,13 @@ class DiscoverConfig(StageConfig):
     shift: float = 6.0
     gallery_samples: int = 6
 
+    def _inputs(self) -> list[Path]:
+        return _generator_files(self)
+
+    def _outputs(self) -> list[Path]:
+        names = ("directions.safetensors", "directions.json", "reconstructor.safetensors", "gallery", "metrics.jsonl")
+        return [self.run / "discover" / name for name in names]
+
 
 @dataclass(frozen=True, kw_only=True)
 class MasksConfig(StageConfig):
@@ -145,13 +176,16 @@ class MasksConfig(StageConfig):
         generator: Name in the zoo or path; has to be the one whose directions were discovered.
         weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
-        directions: Folder with directions.safetensors and directions.json; None takes the run's discover folder.
+        directions: Folder with directions.safetensors and directions.json; None takes the run's discover folder, or
+            the bundled directions of a bundled generator where the run has none.
         classes: Class names or indices to draw from; None draws from all classes.
-        pairs: Pairs to write.
+        pairs: Pairs to write; more can be asked for later.
         batch: Latents drawn at once.
         rule: threshold (the paper's), difference (plus against minus shift), lighting (original against shifted) or
             two-sided (agreement of both signs).
-        theta: Brightness threshold in [0, 1], or otsu for one an image.
+        theta: Brightness threshold in [0, 1] of the threshold and two-sided rules, or otsu for one an image in every rule.
+        margin: Brightness in [0, 1] that the background gains at least in the lighting and difference rules, unless theta
+            is otsu; 0 as published.
         shift: Shift magnitude along h_bg; None takes the one chosen in stage 1.
         min_area: Masks that cover a smaller share of the image are rejected.
         max_area: Masks that cover a larger share of the image are rejected.
@@ -159,10 +193,12 @@ class MasksConfig(StageConfig):
         min_component: Components smaller than this share of the largest one are removed; 0 keeps all.
         fill_holes: Fill holes of the mask.
         max_border: Masks that cover a larger share of the image's border are rejected; 1 accepts all.
-        two_peaks: Reject shifted images whose brightness histogram has fewer than two peaks.
-        min_agreement: Reject masks whose IoU with the lighting rule's mask is lower; 0 for no check.
+        two_peaks: Reject shifted images whose 12-bin brightness histogram has fewer than two peaks.
+        min_agreement: Reject masks whose IoU with a second rule's is lower: lighting, or threshold where the rule is
+            lighting; 0 for no check.
         shard_size: Pairs a shard.
         image_format: png or jpg for the images; masks are always png.
+        precision: fp32 or bf16 (automatic mixed precision) in the generator.
     """
 
     generator: str = "biggan-caltech101-64"
@@ -174,6 +210,7 @@ class MasksConfig(StageConfig):
     batch: int = 64
     rule: Literal["threshold", "difference", "lighting", "two-sided"] = "threshold"
     theta: float | Literal["otsu"] = 0.9
+    margin: float = 0.0
     shift: float | None = None
     min_area: float = 0.05
     max_area: float = 0.6
@@ -185,6 +222,13 @@ class MasksConfig(StageConfig):
     min_agreement: float = 0.0
     shard_size: int = 1000
     image_format: Literal["png", "jpg"] = "png"
+    precision: Precision = "bf16"
+
+    def _inputs(self) -> list[Path]:
+        return [*_generator_files(self), self.directions or self.run / "discover"]
+
+    def _outputs(self) -> list[Path]:
+        return [self.run / "masks" / name for name in ("shard-*.tar", "manifest.json", "preview.png")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +241,10 @@ class TrainSaliencyConfig(StageConfig):
         architecture: Decoder of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
         encoder: Encoder of segmentation-models-pytorch.
         encoder_weights: none starts at random and downloads nothing; imagenet downloads.
-        resolution: Side in pixels of the training crops, a multiple of 32.
+        decoder_channels: Channels of the decoder, coarsest first, one number for every halving that the encoder does;
+            [] takes the library's own.
+        stem_pool: Keep the max-pool in the stem of a ResNet encoder; without it all features are twice as fine.
+        resolution: Side in pixels of the training images, a multiple of 32.
         steps: Training steps.
         batch: Pairs a step.
         loss: bce+dice, or paper (cross-entropy on two logits divided by 10).
@@ -209,8 +256,10 @@ class TrainSaliencyConfig(StageConfig):
         ema: Decay a step of the averaged weights, the ones that are saved.
         augment: Augmentation: none, flips, or full (flips, crops, zoom-out, colour, blur, JPEG, resampling, dropout).
         validation_pairs: Synthetic pairs that are held out of training.
+        photos: Folder with images/ and masks/ of photos that every checkpoint is measured on; the one with the best IoU
+            is kept. None measures none and keeps the last.
         precision: fp32 or bf16 (automatic mixed precision).
-        workers: Processes that decode and augment; 0 does it in the main process.
+        workers: Processes that augment pairs from shards; 0 does it in the main process.
         checkpoint_every: Steps between checkpoints and validations.
         log_every: Steps between lines of metrics.jsonl.
     """
@@ -220,6 +269,8 @@ class TrainSaliencyConfig(StageConfig):
     architecture: str = "Unet"
     encoder: str = "resnet18"
     encoder_weights: Literal["none", "imagenet"] = "none"
+    decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
+    stem_pool: bool = False
     resolution: int = 64
     steps: int = 4000
     batch: int = 64
@@ -232,10 +283,17 @@ class TrainSaliencyConfig(StageConfig):
     ema: float = 0.998
     augment: Literal["none", "flips", "full"] = "full"
     validation_pairs: int = 500
+    photos: Path | None = None
     precision: Precision = "bf16"
     workers: int = 1
     checkpoint_every: int = 250
     log_every: int = 20
+
+    def _inputs(self) -> list[Path]:
+        return [self.run / "discover" if self.source == "generator" else self.shards or self.run / "masks"]
+
+    def _outputs(self) -> list[Path]:
+        return [self.run / "saliency" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,39 +302,74 @@ class AdaptConfig(StageConfig):
 
     Args:
         images: Folder of unlabelled photos, searched with its subfolders.
+        max_images: Photos used at the most, drawn at random.
+        held_out: Photos that are never trained on; their agreement decides which round is best.
         weights: Saliency model to start from (model.safetensors); None takes the run's saliency folder.
+        shards: Folder of synthetic pairs to mix in; None takes the run's masks folder, where there is one.
+        synthetic_share: Share of a batch that is synthetic pairs, 0 to 1.
         rounds: Rounds of marking photos and training on them at the most; it stops when agreement stops rising.
-        steps: Training steps a round.
-        batch: Photos a step.
-        lr: Learning rate.
-        resolution: Side in pixels at which photos are marked and trained on, a multiple of 32.
-        scales: Further scales of the photo at which the model marks it, as factors of resolution.
+        resolution: Side in pixels at which photos are marked and trained on, a multiple of 32; None takes the model's.
+        scales: Factors of resolution at which a photo is marked, each as it is and mirrored.
         min_confidence: Photos whose mean certainty |2 p - 1| is lower are left out, 0 to 1.
         min_agreement: Photos whose masks under flips and scales agree with a lower IoU are left out, 0 to 1.
         min_area: Photos whose mask covers a smaller share are left out.
         max_area: Photos whose mask covers a larger share are left out.
         refine: grabcut refines the masks by colour, none keeps them.
-        synthetic_share: Share of a batch that stays synthetic pairs from the run's shards, where there are any.
-        max_images: Photos used at the most.
+        grabcut_iterations: Iterations of GrabCut.
+        grabcut_certainty: Saliency from which a pixel is surely foreground to GrabCut, and surely background below 1
+            minus this, 0.5 to 1.
+        min_refined_iou: Where the refined mask overlaps the model's own with a lower IoU, the model's own is kept.
+        steps: Training steps a round.
+        batch: Photos and synthetic pairs a step.
+        lr: Learning rate at the start of a round.
+        weight_decay: Weight decay of AdamW.
+        lr_drops: Steps, as shares of a round's steps, at which the learning rate is multiplied by lr_factor.
+        lr_factor: What a drop multiplies the learning rate by.
+        ema: Decay a step of the averaged weights, the ones that mark the next round's photos.
+        augment: Augmentation: none, flips, or full.
+        photos: Folder with images/ and masks/ of photos that every round is measured on, for the record only.
         precision: fp32 or bf16 (automatic mixed precision).
+        workers: Processes that augment; 0 does it in the main process.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between lines of metrics.jsonl.
     """
 
     images: Path = Path("data/photos")
+    max_images: int = 10_000
+    held_out: int = 300
     weights: Path | None = None
+    shards: Path | None = None
+    synthetic_share: float = 0.25
     rounds: int = 3
-    steps: int = 600
-    batch: int = 32
-    lr: float = 5e-4
-    resolution: int = 64
+    resolution: int | None = None
     scales: tuple[float, ...] = (1.0, 1.5)
     min_confidence: float = 0.6
     min_agreement: float = 0.7
     min_area: float = 0.04
     max_area: float = 0.7
     refine: Literal["grabcut", "none"] = "grabcut"
-    synthetic_share: float = 0.25
-    max_images: int = 10_000
+    grabcut_iterations: int = 3
+    grabcut_certainty: float = 0.9
+    min_refined_iou: float = 0.5
+    steps: int = 600
+    batch: int = 32
+    lr: float = 5e-4
+    weight_decay: float = 1e-2
+    lr_drops: tuple[float, ...] = (0.7,)
+    lr_factor: float = 0.2
+    ema: float = 0.99
+    augment: Literal["none", "flips", "full"] = "full"
+    photos: Path | None = None
     precision: Precision = "bf16"
+    workers: int = 1
+    checkpoint_every: int = 200
+    log_every: int = 20
+
+    def _inputs(self) -> list[Path]:
+        return [self.images, self.weights or self.run / "saliency" / "model.safetensors"]
+
+    def _outputs(self) -> list[Path]:
+        return [self.run / "saliency-adapted" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,11 +382,14 @@ class EvaluateConfig(StageConfig):
         maps: Folder of finished saliency maps to measure instead of a model's.
         benchmark: Name of a standard benchmark; its layout and number of pairs are checked.
         root: Folder that the benchmark was unpacked into.
-        weights: Saliency model (model.safetensors); None takes the run's, or the bundled one where the run has none.
+        weights: Saliency model (model.safetensors or its folder); None takes the run's, or the bundled one where the run
+            has none.
         compare: Further saliency models to measure beside it, as name=path or `bundled`.
         baselines: Measure centre prior, all foreground, Otsu and contrast saliency in the same run.
         batch: Photos predicted at once.
-        output: JSON file for the figures; None writes NAME.json into the run's evaluation folder.
+        workers: Processes that score; 0 scores in the main one; None takes one a core from 100 photos on.
+        output: JSON file for the figures, with table and pictures beside it; None writes NAME.json into the run's
+            evaluation folder.
     """
 
     images: Path | None = None
@@ -305,7 +401,16 @@ class EvaluateConfig(StageConfig):
     compare: tuple[str, ...] = ()
     baselines: bool = True
     batch: int = 16
+    workers: int | None = None
     output: Path | None = None
+
+    def _inputs(self) -> list[Path]:
+        compared = [Path(model.partition("=")[2]) for model in self.compare if "=" in model]
+        given = (self.images, self.masks, self.maps, self.root, self.weights, *compared)
+        return [path for path in given if path is not None]
+
+    def _outputs(self) -> list[Path]:
+        return [self.output or self.run / "evaluation"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,7 +422,9 @@ class PredictConfig(StageConfig):
         save: What to write a photo: map (soft, grey PNG), mask (binary PNG), cutout (RGBA PNG), overlay (JPEG).
         threshold: Saliency in [0, 1] from which a pixel belongs to the mask.
         weights: Saliency model (model.safetensors); None takes the bundled one.
-        resolution: Longer side in pixels at which the model sees a photo; None takes the model's own.
+        resolution: Side in pixels of the square that a photo is squeezed into for the model; None takes the model's own.
+        scales: Factors of that side; the maps of all are averaged.
+        flip: Average with the map of the mirrored photo.
         batch: Photos predicted at once.
     """
 
@@ -326,7 +433,15 @@ class PredictConfig(StageConfig):
     threshold: float = 0.5
     weights: Path | None = None
     resolution: int | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = True
     batch: int = 8
+
+    def _inputs(self) -> list[Path]:
+        return [self.weights] if self.weights else []
+
+    def _outputs(self) -> list[Path]:
+        return [self.output]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,6 +453,12 @@ class ReportConfig(StageConfig):
     """
 
     output: Path | None = None
+
+    def _inputs(self) -> list[Path]:
+        return [self.run]
+
+    def _outputs(self) -> list[Path]:
+        return [self.output or self.run / "report.html"]
 
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -351,6 +472,85 @@ STAGES: dict[str, type[StageConfig]] = {
     "report": ReportConfig,
 }
 """Verb of the command line and section of a pipeline YAML -> settings."""
+
+
+SHARED_EVERYWHERE = ("run", "seed", "device", "precision")
+SHARED_GENERATOR = ("generator", "weights", "truncation")
+"""Keys that a pipeline YAML may give once, at the top, for every stage that has them; those of the generator reach
+only stages that draw from one, for elsewhere `weights` is a saliency model."""
+
+
+def load_pipeline(path: Path) -> dict[str, dict[str, Any]]:
+    """Reads a pipeline: shared settings at the top, one section a verb.
+
+    Returns:
+        For every verb of `STAGES`, the shared settings that it has, overridden by those of its section. Lists come as
+        tuples and paths as `Path`, so `STAGES[verb](**settings)` works; what is not in the file is left out.
+
+    Raises:
+        UserError: If the file is missing, no YAML, or holds a key that no stage has.
+    """
+    content = read_yaml(path)
+    shared_keys = (*SHARED_EVERYWHERE, *SHARED_GENERATOR)
+    _refuse_unknown(content, (*shared_keys, *STAGES), f"{path} has")
+    pipeline = {}
+    for verb, stage in STAGES.items():
+        section = content.get(verb) or {}
+        if not isinstance(section, dict):
+            raise UserError(f"{path}: {verb} should hold 'name: value' lines, but holds {section!r}.")
+        kinds = {field.name: field.type for field in fields(stage)}
+        _refuse_unknown(section, kinds, f"{path}: {verb} has")
+        inherited = set(kinds) & set(shared_keys if "generator" in kinds else SHARED_EVERYWHERE)
+        settings = {key: value for key, value in content.items() if key in inherited} | section
+        pipeline[verb] = {key: _typed(value, kinds[key]) for key, value in settings.items()}
+    return pipeline
+
+
+def _refuse_unknown(given: Iterable[object], known: Iterable[str], where: str) -> None:
+    known = list(known)
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)[0]
+            raise UserError(f"{where} a key {key!r} that is no setting: did you mean {near!r}?")
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if isinstance(value, str) and "Path" in str(kind) else value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML mapping; an empty file is an empty mapping. 1e-4 is a number, as people expect.
+
+    Raises:
+        UserError: If the file is missing or not a YAML mapping.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML 1.1 takes 1e-4 without a decimal point for text."""
+
+    exponent = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+0123456789"))
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except FileNotFoundError:
+        raise UserError(f"There is no config {path}: give a YAML file, for example pipelines/demo.yaml.") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        summary = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as YAML ({summary}).") from None
+    if value is not None and not isinstance(value, dict):
+        raise UserError(f"{path} should hold 'name: value' lines, but holds a {type(value).__name__}.")
+    return value or {}
+
+
+def _generator_files(config: DiscoverConfig | MasksConfig) -> list[Path]:
+    """The generator's weights where they are neither bundled nor in the cache."""
+    if config.weights:
+        return [config.weights]
+    path = Path(config.generator)
+    return [path] if path.suffix or len(path.parts) > 1 else []
 
 
 def to_plain(config: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from saliency_gan.errors import UserError
@@ -17,6 +17,8 @@ from saliency_gan.runs import write_bytes
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 MAX_PIXELS = 100_000_000
 """Larger files are refused before they are decoded, so that an image bomb cannot fill the memory."""
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked instead
 
 ImageArray = NDArray[np.uint8]
 
@@ -57,23 +59,26 @@ def read_image(path: Path) -> ImageArray:
         UnreadableImageError: If the file is missing, truncated, no image, or has more than MAX_PIXELS.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise UnreadableImageError(
-                        f"{path} has {image.width} x {image.height} pixels, more than the {MAX_PIXELS:,} allowed: shrink it first."
-                    )
-                return _to_rgb(ImageOps.exif_transpose(image))
-    except UnreadableImageError:
-        raise
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            return to_rgb(image)
     except FileNotFoundError:
         raise UnreadableImageError(f"There is no image {path}.") from None
+    except UnidentifiedImageError:
+        reason = "it is empty" if path.stat().st_size == 0 else "no known format"
+        raise UnreadableImageError(f"{path} cannot be read as an image ({reason}).") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImageError(
+            f"{path} has more than the {MAX_PIXELS:,} pixels allowed: shrink it first."
+        ) from None
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
         raise UnreadableImageError(f"{path} cannot be read as an image ({_first_line(error)}).") from None
 
 
-def _to_rgb(image: Image.Image) -> ImageArray:
+def to_rgb(image: Image.Image) -> ImageArray:
+    """Converts a Pillow image of any mode to uint8 [H, W, 3], as `read_image` does."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         grey = np.asarray(image, dtype=np.float64)
         top = 65535.0 if image.mode != "F" else max(1.0, float(np.nanmax(grey)))
@@ -95,7 +100,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: As `read_image`.
     """
-    return cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
+    return cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
 
 
 def encode(image: NDArray[np.uint8] | NDArray[np.uint16], suffix: str = ".png", quality: int = 95) -> bytes:
@@ -113,7 +118,7 @@ def write_image(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -> No
 
 def to_uint8(images: Tensor) -> ImageArray:
     """Float [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, 3]; grey is repeated, values outside are clipped."""
-    scaled = images.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+    scaled = images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     if scaled.shape[1] == 1:
         scaled = scaled.expand(-1, 3, -1, -1)
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
@@ -130,11 +135,12 @@ def to_unit(images: Tensor) -> Tensor:
 
 
 def square(image: ImageArray, side: int) -> ImageArray:
-    """Pads an image to a square with its edge pixels and resizes it to `side` pixels."""
+    """Resizes an image so that it fits a square of `side` pixels and pads it with its edge pixels."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    image = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(image, (new_width, new_height), interpolation=interpolation)  # type: ignore[assignment]
     top, left = (side - new_height) // 2, (side - new_width) // 2
     return cv2.copyMakeBorder(  # type: ignore[return-value]
         image, top, side - new_height - top, left, side - new_width - left, cv2.BORDER_REPLICATE

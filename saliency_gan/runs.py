@@ -1,4 +1,4 @@
-"""A run folder: one subfolder a stage with its config, metrics and checkpoint; every write is atomic, every run resumes."""
+"""A run folder: one subfolder a stage with config, metrics and checkpoint; every write is atomic, every run resumes."""
 
 import errno
 import fcntl
@@ -6,8 +6,11 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,26 +18,31 @@ import numpy as np
 import torch
 import yaml
 
-from saliency_gan.config import StageConfig, to_plain
+from saliency_gan.config import StageConfig, read_yaml, to_plain
 from saliency_gan.errors import StageError, UserError
 
 RESUMABLE_SETTINGS = {"steps", "device", "run", "checkpoint_every", "log_every", "sample_every", "workers"}
 """Settings that may differ between the start of a run and its continuation."""
 
+PARTIAL_FILES = ".*.partial"
+"""What files are called while they are being written."""
+
 
 class StageFolder:
     """The folder `run/stage` while one process works in it. Use it as a context manager.
 
-    Entering creates the folder, takes its lock, compares the config with the one that the folder was begun with and
-    writes the resolved config. Leaving releases the lock.
+    Entering creates the folder, takes its lock, compares the config with the one that the folder was begun with,
+    writes the resolved config and removes what a kill left half written. Leaving releases the lock.
 
     Args:
         config: The stage's settings; `config.run` is the run folder.
         name: The stage's subfolder: "generator", "discover", "masks", "saliency" or "evaluation".
+        changeable: Settings of this stage that may differ when it is continued, besides RESUMABLE_SETTINGS.
     """
 
-    def __init__(self, config: StageConfig, name: str) -> None:
+    def __init__(self, config: StageConfig, name: str, changeable: Collection[str] = ()) -> None:
         self.config = config
+        self._changeable = RESUMABLE_SETTINGS.union(changeable)
         self.path = Path(config.run) / name
         self._checkpoint = self.path / "checkpoints" / "last.pt"
         self._metrics = self.path / "metrics.jsonl"
@@ -44,7 +52,9 @@ class StageFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")
         except OSError as error:
-            raise UserError(f"Cannot write in {self.path} ({error.strerror}): choose another folder with --run.") from None
+            raise UserError(
+                f"Cannot write in {self.path} ({error.strerror}): choose another folder with --run."
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -54,12 +64,16 @@ class StageFolder:
             ) from None
         try:
             self._adopt_config()
+            for partial in self.path.rglob(PARTIAL_FILES):
+                partial.unlink(missing_ok=True)
         except BaseException:
             self._lock.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
+        if hasattr(self, "_board"):
+            self._board.close()
         self._lock.close()
 
     def _adopt_config(self) -> None:
@@ -69,7 +83,7 @@ class StageFolder:
         if path.exists():
             before = read_yaml(path)
             for key, value in now.items():
-                if key in before and before[key] != value and key not in RESUMABLE_SETTINGS:
+                if key in before and before[key] != value and key not in self._changeable:
                     raise UserError(
                         f"{self.path} was begun with {key} = {before[key]}, but {key} = {value} was asked for:"
                         f" choose another folder with --run, or delete {self.path} to begin again."
@@ -86,7 +100,7 @@ class StageFolder:
             self._truncate_metrics(0)
             return None
         state = load_torch(self._checkpoint)
-        if "step" not in state:
+        if not isinstance(state.get("step"), int):
             raise UserError(f"{self._checkpoint} is not a checkpoint of this stage: delete it to begin again.")
         self._truncate_metrics(state["step"])
         return state
@@ -99,8 +113,12 @@ class StageFolder:
 
     def log(self, step: int, **values: float) -> None:
         """Appends one line to metrics.jsonl and the same values to the TensorBoard event file."""
-        with open(self._metrics, "a") as file:
-            file.write(json.dumps({"step": step, **{key: float(f"{value:.6g}") for key, value in values.items()}}) + "\n")
+        line = json.dumps({"step": step, **{key: float(f"{value:.6g}") for key, value in values.items()}})
+        try:
+            with open(self._metrics, "a") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise disk_error(self._metrics, error) from None
         if not hasattr(self, "_board"):
             from torch.utils.tensorboard import SummaryWriter
 
@@ -109,31 +127,28 @@ class StageFolder:
             self._board.add_scalar(key, value, step)
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """All logged lines, oldest first."""
-        if not self._metrics.exists():
-            return []
-        return [json.loads(line) for line in self._metrics.read_text().splitlines()]
+        """All logged lines, oldest first; a line that a kill cut in half is left out."""
+        metrics = []
+        for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
+            with suppress(ValueError):
+                metrics.append(json.loads(line))
+        return metrics
 
     def _truncate_metrics(self, step: int) -> None:
-        lines = []
-        for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
-            try:
-                if json.loads(line)["step"] <= step:
-                    lines.append(line + "\n")
-            except (ValueError, KeyError):
-                break  # a line that a kill cut in half: nothing after it can be older than the checkpoint
         if self._metrics.exists():
+            lines = [json.dumps(line) + "\n" for line in self.read_metrics() if line["step"] <= step]
             write_bytes(self._metrics, "".join(lines).encode())
 
 
 def random_stream(*key: int) -> torch.Generator:
-    """A CPU random generator that depends on nothing but `key`, for example (seed, step).
+    """A CPU random generator that depends on nothing but `key`, for example (seed, STREAM_STEP, step).
 
     Every step and every sample draws from its own stream, so a resumed run repeats the numbers of an uninterrupted one
-    without any random state in its checkpoint.
+    without any random state in its checkpoint. Keys of different length never share a stream.
     """
-    state = np.random.SeedSequence([part & 0xFFFFFFFFFFFFFFFF for part in key]).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state) & 0x7FFFFFFFFFFFFFFF)
+    # SeedSequence fills short keys up with zeros, so (1,) and (1, 0) would coincide without the length in front.
+    words = np.array([len(key), *key], dtype=np.int64).view(np.uint32)
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -149,19 +164,19 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise disk_error(path, error) from None
-    except BaseException:
-        partial.unlink(missing_ok=True)
+        partial.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise disk_error(path, error) from None
         raise
 
 
 def disk_error(path: Path, error: OSError) -> StageError:
     """The sentence for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StageError(f"The disk is full, so {path} was not written: free some space and run the same command again.")
+        return StageError(f"The disk is full, so {path} was not written: free some space and run the command again.")
     return StageError(f"Could not write {path}: {error.strerror or error}.")
 
 
@@ -177,29 +192,11 @@ def read_json(path: Path) -> Any:
         UserError: If the file is missing or not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the stage that writes it first.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}): run the stage that writes it again.") from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping; an empty file is an empty mapping.
-
-    Raises:
-        UserError: If the file is missing or not a YAML mapping.
-    """
-    try:
-        value = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"There is no config {path}: give a YAML file, for example pipelines/demo.yaml.") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        summary = " ".join(str(error).split())
-        raise UserError(f"{path} cannot be read as YAML ({summary}).") from None
-    if value is not None and not isinstance(value, dict):
-        raise UserError(f"{path} should hold 'name: value' lines, but holds a {type(value).__name__}.")
-    return value or {}
 
 
 def load_torch(path: Path) -> dict[str, Any]:
@@ -212,9 +209,14 @@ def load_torch(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
-    except Exception as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise UserError(f"{path} is damaged or no plain tensor file ({reason}): delete it or give another one.") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} is damaged or holds pickled objects besides tensors, which are never run:"
+            " delete it or give another one."
+        ) from None
+    except Exception as error:  # what torch raises depends on where the damage is
+        reason = (str(error).partition(".")[0].splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is damaged or no tensor file ({reason}): delete it or give another one.") from None
     if not isinstance(state, dict):
         raise UserError(f"{path} should hold a dictionary of tensors, but holds a {type(state).__name__}.")
     return state
@@ -227,10 +229,26 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def saving_on_interrupt(save: Any) -> Iterator[None]:
+def saving_on_interrupt(save: Callable[[], None]) -> Iterator[None]:
     """Calls `save()` when Ctrl-C ends the block, then lets the interrupt go on."""
     try:
         yield
     except KeyboardInterrupt:
         save()
         raise
+
+
+@contextmanager
+def delaying_interrupt() -> Iterator[None]:
+    """Holds Ctrl-C back until the block ends, so that what is saved then is never a half-done step."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    received = []
+    previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if received:
+        raise KeyboardInterrupt

@@ -47,7 +47,9 @@ class Deformator(nn.Module):
         self.weight = nn.Parameter(start, requires_grad=kind not in FIXED_KINDS)
         if kind == "orthonormal":
             # The Cayley map costs a sixth of the matrix exponential at d = 120 and is as exact.
-            with torch.random.fork_rng(devices=[]):  # the rows that complete A to a square are drawn from the global one
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # the rows that complete A to a square are drawn from the global one
                 torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
                 orthogonal(self, "weight", orthogonal_map="cayley")
 

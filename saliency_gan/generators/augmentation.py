@@ -1,4 +1,4 @@
-"""Differentiable augmentation (Zhao et al. 2020): both real and drawn images pass it, so the generator never learns it."""
+"""Differentiable augmentation (Zhao et al. 2020) of both real and drawn images, so the generator never learns it."""
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ def augment(images: Tensor, translation: float, colour: float, random: torch.Gen
 
     Args:
         images: Float [N, C, H, W] in [-1, 1].
-        translation: Largest shift as a share of the side; pixels that move in are black (zero), as in the paper.
+        translation: Largest shift as a share of the side; pixels that move in are zero, as in the paper: grey.
         colour: Strength: brightness moves by up to +-colour, saturation and contrast are scaled by 1 +- colour.
         random: CPU stream that the amounts are drawn from.
 
@@ -19,7 +19,7 @@ def augment(images: Tensor, translation: float, colour: float, random: torch.Gen
     """
     count, _, height, width = images.shape
     if colour:
-        amounts = torch.rand(3, count, 1, 1, 1, generator=random).mul_(2 * colour).sub_(colour).to(images.device)
+        amounts = torch.rand(3, count, 1, 1, 1, generator=random).mul_(2 * colour).sub_(colour).to(images)
         brightness, saturation, contrast = amounts[0], 1 + amounts[1], 1 + amounts[2]
         images = images + brightness
         grey = images.mean(dim=1, keepdim=True)

@@ -1,7 +1,9 @@
 """The contract that every generator fulfils, so that no stage needs to know which family it drives."""
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -61,26 +63,33 @@ class Generator(nn.Module, ABC):
     def class_indices(self, names: Sequence[str | int] | None) -> list[int] | None:
         """Translates class names or indices into indices; None stays None (all classes).
 
+        A name counts as written, else in any case.
+
         Raises:
-            UserError: If a name or an index is not one of this generator's.
+            UserError: If a name or an index is not one of this generator's, or none is given.
         """
         if names is None:
             return None
-        known = {name.lower(): index for index, name in enumerate(self.class_names)}
-        indices = []
-        for name in names:
-            text = str(name).strip().lower()
-            if text in known:
-                indices.append(known[text])
-            elif text.isdigit() and int(text) < self.num_classes:
-                indices.append(int(text))
-            else:
-                raise UserError(
-                    f"{self.name} has no class {name!r}: give an index below {self.num_classes}"
-                    f" or a name such as {self.class_names[0]!r}."
-                )
-        return indices
+        if not names:
+            raise UserError(
+                "An empty list of classes was given: name at least one, or leave classes out for all of them."
+            )
+        return [self._class_index(str(name).strip()) for name in names]
 
-    def freeze(self) -> "Generator":
+    def _class_index(self, name: str) -> int:
+        if name in self.class_names:
+            return self.class_names.index(name)
+        lower = [known.lower() for known in self.class_names]
+        if name.lower() in lower:
+            return lower.index(name.lower())
+        if name.isdecimal() and int(name) < self.num_classes:
+            return int(name)
+        near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.0)[0]
+        raise UserError(
+            f"{self.name} has no class {name!r}: give an index below {self.num_classes} or a name;"
+            f" did you mean {self.class_names[lower.index(near)]!r}?"
+        )
+
+    def freeze(self) -> Self:
         """Switches to evaluation and keeps no gradient for any weight; returns itself."""
         return self.eval().requires_grad_(False)

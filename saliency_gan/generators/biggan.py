@@ -1,6 +1,7 @@
 """The class-conditional BigGAN family (Brock et al. 2019): residual blocks, hierarchical z, shared class embedding."""
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,8 @@ class BigGANArchitecture:
         num_classes: Number of classes.
         embedding_dim: Length of the class embedding that all blocks share.
         channels: Channels at 4 px and after every block, so one more than there are blocks.
-        attention_at: Side in pixels of the feature map that gets self-attention; 0 for none.
+        attention_at: Side in pixels of the feature map that gets self-attention: 8, 16, ... or the resolution; 0 for
+            none.
     """
 
     resolution: int = 64
@@ -42,6 +44,19 @@ class BigGANArchitecture:
                 f"latent_dim {self.latent_dim} cannot be split into {blocks + 1} equal pieces, one for the first layer"
                 f" and one for each of the {blocks} blocks: choose a multiple of {blocks + 1}."
             )
+        sides = self.block_sides
+        if self.attention_at and (
+            self.attention_at not in sides or self.channels[1 + sides.index(self.attention_at)] < 8
+        ):
+            raise UserError(
+                f"attention_at {self.attention_at} needs a feature map of that side with at least 8 channels: choose"
+                f" one of {', '.join(map(str, sides))}, or 0 for none."
+            )
+
+    @property
+    def block_sides(self) -> list[int]:
+        """Side in pixels of every block's output."""
+        return [8 * 2**index for index in range(len(self.channels) - 1)]
 
 
 BIGGAN_128 = BigGANArchitecture(128, 120, 1000, 128, (1536, 1536, 768, 384, 192, 96), 64)
@@ -73,18 +88,17 @@ class BigGAN(Generator):
         self.first = nn.Linear(self.piece, channels[0] * 4 * 4)
         condition_dim = architecture.embedding_dim + self.piece
         self.blocks = nn.ModuleList(
-            GeneratorBlock(inputs, outputs, condition_dim)
-            for inputs, outputs in zip(channels, channels[1:], strict=False)
+            GeneratorBlock(inputs, outputs, condition_dim) for inputs, outputs in pairwise(channels)
         )
-        sides = [8 * 2**index for index in range(len(self.blocks))]
-        self.attention = nn.ModuleDict(
-            {str(side): SelfAttention(width) for side, width in zip(sides, channels[1:], strict=True)
-             if side == architecture.attention_at}
-        )
+        self.attention = nn.ModuleDict()
+        if side := architecture.attention_at:
+            width = channels[1 + architecture.block_sides.index(side)]
+            self.attention[str(side)] = SelfAttention(width)
         self.last_norm = nn.BatchNorm2d(channels[-1])
         self.last = nn.Conv2d(channels[-1], self.channels, 3, padding=1)
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """Draws images; see `Generator.forward`."""
         pieces = latents.split(self.piece, dim=1)
         embedded = self.embedding(classes)
         features = self.first(pieces[0]).view(len(latents), -1, 4, 4)
@@ -98,13 +112,19 @@ class BigGAN(Generator):
 
     @property
     def feature_layers(self) -> dict[str, nn.Module]:
+        """block0 (8 px) up to the block of the full resolution."""
         return {f"block{index}": block for index, block in enumerate(self.blocks)}
 
     def initialise(self, random: torch.Generator) -> None:
-        """Sets every convolution, linear layer and embedding to a random orthogonal matrix (Brock et al., section 2)."""
+        """Sets every convolution, linear layer and embedding to a random orthogonal matrix and every bias to zero.
+
+        Brock et al., section 2.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
                 nn.init.orthogonal_(module.weight, generator=random)
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def metadata(self) -> dict[str, object]:
         """Everything but the weights that is needed to build this generator again; plain JSON values."""
@@ -123,6 +143,7 @@ class GeneratorBlock(nn.Module):
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Features [N, inputs, H, W] and condition [N, condition_dim] -> features [N, outputs, 2 H, 2 W]."""
         residual = F.interpolate(F.relu(self.norm1(features, condition)), scale_factor=2)
         residual = self.conv2(F.relu(self.norm2(self.conv1(residual), condition)))
         # A 1x1 convolution and nearest upsampling commute, so the shortcut convolves the four times smaller map.
@@ -139,6 +160,7 @@ class ConditionalBatchNorm(nn.Module):
         self.bias = nn.Linear(condition_dim, channels, bias=False)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        """Features [N, channels, H, W] and condition [N, condition_dim] -> features of the same shape."""
         gain = 1 + self.gain(condition)[:, :, None, None]
         return torch.addcmul(self.bias(condition)[:, :, None, None], self.norm(features), gain)
 
@@ -155,6 +177,7 @@ class SelfAttention(nn.Module):
         self.scale = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features [N, channels, H, W] -> features of the same shape; the identity while `scale` is zero."""
         count, _, height, width = features.shape
         query = self.query(features).flatten(2).transpose(1, 2)
         key = F.max_pool2d(self.key(features), 2).flatten(2).transpose(1, 2)

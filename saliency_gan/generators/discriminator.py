@@ -1,5 +1,7 @@
 """The critic of adversarial training: a residual projection discriminator with spectral norm (Miyato & Koyama 2018)."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ class ProjectionDiscriminator(nn.Module):
         last = len(channels)
         self.blocks = nn.ModuleList(
             DiscriminatorBlock(inputs, outputs, halve=index < last, first=index == 0)
-            for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False))
+            for index, (inputs, outputs) in enumerate(pairwise(widths))
         )
         self.score = spectral_norm(nn.Linear(channels[-1], 1))
         self.embedding = spectral_norm(nn.Embedding(num_classes, channels[-1]))
@@ -51,6 +53,7 @@ class DiscriminatorBlock(nn.Module):
         self.first = first
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features [N, inputs, H, W] -> [N, outputs, H, W], or half of H and W."""
         residual = features if self.first else F.relu(features)
         residual = self.conv2(F.relu(self.conv1(residual)))
         shortcut = features

@@ -2,13 +2,9 @@
 
 import copy
 import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
@@ -21,82 +17,13 @@ from saliency_gan.devices import make_fabric
 from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
+from saliency_gan.generators.class_folders import ClassFolders, load_class_folders
 from saliency_gan.generators.discriminator import ProjectionDiscriminator
 from saliency_gan.generators.zoo import save_generator
-from saliency_gan.runs import StageFolder, random_stream, saving_on_interrupt
+from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt
 
 STREAM_INIT, STREAM_STEP, STREAM_SAMPLES, STREAM_STATISTICS = range(4)
-"""First part of the key of each random stream, so that they never coincide."""
-
-
-@dataclass(frozen=True)
-class ClassFolders:
-    """A labelled image set held in memory.
-
-    Attributes:
-        images: uint8 [N, side, side, 3].
-        labels: int64 [N].
-        names: One name a class.
-        unreadable: One sentence a file that was left out.
-    """
-
-    images: im.ImageArray
-    labels: Tensor
-    names: tuple[str, ...]
-    unreadable: tuple[str, ...]
-
-    def sampling_weights(self) -> Tensor:
-        """Weight an image so that a class is drawn in proportion to the square root of its size; float64 [N]."""
-        counts = torch.bincount(self.labels, minlength=len(self.names)).double()
-        return counts.rsqrt()[self.labels]
-
-
-def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min_images: int = 2) -> ClassFolders:
-    """Reads `root/CLASS/*.jpg`, pads every image to a square with its edge pixels and resizes it to `side`.
-
-    Raises:
-        UserError: If fewer than two class folders hold `min_images` readable images.
-    """
-    if not root.is_dir():
-        raise UserError(f"There is no folder {root}: --images needs a folder that holds one subfolder of images a class.")
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and path.name not in exclude)
-    files = [
-        (path, folder.name)
-        for folder in folders
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in im.IMAGE_SUFFIXES and not path.name.startswith(".")
-    ]
-
-    def read(item: tuple[Path, str]) -> tuple[im.ImageArray | str, str]:
-        try:
-            return im.square(im.read_image(item[0]), side), item[1]
-        except im.UnreadableImageError as error:
-            return str(error), item[1]
-
-    with ThreadPoolExecutor() as pool:
-        read_all = list(tqdm(pool.map(read, files), "reading images", len(files), unit="image"))
-    unreadable = tuple(image for image, _ in read_all if isinstance(image, str))
-    counts = Counter(name for image, name in read_all if not isinstance(image, str))
-    names = tuple(sorted(name for name, count in counts.items() if count >= min_images))
-    if len(names) < 2:
-        raise UserError(
-            f"{root} has {len(names)} class folders with at least {min_images} readable images, but a class-conditional"
-            " generator needs 2 or more: put the images of each class into a subfolder of its own."
-        )
-    index = {name: number for number, name in enumerate(names)}
-    kept = [(image, index[name]) for image, name in read_all if not isinstance(image, str) and name in index]
-    return ClassFolders(
-        np.stack([image for image, _ in kept]), torch.tensor([label for _, label in kept]), names, unreadable
-    )
-
-
-def describe(data: ClassFolders) -> str:
-    """The data check as text: images a class, and what could not be read."""
-    counts = torch.bincount(data.labels, minlength=len(data.names)).tolist()
-    lines = [f"{len(data.labels)} images in {len(data.names)} classes, {min(counts)} to {max(counts)} a class"]
-    lines += [f"  {count:5d}  {name}" for count, name in sorted(zip(counts, data.names, strict=True), reverse=True)]
-    lines += [f"left out: {sentence}" for sentence in data.unreadable]
-    return "\n".join(lines)
+"""Second part of the key of each random stream, after the seed, so that they never coincide."""
 
 
 def train_gan(config: TrainGanConfig) -> Path:
@@ -107,9 +34,13 @@ def train_gan(config: TrainGanConfig) -> Path:
 
     Returns:
         The generator file, `run/generator/generator.safetensors`.
+
+    Raises:
+        UserError: If the images, the sizes of the networks or the checkpoint cannot be used.
+        StageError: If a file cannot be written.
     """
     data = load_class_folders(config.images, config.resolution, config.exclude, config.min_images)
-    print(describe(data))
+    print(data.describe())
     fabric = make_fabric(config.device, config.precision)
     with StageFolder(config, "generator") as folder:
         trainer = _Trainer(config, data, fabric)
@@ -118,15 +49,17 @@ def train_gan(config: TrainGanConfig) -> Path:
         output = folder.path / "generator.safetensors"
         progress = tqdm(range(trainer.step, config.steps), "train-gan", config.steps, initial=trainer.step, unit="step")
         with saving_on_interrupt(lambda: folder.save_checkpoint(trainer.state())):
-            began, images_before = time.perf_counter(), trainer.step
+            began, steps_before = time.perf_counter(), trainer.step
             for _ in progress:
-                losses = trainer.train_step()
+                with delaying_interrupt():
+                    losses = trainer.train_step()
                 if trainer.step % config.log_every == 0:
                     values = {name: float(value) for name, value in losses.items()}
-                    rate = (trainer.step - images_before) * config.batch / (time.perf_counter() - began)
-                    began, images_before = time.perf_counter(), trainer.step
+                    rate = (trainer.step - steps_before) * config.batch / (time.perf_counter() - began)
+                    began, steps_before = time.perf_counter(), trainer.step
                     folder.log(trainer.step, **values, images_per_second=rate)
-                    progress.set_postfix({name: f"{value:.3f}" for name, value in values.items()} | {"images/s": f"{rate:.0f}"})
+                    shown = {name: f"{value:.3f}" for name, value in values.items()}
+                    progress.set_postfix(shown | {"images/s": f"{rate:.0f}"})
                 if trainer.step % config.sample_every == 0:
                     im.write_image(folder.path / "samples" / f"step-{trainer.step:06d}.png", trainer.sample_grid())
                 if trainer.step % config.checkpoint_every == 0:
@@ -141,8 +74,18 @@ class _Trainer:
     """The two networks, their optimisers, the average, and one step of training."""
 
     def __init__(self, config: TrainGanConfig, data: ClassFolders, fabric: Fabric) -> None:
+        if config.resolution < 2 * 2 ** len(config.discriminator_channels):
+            raise UserError(
+                f"{len(config.discriminator_channels)} discriminator_channels halve {config.resolution} px images below"
+                " one pixel: give fewer."
+            )
         architecture = BigGANArchitecture(
-            config.resolution, config.latent_dim, len(data.names), config.embedding_dim, config.channels, config.attention_at
+            resolution=config.resolution,
+            latent_dim=config.latent_dim,
+            num_classes=len(data.names),
+            embedding_dim=config.embedding_dim,
+            channels=config.channels,
+            attention_at=config.attention_at,
         )
         torch.manual_seed(config.seed)
         generator = BigGAN(architecture, "trained", data.names)
@@ -161,7 +104,7 @@ class _Trainer:
         Returns:
             The losses and D's mean scores.
         """
-        config, random = self.config, random_stream(self.config.seed, STREAM_STEP, self.step)
+        random = random_stream(self.config.seed, STREAM_STEP, self.step)
         reals, real_classes = self._real_batch(random)
         fakes, fake_classes = self._draw(random)
         shown = self._augment(torch.cat([reals, fakes.detach()]), random)
@@ -260,19 +203,26 @@ class _Trainer:
         """Restores `state()`.
 
         Raises:
-            UserError: If the checkpoint was made with other classes.
+            UserError: If the checkpoint was made with other classes or is not one of this stage.
         """
-        if state["class_names"] != list(self.data.names):
+        if state.get("class_names") != list(self.data.names):
             raise UserError(
-                f"The checkpoint was trained on {len(state['class_names'])} classes that differ from the"
-                f" {len(self.data.names)} in {self.config.images}: restore the images or choose another --run."
+                f"The checkpoint was trained on other classes than the {len(self.data.names)} in {self.config.images}:"
+                " restore the images or choose another --run."
             )
+        try:
+            for name in ("generator", "discriminator", "average", "generator_optimiser", "discriminator_optimiser"):
+                getattr(self, name).load_state_dict(state[name])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"The checkpoint in {self.config.run / 'generator'} does not fit the networks ({reason}):"
+                " delete it or choose another --run."
+            ) from None
         self.step = state["step"]
-        for name in ("generator", "discriminator", "average", "generator_optimiser", "discriminator_optimiser"):
-            getattr(self, name).load_state_dict(state[name])
 
 
 def _setup(fabric: Fabric, module: nn.Module, rate: float) -> tuple[Any, Any]:
-    module = module.to(memory_format=torch.channels_last)
+    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(module.parameters(), lr=rate, betas=(0.0, 0.99), fused=fabric.device.type != "mps")
     return fabric.setup(module, optimiser)

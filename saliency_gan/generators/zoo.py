@@ -18,6 +18,10 @@ BUNDLED = ("biggan-caltech101-64",)
 """Generators whose weights are part of the package."""
 
 BIGGAN_DEEP = ("biggan-deep-128", "biggan-deep-256", "biggan-deep-512")
+"""Generators whose weights are downloaded, or given with --weights."""
+
+GENERATOR_FILE = "generator.safetensors"
+PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
 def bundled_folder(name: str) -> Path:
@@ -29,7 +33,7 @@ def load_generator(name: str, weights: Path | None = None, truncation: float = 1
     """Loads a generator, frozen and in evaluation mode, on the CPU.
 
     Args:
-        name: A name of the zoo, or the path of a file that `save_generator` wrote.
+        name: A name of the zoo, or the path of a file that `save_generator` wrote or of its folder.
         weights: The weights where they are not bundled: a folder or a file.
         truncation: Scale of the latents, in families that have it.
 
@@ -40,19 +44,31 @@ def load_generator(name: str, weights: Path | None = None, truncation: float = 1
         from saliency_gan.generators.biggan_deep import load_biggan_deep
 
         return load_biggan_deep(name, weights, truncation).freeze()
+    if truncation != 1:
+        raise UserError(f"truncation {truncation} was asked of {name}, but only {', '.join(BIGGAN_DEEP)} have it.")
     if name in BUNDLED:
-        return _read_biggan(weights or bundled_folder(name) / "generator.safetensors", name).freeze()
+        return _read_biggan(weights or bundled_folder(name), name).freeze()
     path = Path(name)
-    if path.is_file():
+    if path.suffix or path.exists():
+        if weights is not None:
+            raise UserError(
+                f"Both the generator file {name} and the weights {weights} were given: leave out one of them."
+            )
         return _read_biggan(path, path.stem).freeze()
     near = difflib.get_close_matches(name, (*BUNDLED, *BIGGAN_DEEP), n=1, cutoff=0.0)[0]
     raise UserError(f"There is no generator and no file {name!r}: did you mean {near!r}?")
 
 
 def save_generator(generator: BigGAN, path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Writes weights and everything else that `load_generator` needs into one safetensors file."""
+    """Writes weights and everything else that `load_generator` needs into one safetensors file.
+
+    Args:
+        generator: What to save.
+        path: Where to.
+        dtype: Type of the matrices and convolutions; biases and batch statistics stay float32, they take no space.
+    """
     tensors = {
-        name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu().contiguous()
+        name: tensor.to(dtype if tensor.ndim > 1 else torch.float32).cpu().contiguous()
         for name, tensor in generator.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
@@ -60,19 +76,30 @@ def save_generator(generator: BigGAN, path: Path, dtype: torch.dtype = torch.flo
 
 
 def _read_biggan(path: Path, name: str) -> BigGAN:
+    """Reads a file of `save_generator`, or the one in the folder `path`."""
+    path = path / GENERATOR_FILE if path.is_dir() else path
     try:
         with safetensors.safe_open(path, "pt") as file:
-            description = json.loads(file.metadata()["generator"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (safe_open is no mapping)
+            description = json.loads((file.metadata() or {})["generator"])
+            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  (no mapping)
         sizes = description["architecture"]
         architecture = BigGANArchitecture(**{**sizes, "channels": tuple(sizes["channels"])})
         generator = BigGAN(architecture, name, tuple(description["class_names"]))
         counters = {key: value for key, value in generator.state_dict().items() if key.endswith("num_batches_tracked")}
-        generator.load_state_dict({key: value.float() for key, value in tensors.items()} | counters)
+        generator.load_state_dict(tensors | counters)
     except FileNotFoundError:
         raise UserError(f"There is no generator file {path}: train one with train-gan or check the path.") from None
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise UserError(f"{path} is not a generator file that train-gan wrote, or it is damaged ({reason}).") from None
+    except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path} is not a generator file that train-gan wrote ({_reason(path, error)}).") from None
     generator.sha256 = sha256_of(path)
-    return generator.to(memory_format=torch.channels_last)
+    return generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, safetensors.SafetensorError):
+        if path.suffix in PICKLE_SUFFIXES:
+            return "pickled weights are never loaded, since they can run code: give a .safetensors file"
+        return "no safetensors file, or a damaged one"
+    if isinstance(error, KeyError):
+        return f"its description lacks {error}"
+    return " ".join(str(error).split())[:150]

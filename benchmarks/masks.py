@@ -1,0 +1,85 @@
+"""Stage 2 against the generator's bare forward rate: `python benchmarks/masks.py [--generator NAME] [--batch 64] [--pairs 2000]`.
+
+Both draw two images a pair in the same precision and batches, in turns, so that whatever else the computer does meets
+both. The bare loop only calls the generator; stage 2 is the whole command: drawing z and c, rule, cleaning, checks,
+encoding and writing shards. Every candidate is accepted, so every one is encoded and written: the slowest case.
+"""
+
+import argparse
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from saliency_gan.artifacts import Background, Directions
+from saliency_gan.config import MasksConfig
+from saliency_gan.devices import make_fabric
+from saliency_gan.generators.base import Generator
+from saliency_gan.generators.zoo import load_generator
+from saliency_gan.masks.synthesis import synthesise
+from saliency_gan.runs import random_stream
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generator", default="biggan-caltech101-64", help="name in the zoo or path")
+    parser.add_argument("--batch", type=int, default=64, help="pairs a forward pass")
+    parser.add_argument("--pairs", type=int, default=2000, help="pairs a round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the medians are compared")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
+    options = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        generator = load_generator(options.generator)
+        random_direction(generator).save(Path(folder) / "directions")
+        config = MasksConfig(
+            run=Path(folder), directions=Path(folder) / "directions", generator=options.generator, device=options.device,
+            pairs=options.pairs, batch=options.batch, min_area=0, max_area=1, max_border=1,
+        )  # fmt: skip
+        bare, whole = [], []
+        for number in range(options.rounds):
+            bare.append(options.pairs / time_bare(generator, config))
+            whole.append(options.pairs / time_stage(config, Path(folder) / str(number)))
+            print(f"round {number + 1}: bare {bare[-1]:.1f} pairs/s, stage 2 {whole[-1]:.1f} pairs/s")
+    ratio = statistics.median(whole) / statistics.median(bare)
+    print(f"bare {statistics.median(bare):.1f} pairs/s, stage 2 {statistics.median(whole):.1f} pairs/s: {ratio:.0%}")
+
+
+def random_direction(generator: Generator) -> Directions:
+    matrix = torch.nn.functional.normalize(torch.randn(generator.latent_dim, 2, generator=random_stream(0)), dim=0)
+    background = Background(0, 1, 6.0, "bright")
+    return Directions(matrix, matrix[:, 0], background, {"name": generator.name, "sha256": generator.sha256})
+
+
+@torch.inference_mode()
+def time_bare(generator: Generator, config: MasksConfig) -> float:
+    """Seconds for two forward passes a pair and nothing else."""
+    fabric = make_fabric(config.device, config.precision)
+    generator.to(fabric.device, memory_format=torch.channels_last)
+    latents = generator.sample_latents(config.batch, random_stream(0)).to(fabric.device)
+    classes = generator.sample_classes(config.batch, random_stream(0)).to(fabric.device)
+    with fabric.autocast():
+        generator(latents, classes)
+        began = time.perf_counter()
+        for _ in range(-(-config.pairs // config.batch)):
+            generator(latents, classes)
+            images = generator(latents, classes)
+        images[0, 0, 0, 0].item()  # waits for the device
+    return (time.perf_counter() - began) * config.pairs / (-(-config.pairs // config.batch) * config.batch)
+
+
+def time_stage(config: MasksConfig, run: Path) -> float:
+    """Seconds for the whole stage into a fresh folder."""
+    settings = {**vars(config), "run": run}
+    began = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        synthesise(MasksConfig(**settings))
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

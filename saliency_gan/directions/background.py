@@ -1,0 +1,146 @@
+"""Chooses h_bg, the direction that turns the background flat and bright (or dark) and leaves the object."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from torch import Tensor
+from tqdm import tqdm
+
+from saliency_gan.artifacts import Background, Polarity
+from saliency_gan.config import DiscoverConfig
+from saliency_gan.directions.criteria import combine, measure_criteria
+from saliency_gan.directions.drawing import draw, draw_shifted, images_at_once
+from saliency_gan.directions.optimised import optimise_direction
+from saliency_gan.directions.streams import STREAM_BACKGROUND
+from saliency_gan.generators.base import Generator
+from saliency_gan.runs import random_stream
+
+COARSE_SAMPLES = 16
+"""Images on which every candidate is scored first."""
+FINALISTS = 24
+"""Candidates that are scored again on `background_samples` images."""
+POLARITIES: tuple[Polarity, ...] = ("bright", "dark")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What stage 1 found out about the background.
+
+    Attributes:
+        background: Which direction is h_bg, how far and what it does.
+        vector: h_bg with its sign applied, unit length, float [latent_dim].
+        score: Its score and every part of it, in the form of `scores`.
+        scores: One dict a direction of A, best first: index, rank, sign, shift, polarity, score, parts, samples.
+    """
+
+    background: Background
+    vector: Tensor
+    score: dict[str, Any]
+    scores: list[dict[str, Any]]
+
+
+def choose_background(
+    config: DiscoverConfig, generator: Generator, matrix: Tensor, among: Sequence[int] | None, fabric: Fabric
+) -> Choice:
+    """Scores every direction with both signs at several magnitudes, and takes the best one.
+
+    Every candidate is scored on a few images and the best of them on more (see `criteria` for the parts of a score).
+    A direction that the person names is taken whatever its score; `method: optimise` searches h_bg by gradient and
+    takes the polarity and magnitude that score best.
+
+    Args:
+        config: `method`, `background_shifts`, `background_samples`, `theta`, `direction`, `sign`, `shift`, `seed`.
+        generator: G, frozen, on fabric's device.
+        matrix: A, float [latent_dim, K]; its columns are scored at unit length.
+        among: Classes to draw from; None for all.
+        fabric: Where and in which precision to compute.
+    """
+    jury = _Jury(config, generator, among, fabric)
+    units = F.normalize(matrix.float().cpu(), dim=0).T
+    scores = _rank(jury, units, config.background_shifts)
+    if config.direction is not None:
+        index, sign, shift = config.direction, config.sign, config.shift
+        score = jury.best_polarity([(units[index], sign, shift)], config.background_samples)[0]
+        background = Background(index, sign, shift, score["polarity"], "rank", "user")
+        return Choice(background, sign * units[index], {"index": index, **score}, scores)
+    if config.method == "optimise":
+        vectors = [optimise_direction(config, generator, polarity, among, fabric) for polarity in POLARITIES]
+        candidates = [(vector, 1, shift) for vector in vectors for shift in config.background_shifts]
+        found = jury.best_polarity(candidates, config.background_samples)
+        best = max(range(len(found)), key=lambda number: found[number]["score"])
+        score = {"index": None, **found[best]}
+        background = Background(None, 1, score["shift"], score["polarity"], "optimise", "auto")
+        return Choice(background, candidates[best][0], score, scores)
+    score = scores[0]
+    index, sign = score["index"], score["sign"]
+    return Choice(Background(index, sign, score["shift"], score["polarity"]), sign * units[index], score, scores)
+
+
+Candidate = tuple[Tensor, int, float]
+"""A unit vector [latent_dim], a sign and a shift magnitude."""
+
+
+class _Jury:
+    """Scores candidates on the same images; the classes are spread as evenly as their number allows."""
+
+    def __init__(
+        self, config: DiscoverConfig, generator: Generator, among: Sequence[int] | None, fabric: Fabric
+    ) -> None:
+        random = random_stream(config.seed, STREAM_BACKGROUND)
+        count = config.background_samples
+        allowed = torch.tensor(among if among is not None else range(generator.num_classes))
+        self.classes = allowed[torch.randperm(len(allowed), generator=random)].repeat(-(-count // len(allowed)))[:count]
+        self.latents = generator.sample_latents(count, random)
+        self.originals = draw(generator, self.latents, self.classes, fabric)
+        self.generator, self.fabric, self.theta = generator, fabric, config.theta
+
+    def best_polarity(
+        self, candidates: Sequence[Candidate], samples: int, progress: str | None = None
+    ) -> list[dict[str, Any]]:
+        """For every candidate sign, shift, score, parts and samples, of the polarity that scores higher."""
+        latents, classes, originals = self.latents[:samples], self.classes[:samples], self.originals[:samples]
+        at_once = max(1, images_at_once(self.generator) // len(latents))
+        found = []
+        with tqdm(total=len(candidates), desc=progress, unit="shift", disable=progress is None) as bar:
+            for start in range(0, len(candidates), at_once):
+                some = candidates[start : start + at_once]
+                offsets = torch.stack([sign * shift * vector for vector, sign, shift in some])
+                images = draw_shifted(self.generator, latents, classes, offsets, self.fabric)
+                measured = [(name, measure_criteria(originals, images, self.theta, name)) for name in POLARITIES]
+                for number, (_, sign, shift) in enumerate(some):
+                    options: list[dict[str, Any]] = [
+                        {
+                            "sign": sign,
+                            "shift": shift,
+                            "polarity": name,
+                            "score": combine(parts[number]),
+                            "parts": parts[number],
+                            "samples": len(latents),
+                        }
+                        for name, parts in measured
+                    ]
+                    found.append(max(options, key=lambda option: option["score"]))
+                bar.update(len(some))
+        return found
+
+
+def _rank(jury: _Jury, units: Tensor, shifts: Sequence[float]) -> list[dict[str, Any]]:
+    """Coarse scores for all, fine ones for the finalists; one entry a direction, the finely scored ones first."""
+    keys = [(index, sign, shift) for index in range(len(units)) for sign in (1, -1) for shift in shifts]
+
+    def score(some: list[tuple[int, int, float]], samples: int, progress: str) -> list[dict[str, Any]]:
+        candidates = [(units[index], sign, shift) for index, sign, shift in some]
+        found = jury.best_polarity(candidates, samples, progress)
+        return [{"index": key[0], **entry} for key, entry in zip(some, found, strict=True)]
+
+    coarse = sorted(score(keys, COARSE_SAMPLES, "scoring directions"), key=lambda entry: -entry["score"])
+    finalists = [(entry["index"], entry["sign"], entry["shift"]) for entry in coarse[:FINALISTS]]
+    fine = sorted(score(finalists, len(jury.latents), "scoring the best"), key=lambda entry: -entry["score"])
+    best: dict[int, dict[str, Any]] = {}
+    for entry in fine + coarse:
+        best.setdefault(entry["index"], entry)
+    return [{"index": entry["index"], "rank": rank, **entry} for rank, entry in enumerate(best.values(), start=1)]

@@ -1,0 +1,119 @@
+"""What makes a shifted image a good source of masks, measured on pairs G(z, c), G(z + s h, c)."""
+
+from collections.abc import Mapping
+from math import exp, log
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from saliency_gan.artifacts import Polarity
+from saliency_gan.images import to_unit
+
+SANE_AREA = (0.05, 0.60)
+"""Share of the image that a useful mask covers."""
+
+CRITERIA = {
+    "border": "how bright the border of the shifted image is (how dark, for polarity dark)",
+    "flat": "how even the border is: 1 - 2 x standard deviation of its brightness",
+    "gain": "share of the brightness that the border lacked before and has now",
+    "contrast": "brightness of the border minus brightness of the centre",
+    "edges": "share of the gradient magnitude of G(z, c) that the centre keeps",
+    "bimodal": "Otsu's separability of the brightness histogram: variance between two classes / total variance",
+    "area": "share of images whose mask covers 5 to 60 %",
+    "steady": "how alike the border is over z and c: 1 - 2 x standard deviation of its mean brightness",
+    "works": "share of images with a sane area, a border that is nearly all background and at least half of the edges",
+}
+"""The parts of a score, each in [0, 1], 1 being best."""
+
+
+def combine(parts: Mapping[str, float]) -> float:
+    """The geometric mean of the parts, in [0.01, 1]: every criterion has to be met, none makes up for another."""
+    return exp(sum(log(max(value, 0.01)) for value in parts.values()) / len(parts))
+
+
+def measure_criteria(originals: Tensor, shifted: Tensor, theta: float, polarity: Polarity) -> list[dict[str, float]]:
+    """Measures every criterion for M shifts at once.
+
+    Args:
+        originals: G(z, c), float [N, channels, H, W] in [-1, 1].
+        shifted: G(z + s h, c) of M shifts, float [M, N, channels, H, W] in [-1, 1].
+        theta: Brightness in [0, 1] from which a pixel is background.
+        polarity: bright, or dark to measure the negatives.
+
+    Returns:
+        For every shift a value in [0, 1] for every name in CRITERIA.
+    """
+    before, after = brightness(originals, polarity), brightness(shifted, polarity)
+    border_before, border_after = border(before), border(after)
+    edges_before, edges_after = gradient_magnitude(centre(before)), gradient_magnitude(centre(after))
+    kept = torch.minimum(edges_before, edges_after).mean((-1, -2)) / edges_before.mean((-1, -2)).clamp(min=1e-6)
+    area = (after < theta).float().mean((-1, -2))
+    sane = (area >= SANE_AREA[0]) & (area <= SANE_AREA[1])
+    clear = (border_after >= theta).float().mean(-1) >= 0.8
+    level = border_after.mean(-1)
+    missing = (1 - border_before).mean()
+    parts = {
+        "border": level.mean(1),
+        "flat": 1 - 2 * border_after.std(-1, correction=0).mean(1),
+        "gain": (border_after - border_before).mean((-1, -2)) / missing.clamp(min=1e-6),
+        "contrast": (level - centre(after).mean((-1, -2))).mean(1),
+        "edges": kept.mean(1),
+        "bimodal": otsu_separability(after.flatten(0, 1)).unflatten(0, after.shape[:2]).mean(1),
+        "area": sane.float().mean(1),
+        "steady": 1 - 2 * level.std(1, correction=0),
+        "works": (sane & clear & (kept >= 0.5)).float().mean(1),
+    }
+    rows = torch.stack([parts[name] for name in CRITERIA], dim=1).clamp(0, 1).tolist()
+    return [dict(zip(CRITERIA, row, strict=True)) for row in rows]
+
+
+def brightness(images: Tensor, polarity: Polarity = "bright") -> Tensor:
+    """Mean over the colours of [..., channels, H, W] in [-1, 1]: [..., H, W] in [0, 1], inverted for polarity dark."""
+    grey = to_unit(images).mean(-3)
+    return grey if polarity == "bright" else 1 - grey
+
+
+def border(grey: Tensor) -> Tensor:
+    """The outermost eighth of each side: [..., pixels] of [..., H, W] with H = W."""
+    side = grey.shape[-1]
+    width = max(1, side // 8)
+    outside = torch.ones(side, side, dtype=torch.bool, device=grey.device)
+    outside[width:-width, width:-width] = False
+    return grey[..., outside]
+
+
+def centre(grey: Tensor) -> Tensor:
+    """The inner half of the width and of the height: [..., H / 2, W / 2] of [..., H, W] with H = W."""
+    margin = grey.shape[-1] // 4
+    return grey[..., margin:-margin, margin:-margin]
+
+
+def gradient_magnitude(grey: Tensor) -> Tensor:
+    """Sobel gradient magnitude in brightness a pixel, float [..., H, W], with the border repeated outwards."""
+    smooth, slope = grey.new_tensor([1.0, 2.0, 1.0]) / 4, grey.new_tensor([-1.0, 0.0, 1.0]) / 2
+    kernels = torch.stack([smooth[:, None] * slope, slope[:, None] * smooth])[:, None]
+    planes = grey.reshape(-1, 1, *grey.shape[-2:])
+    gradient = F.conv2d(F.pad(planes, (1, 1, 1, 1), mode="replicate"), kernels)
+    return gradient.square().sum(1).add(1e-12).sqrt().reshape(grey.shape)
+
+
+def otsu_separability(grey: Tensor, levels: int = 64) -> Tensor:
+    """Largest share of the brightness variance that one threshold explains (Otsu 1979); 0 for a flat image.
+
+    Args:
+        grey: Brightness, float [N, H, W] in [0, 1].
+        levels: Bins of the histogram.
+
+    Returns:
+        float [N] in [0, 1]: about 0.64 for one normal peak, 0.75 for a uniform histogram, 1 for two values.
+    """
+    bins = grey.flatten(1).mul(levels).long().clamp(0, levels - 1)
+    histogram = grey.new_zeros(len(grey), levels).scatter_add_(1, bins, torch.ones_like(bins, dtype=grey.dtype))
+    share = histogram / bins.shape[1]
+    values = torch.arange(levels, device=grey.device, dtype=grey.dtype)
+    below, moment = share.cumsum(1), (share * values).cumsum(1)
+    mean = moment[:, -1:]
+    total = (share * (values - mean).square()).sum(1)
+    between = (mean * below - moment).square() / (below * (1 - below)).clamp(min=1e-6)
+    return torch.where(total > 1e-6, between.amax(1) / total.clamp(min=1e-6), 0).clamp(0, 1)

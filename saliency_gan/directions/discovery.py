@@ -1,0 +1,143 @@
+"""Stage 1, `discover`: trains A and R on a frozen generator, then measures, ranks and shows the directions."""
+
+import json
+import time
+from pathlib import Path
+
+import safetensors.torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from saliency_gan.artifacts import Directions
+from saliency_gan.config import DiscoverConfig, to_plain
+from saliency_gan.directions.background import Choice, choose_background
+from saliency_gan.directions.gallery import draw_ranking, write_gallery
+from saliency_gan.directions.rca import measure_rca
+from saliency_gan.directions.training import DiscoveryTrainer
+from saliency_gan.errors import UserError
+from saliency_gan.generators.zoo import load_generator
+from saliency_gan.images import write_image
+from saliency_gan.runs import StageFolder, delaying_interrupt, saving_on_interrupt, write_bytes
+
+RANKED_SETTINGS = {
+    "rca_samples", "method", "background_shifts", "background_samples", "theta", "direction", "sign", "shift",
+    "gallery_samples",
+}  # fmt: skip
+"""Settings of what happens after training; they may differ when a finished run is continued."""
+RANKING_SHOWN = 12
+
+
+def discover(config: DiscoverConfig) -> Path:
+    """Trains A and R, resuming where an earlier run stopped, and chooses the background direction h_bg.
+
+    Called again on a finished run it only measures and chooses anew, for example with another `direction`.
+
+    Returns:
+        The stage's folder `run/discover` with directions.safetensors, directions.json, reconstructor.safetensors,
+        ranking.png and gallery/.
+
+    Raises:
+        UserError: If the settings do not fit together or the checkpoint belongs to another generator.
+    """
+    _check(config)
+    generator = load_generator(config.generator, config.weights, config.truncation)
+    with StageFolder(config, "discover", RANKED_SETTINGS) as folder:
+        trainer = DiscoveryTrainer(config, generator)
+        if state := folder.load_checkpoint():
+            trainer.load_state(state)
+        _train(trainer, folder)
+        choice = _measure(trainer, folder)
+    background = choice.background
+    name = "an optimised direction" if background.index is None else f"direction {background.index}"
+    print(
+        f"h_bg is {name}, sign {background.sign:+d}, shift {background.shift:g}, {background.polarity} background,"
+        f" score {choice.score['score']:.3f}; see {folder.path / 'ranking.png'}"
+    )
+    return folder.path
+
+
+def _check(config: DiscoverConfig) -> None:
+    """Refuses settings that could only fail after training."""
+    if not 0 <= config.min_shift <= config.max_shift or config.max_shift == 0:
+        raise UserError(
+            f"--min_shift {config.min_shift:g} and --max_shift {config.max_shift:g}: give 0 <= min <= max, max > 0."
+        )
+    if config.batch < 2:
+        raise UserError(f"--batch {config.batch} is too small for batch normalisation in R: give 2 or more.")
+    if config.direction is not None and not 0 <= config.direction < config.K:
+        raise UserError(
+            f"--direction {config.direction} does not exist among K = {config.K}: give 0 to {config.K - 1}."
+        )
+    if not config.background_shifts or min(config.background_shifts) <= 0 or config.shift <= 0:
+        raise UserError(
+            "Shift magnitudes have to be positive: check --shift and --background_shifts; --sign flips them."
+        )
+    if not 0 < config.theta < 1 or config.background_samples < 1:
+        raise UserError(
+            f"--theta {config.theta:g} has to lie between 0 and 1 and --background_samples {config.background_samples}"
+            " has to be at least 1."
+        )
+
+
+def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
+    config = trainer.config
+    if trainer.step >= config.steps:
+        return
+    progress = tqdm(range(trainer.step, config.steps), "discover", config.steps, initial=trainer.step, unit="step")
+    began, step_before = time.perf_counter(), trainer.step
+    with saving_on_interrupt(lambda: folder.save_checkpoint(trainer.state())):
+        for _ in progress:
+            with delaying_interrupt():
+                trainer.train_step()
+                if trainer.step % config.log_every == 0:
+                    means = trainer.mean_metrics()
+                    rate = (trainer.step - step_before) / (time.perf_counter() - began)
+                    began, step_before = time.perf_counter(), trainer.step
+                    folder.log(trainer.step, **means, steps_per_second=rate)
+                    progress.set_postfix({name: f"{means[name]:.3f}" for name in ("loss", "accuracy", "mae")})
+                if trainer.step % config.checkpoint_every == 0:
+                    folder.save_checkpoint(trainer.state())
+    folder.save_checkpoint(trainer.state())
+
+
+def _measure(trainer: DiscoveryTrainer, folder: StageFolder) -> Choice:
+    """Everything after training: RCA, the choice of h_bg, the files and the pictures."""
+    config, generator, fabric = trainer.config, trainer.generator, trainer.fabric
+    rca = measure_rca(
+        trainer.sampler,
+        trainer.deformator,
+        trainer.reconstructor,
+        fabric,
+        config.rca_samples,
+        config.batch,
+        config.seed,
+    )
+    if rca:
+        print(
+            f"RCA {rca['accuracy']:.3f} (95 % interval {rca['low']:.3f} to {rca['high']:.3f}, {rca['samples']} pairs)"
+        )
+    matrix = trainer.deformator.matrix.detach().cpu()
+    choice = choose_background(config, generator, matrix, trainer.among, fabric)
+    identity = {"name": generator.name, "sha256": generator.sha256}
+    Directions(matrix, choice.vector, choice.background, identity, choice.scores, rca, to_plain(config)).save(
+        folder.path
+    )
+    _save_reconstructor(trainer, folder.path / "reconstructor.safetensors")
+    units = F.normalize(matrix, dim=0).T
+    shown = [(entry, entry["sign"] * units[entry["index"]]) for entry in choice.scores[:RANKING_SHOWN]]
+    if choice.score not in choice.scores:
+        shown.insert(0, (choice.score, choice.vector))
+    write_image(
+        folder.path / "ranking.png",
+        draw_ranking(config, generator, shown, choice.background, trainer.among, fabric),
+    )
+    if config.gallery_samples:
+        write_gallery(folder.path / "gallery", config, generator, matrix, choice.scores, trainer.among, fabric)
+    return choice
+
+
+def _save_reconstructor(trainer: DiscoveryTrainer, path: Path) -> None:
+    config = trainer.config
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in trainer.reconstructor.state_dict().items()}
+    description = {"kind": config.reconstructor, "K": config.K, "channels": trainer.generator.channels}
+    write_bytes(path, safetensors.torch.save(tensors, {"reconstructor": json.dumps(description)}))

@@ -1,0 +1,52 @@
+"""Images without gradients, in batches."""
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from saliency_gan.generators.base import Generator
+
+
+def images_at_once(generator: Generator) -> int:
+    """Images that one forward pass without gradients draws well: 128 at 64 px, as many pixels at other sizes."""
+    return max(1, 128 * 64**2 // generator.resolution**2)
+
+
+@torch.no_grad()
+def draw(generator: Generator, latents: Tensor, classes: Tensor, fabric: Fabric) -> Tensor:
+    """G(z, c) for any number of latents, in fabric's precision.
+
+    Args:
+        generator: G, frozen, on fabric's device.
+        latents: z, float [N, latent_dim], on any device.
+        classes: c, int64 [N], on any device.
+        fabric: Where and in which precision to compute.
+
+    Returns:
+        float32 [N, channels, H, W] in [-1, 1] on fabric's device.
+    """
+    batch = images_at_once(generator)
+    with fabric.autocast():
+        parts = [
+            generator(some_latents.to(fabric.device), some_classes.to(fabric.device)).float()
+            for some_latents, some_classes in zip(latents.split(batch), classes.split(batch), strict=True)
+        ]
+    return torch.cat(parts)
+
+
+def draw_shifted(generator: Generator, latents: Tensor, classes: Tensor, offsets: Tensor, fabric: Fabric) -> Tensor:
+    """G(z + offset, c) for every offset and every (z, c).
+
+    Args:
+        generator: G, frozen, on fabric's device.
+        latents: z, float [N, latent_dim].
+        classes: c, int64 [N].
+        offsets: Shifts of the latents, float [M, latent_dim].
+        fabric: Where and in which precision to compute.
+
+    Returns:
+        float32 [M, N, channels, H, W] in [-1, 1] on fabric's device.
+    """
+    everywhere = (latents[None] + offsets[:, None]).flatten(0, 1)
+    images = draw(generator, everywhere, classes.repeat(len(offsets)), fabric)
+    return images.unflatten(0, (len(offsets), len(latents)))

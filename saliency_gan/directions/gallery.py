@@ -1,0 +1,135 @@
+"""Pictures of directions: the ranking that a person can overrule, one strip a direction, and an index page."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from torch import Tensor
+from tqdm import tqdm
+
+from saliency_gan import images as im
+from saliency_gan.artifacts import Background
+from saliency_gan.config import DiscoverConfig
+from saliency_gan.directions.criteria import CRITERIA, brightness
+from saliency_gan.directions.drawing import draw_shifted
+from saliency_gan.directions.streams import STREAM_GALLERY
+from saliency_gan.generators.base import Generator
+from saliency_gan.runs import random_stream, write_bytes
+
+RANKING_ROWS = 3
+RANKING_TILE = 64
+GALLERY_SHIFTS = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)
+"""The range that the paper's raters saw, in units of a unit-length direction."""
+
+
+def draw_ranking(
+    config: DiscoverConfig,
+    generator: Generator,
+    candidates: Sequence[tuple[dict[str, Any], Tensor]],
+    chosen: Background,
+    among: Sequence[int] | None,
+    fabric: Fabric,
+) -> im.ImageArray:
+    """A captioned block a direction: G(z + s h, c) from s = 0 to its shift along a row, its mask at the end.
+
+    Args:
+        config: `theta` and `seed` are used.
+        generator: G, frozen, on fabric's device.
+        candidates: Entries of the ranking, each with its signed unit vector [latent_dim].
+        chosen: The direction to mark as h_bg.
+        among: Classes to draw from; None for all.
+        fabric: Where and in which precision to compute.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    latents, classes = _subjects(generator, RANKING_ROWS, config.seed, among)
+    blocks = []
+    for entry, vector in candidates:
+        steps = torch.linspace(0, entry["shift"], 6)
+        shown = draw_shifted(generator, latents, classes, steps[:, None] * vector, fabric)
+        masks = brightness(shown[-1:], entry["polarity"]) < config.theta
+        tiles = torch.cat([shown, masks[:, :, None].expand(-1, -1, shown.shape[2], -1, -1) * 2.0 - 1])
+        sheet = _sheet(tiles, RANKING_TILE)
+        is_chosen = (entry["index"], entry["sign"], entry["shift"]) == (chosen.index, chosen.sign, chosen.shift)
+        name = "optimised" if entry["index"] is None else f"direction {entry['index']}"
+        caption = f"{name}  sign {entry['sign']:+d}  shift {entry['shift']:g}  {entry['polarity']}"
+        caption += f"  score {entry['score']:.3f}" + ("  <- h_bg" if is_chosen else "")
+        blocks.append(_captioned(sheet, caption))
+    return im.grid(blocks, columns=2, gap=12)
+
+
+def write_gallery(
+    folder: Path,
+    config: DiscoverConfig,
+    generator: Generator,
+    matrix: Tensor,
+    scores: Sequence[dict[str, Any]],
+    among: Sequence[int] | None,
+    fabric: Fabric,
+) -> None:
+    """Writes direction-000.png ... and index.html: G(z + s h, c), s from -8 to 8 along a row, a row a latent.
+
+    Args:
+        folder: Where to write.
+        config: `gallery_samples` and `seed` are used.
+        generator: G, frozen, on fabric's device.
+        matrix: A, float [latent_dim, K]; its columns are shown at unit length.
+        scores: The ranking, best first.
+        among: Classes to draw from; None for all.
+        fabric: Where and in which precision to compute.
+    """
+    latents, classes = _subjects(generator, config.gallery_samples, config.seed, among)
+    steps = torch.tensor(GALLERY_SHIFTS)[:, None]
+    for index, unit in enumerate(
+        tqdm(F.normalize(matrix.float().cpu(), dim=0).T, "drawing the gallery", unit="direction")
+    ):
+        shown = draw_shifted(generator, latents, classes, steps * unit, fabric)
+        im.write_image(folder / f"direction-{index:03d}.png", _sheet(shown, min(generator.resolution, 128)))
+    write_bytes(folder / "index.html", _index_page(scores).encode())
+
+
+def _subjects(generator: Generator, count: int, seed: int, among: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+    random = random_stream(seed, STREAM_GALLERY)
+    return generator.sample_latents(count, random), generator.sample_classes(count, random, among)
+
+
+def _sheet(shown: Tensor, tile: int) -> im.ImageArray:
+    """[columns, rows, channels, H, W] in [-1, 1] -> one uint8 image, every tile resized to `tile` pixels."""
+    tiles = im.to_uint8(shown.transpose(0, 1).flatten(0, 1))
+    how = cv2.INTER_AREA if tiles.shape[1] > tile else cv2.INTER_NEAREST
+    return im.grid(
+        [np.asarray(cv2.resize(one, (tile, tile), interpolation=how), np.uint8) for one in tiles], len(shown)
+    )
+
+
+def _captioned(sheet: im.ImageArray, caption: str) -> im.ImageArray:
+    strip = np.full((18, sheet.shape[1], 3), 255, np.uint8)
+    cv2.putText(strip, caption, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.concatenate([strip, sheet])
+
+
+def _index_page(scores: Sequence[dict[str, Any]]) -> str:
+    legend = "".join(f"<li><b>{name}</b>: {escape(meaning)}</li>" for name, meaning in CRITERIA.items())
+    rows = "".join(
+        f"<h2>{entry['rank']}. direction {entry['index']}</h2>"
+        f"<p>score {entry['score']:.3f} at sign {entry['sign']:+d}, shift {entry['shift']:g},"
+        f" polarity {entry['polarity']}: "
+        + ", ".join(f"{name} {value:.2f}" for name, value in entry["parts"].items())
+        + f'</p><img loading="lazy" alt="" src="direction-{entry["index"]:03d}.png">'
+        for entry in scores
+    )
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Directions</title>'
+        "<style>body{font:15px sans-serif;max-width:64em;margin:2em auto}img{max-width:100%}</style>"
+        "<h1>Directions, best background direction first</h1>"
+        "<p>A row is one latent; along a row the shift goes from -8 to 8. Choose another one with"
+        " <code>saliency-gan discover --direction INDEX --sign SIGN --shift SHIFT</code>.</p>"
+        f"<ul>{legend}</ul>{rows}</html>\n"
+    )

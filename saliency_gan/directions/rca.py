@@ -1,0 +1,64 @@
+"""RCA, the reconstructor classification accuracy: how well the directions can be told apart from each other."""
+
+from math import sqrt
+from statistics import NormalDist
+
+import torch
+from lightning.fabric import Fabric
+from tqdm import tqdm
+
+from saliency_gan.directions.deformator import Deformator
+from saliency_gan.directions.pairs import PairSampler, draw_pairs
+from saliency_gan.directions.reconstructor import Reconstructor
+from saliency_gan.directions.streams import STREAM_RCA
+from saliency_gan.runs import random_stream
+
+
+@torch.no_grad()
+def measure_rca(
+    sampler: PairSampler,
+    deformator: Deformator,
+    reconstructor: Reconstructor,
+    fabric: Fabric,
+    samples: int,
+    batch: int,
+    seed: int,
+) -> dict[str, float]:
+    """Share of fresh pairs whose direction R names (Voynov & Babenko 2020, section 4).
+
+    Both images of a pair have the same class, as in training. R is in evaluation mode meanwhile.
+
+    Args:
+        sampler: Draws the pairs, as in training.
+        deformator: A.
+        reconstructor: R.
+        fabric: Where and in which precision to compute.
+        samples: Number of pairs.
+        batch: Pairs a forward pass.
+        seed: The run's seed; the pairs come from streams that training does not draw from.
+
+    Returns:
+        accuracy, low and high (Wilson 95 % interval) and samples; empty where `samples` is 0.
+    """
+    if not samples:
+        return {}
+    correct = 0
+    was_training = reconstructor.training
+    reconstructor.eval()
+    for start in tqdm(range(0, samples, batch), "measuring RCA", unit="batch"):
+        sample = sampler.draw(min(batch, samples - start), random_stream(seed, STREAM_RCA, start))
+        with fabric.autocast():
+            logits, _ = reconstructor(*draw_pairs(sampler.generator, deformator, sample))
+        correct += int((logits.argmax(1) == sample.directions).sum())
+    reconstructor.train(was_training)
+    low, high = wilson_interval(correct, samples)
+    return {"accuracy": correct / samples, "low": low, "high": high, "samples": samples}
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson 1927), which holds near 0 and 1 too."""
+    quantile = NormalDist().inv_cdf((1 + confidence) / 2)
+    share, weight = successes / trials, quantile**2 / trials
+    centre = (share + weight / 2) / (1 + weight)
+    half = quantile * sqrt(share * (1 - share) / trials + weight / (4 * trials)) / (1 + weight)
+    return max(0.0, centre - half), min(1.0, centre + half)

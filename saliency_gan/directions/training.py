@@ -1,0 +1,148 @@
+"""Training of A and R on pairs of images of a frozen generator (Voynov & Babenko 2020, section 3)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saliency_gan.config import DiscoverConfig
+from saliency_gan.devices import make_fabric
+from saliency_gan.directions.deformator import Deformator
+from saliency_gan.directions.pairs import PairSampler, draw_pairs
+from saliency_gan.directions.reconstructor import Reconstructor
+from saliency_gan.directions.streams import STREAM_INIT, STREAM_STEP
+from saliency_gan.errors import UserError
+from saliency_gan.generators.base import Generator
+from saliency_gan.runs import random_stream
+
+METRICS = ("loss", "loss_direction", "loss_shift", "accuracy", "mae")
+
+
+class DiscoveryTrainer:
+    """A, R, their optimisers and one step of training on a frozen generator.
+
+    Args:
+        config: The stage's settings.
+        generator: G; it is frozen and moved to the device.
+    """
+
+    def __init__(self, config: DiscoverConfig, generator: Generator) -> None:
+        torch.manual_seed(config.seed)  # torchvision initialises R from the global stream
+        deformator = Deformator(
+            config.deformator, generator.latent_dim, config.K, random_stream(config.seed, STREAM_INIT)
+        )
+        reconstructor = Reconstructor(config.reconstructor, config.K, generator.channels)
+        self.config = config
+        self.fabric = make_fabric(config.device, config.precision)
+        self.generator = generator.freeze().to(memory_format=torch.channels_last).to(self.fabric.device)
+        self.among = generator.class_indices(config.classes)
+        self.sampler = PairSampler(
+            self.generator, self.among, config.K, config.max_shift, config.min_shift, self.fabric.device
+        )
+        self.deformator, self.deformator_optimiser = self._set_up(deformator, config.lr_deformator)
+        self.reconstructor, self.reconstructor_optimiser = self._set_up(reconstructor, config.lr_reconstructor)
+        self.totals = torch.zeros(1 + len(METRICS), device=self.fabric.device)  # steps since the last log, sums
+        self.step = 0
+
+    def _set_up(self, module: nn.Module, rate: float) -> tuple[Any, Any]:
+        """Fixed kinds of A have nothing to train and get no optimiser."""
+        module = module.to(memory_format=torch.channels_last)
+        if not any(parameter.requires_grad for parameter in module.parameters()):
+            return module.to(self.fabric.device), None
+        optimiser = torch.optim.Adam(module.parameters(), lr=rate, fused=self.fabric.device.type != "mps")
+        return self.fabric.setup(module, optimiser)
+
+    def train_step(self) -> None:
+        """Updates A and R on fresh pairs and adds this step's metrics to `totals`."""
+        sample = self.sampler.draw(self.config.batch, random_stream(self.config.seed, STREAM_STEP, self.step))
+        with self.fabric.autocast():
+            originals, shifted = draw_pairs(self.generator, self.deformator, sample)
+            logits, shifts = self.reconstructor(originals, shifted)
+        losses = discovery_loss(
+            logits, shifts, sample.directions, sample.shifts, self.config.regression_weight, self.config.regression_loss
+        )
+        optimisers = [optimiser for optimiser in (self.deformator_optimiser, self.reconstructor_optimiser) if optimiser]
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        self.fabric.backward(losses["loss"])
+        for optimiser in optimisers:
+            optimiser.step()
+        self.step += 1
+        self.totals += torch.stack([torch.ones_like(losses["loss"]), *(losses[name] for name in METRICS)]).detach()
+
+    def mean_metrics(self) -> dict[str, float]:
+        """Means of METRICS over the steps since the last call."""
+        steps, *sums = self.totals.tolist()
+        self.totals.zero_()
+        return {name: total / steps for name, total in zip(METRICS, sums, strict=True)}
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on; random streams depend on the step alone."""
+        return {
+            "step": self.step,
+            "generator_sha256": self.generator.sha256,
+            "totals": self.totals,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores `state()`.
+
+        Raises:
+            UserError: If the checkpoint belongs to another generator or is damaged.
+        """
+        if state.get("generator_sha256") != self.generator.sha256:
+            raise UserError(
+                f"{self.config.run}/discover was begun on other weights than those of {self.generator.name}"
+                f" ({self.generator.sha256[:12]}): give back the first generator or choose another folder with --run."
+            )
+        try:
+            for name, part in self._parts().items():
+                part.load_state_dict(state[name])
+            self.totals.copy_(state["totals"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0][:120]
+            raise UserError(
+                f"The checkpoint in {self.config.run}/discover does not fit these settings ({reason}):"
+                " delete it to begin again."
+            ) from None
+        self.step = state["step"]
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "deformator": self.deformator,
+            "reconstructor": self.reconstructor,
+            "deformator_optimiser": self.deformator_optimiser,
+            "reconstructor_optimiser": self.reconstructor_optimiser,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+
+def discovery_loss(
+    logits: Tensor, predicted: Tensor, directions: Tensor, shifts: Tensor, weight: float, regression: str
+) -> dict[str, Tensor]:
+    """L_cl(k, k^) + lambda L_r(eps, eps^), Voynov & Babenko 2020, equation 1.
+
+    Args:
+        logits: R's guess of k, float [N, K].
+        predicted: R's guess of eps, float [N].
+        directions: k, int64 [N].
+        shifts: eps, float [N].
+        weight: lambda.
+        regression: mae for the mean absolute error, mse for the mean squared error.
+
+    Returns:
+        Scalars by the names of METRICS; loss is what to minimise.
+    """
+    logits, predicted = logits.float(), predicted.float()
+    loss_direction = F.cross_entropy(logits, directions)
+    mae = F.l1_loss(predicted, shifts)
+    loss_shift = mae if regression == "mae" else F.mse_loss(predicted, shifts)
+    return {
+        "loss": loss_direction + weight * loss_shift,
+        "loss_direction": loss_direction,
+        "loss_shift": loss_shift,
+        "accuracy": (logits.argmax(1) == directions).float().mean(),
+        "mae": mae,
+    }

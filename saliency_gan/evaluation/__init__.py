@@ -1,0 +1,1 @@
+"""Measures saliency maps against drawn masks."""

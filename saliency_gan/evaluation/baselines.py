@@ -1,0 +1,117 @@
+"""What a saliency map scores without any learning, so that a reader sees what a model adds.
+
+Like `metrics`, this module imports neither torch nor the rest of the package.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+SaliencyMap = NDArray[np.float32]
+
+CENTRE_SIGMA = 0.25
+CONTRAST_SIDE = 128
+BORDER_COLOURS = 3
+COLOUR_NOISE = 3.0
+"""Standard deviation in Lab units that every colour of the border has at least."""
+
+
+def centre_prior(image: Image) -> SaliencyMap:
+    """Gaussian around the image's centre with a standard deviation of a quarter of each side.
+
+    Args:
+        image: RGB, uint8 [H, W, 3]; only its size counts.
+
+    Returns:
+        float32 [H, W] in [0, 1].
+    """
+    return _gaussian(*image.shape[:2], CENTRE_SIGMA)
+
+
+def all_foreground(image: Image) -> SaliencyMap:
+    """Ones everywhere; arguments as `centre_prior`."""
+    return np.ones(image.shape[:2], np.float32)
+
+
+def otsu(image: Image) -> SaliencyMap:
+    """Otsu's threshold of the grey image, on the side of it that touches the image's border less.
+
+    Args:
+        image: RGB, uint8 [H, W, 3].
+
+    Returns:
+        float32 [H, W], 0 or 1.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    _, bright = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    touches = bright[_ring(*grey.shape, width=1)].mean()
+    return (bright if touches <= 0.5 else 1 - bright).astype(np.float32)
+
+
+def contrast(image: Image) -> SaliencyMap:
+    """Contrast to the border: how far a pixel's colour is from all colours of the image's border.
+
+    The border's Lab colours are clustered; a pixel's contrast is its least Mahalanobis distance to a cluster. A centre
+    prior weighs it, and a logistic curve around Otsu's threshold makes it a saliency.
+
+    Args:
+        image: RGB, uint8 [H, W, 3].
+
+    Returns:
+        float32 [H, W] in [0, 1].
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, CONTRAST_SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    lab = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), (0, 0), 1.5)
+    distance = _distance_to_colours(lab, lab[_ring(size[1], size[0], width=max(1, min(size) // 12))])
+    weighted = np.minimum(distance, np.percentile(distance, 98)) * _gaussian(size[1], size[0], 0.3)
+    grey = cv2.normalize(weighted, None, 0, 255, cv2.NORM_MINMAX)  # type: ignore[call-overload]
+    threshold, _ = cv2.threshold(grey.astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    saliency = 1 / (1 + np.exp((threshold - grey) / 25))
+    return cv2.resize(saliency.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+
+
+BASELINES: dict[str, Callable[[Image], SaliencyMap]] = {
+    "centre prior": centre_prior,
+    "all foreground": all_foreground,
+    "Otsu": otsu,
+    "contrast": contrast,
+}
+"""Baselines by the name that tables show."""
+
+
+def _distance_to_colours(lab: NDArray[np.float32], colours: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Least Mahalanobis distance of every pixel, [H, W, 3], to a cluster of `colours`, [N, 3]: [H, W]."""
+    cv2.setRNGSeed(0)  # k-means draws its first centres
+    clusters = min(BORDER_COLOURS, len(colours))
+    stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 1.0)
+    _, labels, _ = cv2.kmeans(colours[:, None], clusters, None, stop, 1, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
+    distances = []
+    for cluster in range(clusters):
+        members = colours[labels[:, 0] == cluster]
+        if len(members) < 0.08 * len(colours):  # a detail, or a piece of the object
+            continue
+        deviation = members - members.mean(0)
+        covariance = deviation.T @ deviation / len(members) + COLOUR_NOISE**2 * np.eye(3)
+        offset = lab - members.mean(0)
+        distances.append(np.sqrt(np.einsum("hwi,ij,hwj->hw", offset, np.linalg.inv(covariance), offset)))
+    return np.min(distances, axis=0).astype(np.float32)
+
+
+def _gaussian(height: int, width: int, sigma: float) -> SaliencyMap:
+    """1 in the centre; `sigma` in shares of the sides; float32 [H, W]."""
+    rows, columns = (np.arange(side) + 0.5 for side in (height, width))
+    vertical, horizontal = rows / height - 0.5, columns / width - 0.5
+    return np.exp(-(vertical[:, None] ** 2 + horizontal[None] ** 2) / (2 * sigma**2)).astype(np.float32)
+
+
+def _ring(height: int, width_of_image: int, width: int) -> NDArray[np.bool_]:
+    """True on the outermost `width` pixels, bool [H, W]."""
+    ring = np.ones((height, width_of_image), bool)
+    ring[width:-width, width:-width] = False
+    return ring

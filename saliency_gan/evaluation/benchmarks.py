@@ -1,0 +1,240 @@
+"""Finds the pairs to measure on: a standard benchmark in one of its usual layouts, or a person's own folders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saliency_gan.config import EvaluateConfig
+from saliency_gan.errors import UserError
+from saliency_gan.images import find_images, read_mask
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A standard benchmark.
+
+    Attributes:
+        title: How papers call it.
+        pairs: How many pairs it has.
+        page: Where to get it.
+        folders: Names of its folder of photos and its folder of masks as its archive unpacks them.
+    """
+
+    title: str
+    pairs: int
+    page: str
+    folders: tuple[tuple[str, str], ...]
+
+
+BENCHMARKS = {
+    "ecssd": Benchmark(
+        "ECSSD",
+        1000,
+        "https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/dataset.html",
+        (("images", "ground_truth_mask"),),
+    ),
+    "duts-te": Benchmark("DUTS-TE", 5019, "http://saliencydetection.net/duts/", (("DUTS-TE-Image", "DUTS-TE-Mask"),)),
+    "dut-omron": Benchmark(
+        "DUT-OMRON", 5168, "http://saliencydetection.net/dut-omron/", (("DUT-OMRON-image", "pixelwiseGT-new-PNG"),)
+    ),
+    "hku-is": Benchmark("HKU-IS", 4447, "https://i.cs.hku.hk/~gbli/deep_saliency.html", (("imgs", "gt"),)),
+    "pascal-s": Benchmark(
+        "PASCAL-S",
+        850,
+        "http://cbs.ic.gatech.edu/salobj/",
+        (("datasets/imgs/pascal", "datasets/masks/pascal"), ("imgs/pascal", "masks/pascal")),
+    ),
+    "sod": Benchmark("SOD", 300, "http://elderlab.yorku.ca/SOD/", ()),
+}
+"""Benchmarks by the name that --benchmark takes."""
+
+PHOTO_FOLDERS = ("images", "image", "imgs", "img", "im", "photos", "test/images", "test/image")
+MASK_FOLDERS = ("masks", "mask", "gt", "ground_truth", "ground_truth_mask", "gts", "test/masks", "test/mask")
+COMMON_FOLDER = "imgs"
+"""A folder that collections use for both, photos as JPEG and masks as PNG."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One thing to measure on.
+
+    Attributes:
+        name: File name without suffix.
+        mask: The drawn mask.
+        photo: The photo, where there is one.
+        map: The finished saliency map, where maps are measured.
+    """
+
+    name: str
+    mask: Path
+    photo: Path | None = None
+    map: Path | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is measured on.
+
+    Attributes:
+        name: Short name for files and tables.
+        pairs: Sorted by name.
+        unmatched: One sentence for every side that has files without a partner.
+        benchmark: Key of BENCHMARKS, or None for a person's own folders.
+    """
+
+    name: str
+    pairs: tuple[Pair, ...]
+    unmatched: tuple[str, ...] = ()
+    benchmark: str | None = None
+
+
+def find_dataset(config: EvaluateConfig) -> Dataset:
+    """Finds the pairs that the settings ask for.
+
+    A benchmark has to be complete, because figures on a part of it cannot be compared. In a person's own folders what
+    has no partner is left out and named.
+
+    Raises:
+        UserError: If the settings do not say what to measure on, a folder is missing or empty, nothing matches, or a
+            benchmark is not complete.
+    """
+    if config.benchmark is not None:
+        return _find_benchmark(config)
+    if config.root is not None:
+        raise UserError(f"--root {config.root} belongs to a benchmark: add --benchmark {'|'.join(BENCHMARKS)}.")
+    if config.masks is None or (config.images is None and config.maps is None):
+        raise UserError(
+            "There is nothing to measure on: give --images DIR --masks DIR, --maps DIR --masks DIR, or --benchmark NAME"
+            " --root DIR."
+        )
+    if config.images == config.masks:
+        photos, masks = _split_common(config.masks)
+        sides = {"masks": masks, "photos": photos}
+    else:
+        sides = {"masks": _by_stem(find_images(config.masks))}
+        if config.images is not None:
+            sides["photos"] = _by_stem(find_images(config.images))
+    if config.maps is not None:
+        sides["maps"] = _by_stem(find_images(config.maps))
+    names = set.intersection(*(set(side) for side in sides.values()))
+    if not names:
+        examples = ", ".join(f"{min(side.values()).name} ({title})" for title, side in sides.items())
+        raise UserError(
+            f"No file of {config.images or config.maps} has the name of a mask in {config.masks}, as in {examples}: name"
+            " both alike, apart from the suffix."
+        )
+    pairs = tuple(_pair(name, sides) for name in sorted(names))
+    unmatched = tuple(
+        f"{len(alone)} of the {title} have no partner and are left out: {_some(alone)}."
+        for title, side in sides.items()
+        if (alone := sorted(path.name for name, path in side.items() if name not in names))
+    )
+    return Dataset(_name_of(config.masks), pairs, unmatched)
+
+
+def read_truth(path: Path) -> NDArray[np.bool_]:
+    """Reads a drawn mask: bool [H, W], true where it is brighter than half; a mask of 0 and 1 counts as 0 and 255.
+
+    Raises:
+        UnreadableImageError: If it cannot be read.
+    """
+    mask = read_mask(path)
+    return mask > (0 if mask.max() == 1 else 127)
+
+
+def _find_benchmark(config: EvaluateConfig) -> Dataset:
+    key = config.benchmark
+    assert key is not None
+    benchmark = BENCHMARKS[key]
+    if config.root is None:
+        raise UserError(
+            f"--benchmark {key} needs --root DIR, the folder it was unpacked into; get it from {benchmark.page}."
+        )
+    if config.images is not None or config.masks is not None:
+        raise UserError(f"--benchmark {key} finds its photos and masks under --root: leave --images and --masks out.")
+    if not config.root.is_dir():
+        raise UserError(f"There is no folder {config.root}: get {benchmark.title} from {benchmark.page} and unpack it.")
+    photos, masks = _find_layout(benchmark, config.root)
+    sides = {"masks": masks, "photos": photos}
+    if config.maps is not None:
+        sides["maps"] = _by_stem(find_images(config.maps))
+    names = set.intersection(*(set(side) for side in sides.values()))
+    if len(names) != benchmark.pairs:
+        counts = ", ".join(f"{len(side):,} {title}" for title, side in sides.items())
+        alone = sorted(path.name for side in sides.values() for name, path in side.items() if name not in names)
+        raise UserError(
+            f"{benchmark.title} has {benchmark.pairs:,} pairs, but {config.root} gives {len(names):,} ({counts}"
+            f"{'; without partner: ' + _some(alone) if alone else ''}): get all of it from {benchmark.page}."
+        )
+    return Dataset(key, tuple(_pair(name, sides) for name in sorted(names)), benchmark=key)
+
+
+def _find_layout(benchmark: Benchmark, root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Photos and masks by stem, from the first layout that is there in the root or in its folder of that benchmark."""
+    layouts = [*benchmark.folders, *((photos, masks) for photos in PHOTO_FOLDERS for masks in MASK_FOLDERS)]
+    own = [
+        child for child in sorted(root.iterdir()) if child.is_dir() and _plain(child.name) == _plain(benchmark.title)
+    ]
+    for base in (*own, root):
+        for photo_name, mask_name in layouts:
+            photos, masks = _subfolder(base, photo_name), _subfolder(base, mask_name)
+            if photos is not None and masks is not None:
+                return _by_stem(find_images(photos)), _by_stem(find_images(masks))
+        if common := _subfolder(base, COMMON_FOLDER):
+            return _split_common(common)
+    wanted = " and ".join(layouts[0])
+    raise UserError(
+        f"{root} does not look like {benchmark.title}: it should hold the folders {wanted} (or images and masks), as"
+        f" unpacked from {benchmark.page}."
+    )
+
+
+def _subfolder(base: Path, name: str) -> Path | None:
+    """The folder `name`, which may have several parts, whatever the case of its letters."""
+    for part in name.split("/"):
+        found = [child for child in base.iterdir() if child.is_dir() and child.name.lower() == part.lower()]
+        if not found:
+            return None
+        base = found[0]
+    return base
+
+
+def _pair(name: str, sides: dict[str, dict[str, Path]]) -> Pair:
+    return Pair(name, sides["masks"][name], sides.get("photos", {}).get(name), sides.get("maps", {}).get(name))
+
+
+def _split_common(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Photos (JPEG) and masks (PNG) of a folder that holds both."""
+    files = find_images(folder)
+    photos = [path for path in files if path.suffix.lower() in (".jpg", ".jpeg")]
+    return _by_stem(photos), _by_stem([path for path in files if path.suffix.lower() == ".png"])
+
+
+def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
+    stems: dict[str, Path] = {}
+    for path in files:
+        if path.stem in stems:
+            raise UserError(
+                f"{stems[path.stem]} and {path.name} differ only in their suffix, so it is not clear which one is meant:"
+                " move one of them away."
+            )
+        stems[path.stem] = path
+    return stems
+
+
+def _name_of(masks: Path) -> str:
+    """`data/samples/masks` -> samples: the folder's own name, or its parent's where that says nothing."""
+    folder = masks.resolve()
+    generic = {_plain(name) for name in MASK_FOLDERS}
+    return folder.parent.name if _plain(folder.name) in generic and folder.parent.name else folder.name
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _some(names: Sequence[str], at_most: int = 5) -> str:
+    return ", ".join(names[:at_most]) + (f" and {len(names) - at_most} more" if len(names) > at_most else "")

@@ -1,0 +1,179 @@
+"""The verb `evaluate`: a saliency model, or maps that another program made, against drawn masks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from saliency_gan.config import EvaluateConfig
+from saliency_gan.errors import UserError
+from saliency_gan.evaluation.baselines import BASELINES
+from saliency_gan.evaluation.benchmarks import BENCHMARKS, Dataset, find_dataset
+from saliency_gan.evaluation.figures import curves_picture, sheet
+from saliency_gan.evaluation.measuring import Example, MapMaker, Measured, measure, read_example
+from saliency_gan.evaluation.metrics import Map
+from saliency_gan.evaluation.published import published_rows
+from saliency_gan.evaluation.tables import COUNTING, Row, markdown_table, rich_table
+from saliency_gan.images import write_image
+from saliency_gan.runs import write_bytes, write_json
+
+EXAMPLES = 12
+"""Worst and best pairs that are shown."""
+
+
+def evaluate(config: EvaluateConfig) -> Path:
+    """Measures, prints the table, and writes figures, table and pictures.
+
+    Writes NAME.json (flat figures under "model" and under each name in "compared" and "baselines"), NAME.md,
+    NAME-curves.png, NAME-worst.png and NAME-best.png (by the model's IoU).
+
+    Returns:
+        The JSON file: `config.output`, or NAME.json in `run/evaluation`, NAME being the benchmark or the masks' folder.
+
+    Raises:
+        UserError: If there is nothing to measure on, or a model or a benchmark is not usable.
+    """
+    _check(config)
+    dataset = find_dataset(config)
+    for sentence in dataset.unmatched:
+        print(sentence)
+    makers = map_makers(config)
+    has_photos = dataset.pairs[0].photo is not None
+    if config.baselines and not has_photos:
+        print("The baselines need the photos and are left out: give them with --images DIR.")
+    measured = measure(dataset, makers, config.baselines and has_photos, config.batch, config.workers)
+    for sentence in measured.skipped:
+        print(f"left out: {sentence}")
+    output = config.output or config.run / "evaluation" / f"{_file_name(config, dataset)}.json"
+    title = BENCHMARKS[dataset.benchmark].title if dataset.benchmark else dataset.name
+    result = _result(dataset, measured, tuple(makers), title)
+    rows = table_rows(result)
+    heading = f"{title}, {len(measured.pairs):,} photos"
+    write_json(output, result)
+    notes = [*dataset.unmatched, *(f"Left out: {sentence}" for sentence in measured.skipped)]
+    write_bytes(output.with_suffix(".md"), markdown_table(heading, rows, notes).encode())
+    curves = {name: metrics.curves() for name, metrics in measured.metrics.items()}
+    write_bytes(output.with_name(f"{output.stem}-curves.png"), curves_picture(heading, curves))
+    _write_examples(output, measured, next(iter(makers.items())))
+    Console().print(rich_table(heading, rows))
+    print(f"figures written to {output}")
+    return output
+
+
+def map_makers(config: EvaluateConfig) -> dict[str, MapMaker]:
+    """What makes the maps, by the name that tables show; the first one is "the model".
+
+    That is finished maps where they are given, else the weights that are given, else the run's model (the adapted one
+    where there is one, with the one before adaptation beside it), else the bundled one.
+
+    Raises:
+        UserError: If a model is not usable or two have the same name.
+    """
+    named: list[tuple[str, Path | None]] = []
+    makers: dict[str, MapMaker] = {}
+    if config.maps is not None:
+        makers[f"maps {config.maps.name}"] = lambda examples: [_finished_map(example) for example in examples]
+    elif config.weights is not None:
+        named.append(("model", config.weights))
+    else:
+        stages = [("adapted", "saliency-adapted"), ("GAN pairs alone", "saliency")]
+        own = [
+            (name, config.run / folder)
+            for name, folder in stages
+            if (config.run / folder / "model.safetensors").exists()
+        ]
+        named += own or [("bundled", None)]
+    named += [_compared(text) for text in config.compare if (text, None) not in named]
+    for name, path in named:
+        if name in makers or name in BASELINES:
+            raise UserError(
+                f"Two of the models to compare are called {name!r}: give each a name of its own, as in --compare NAME=PATH."
+            )
+        makers[name] = _load_maker(path, config)
+    return makers
+
+
+def table_rows(result: Mapping[str, Any]) -> list[Row]:
+    """The lines of the table of what `evaluate` wrote as JSON."""
+    rows = [Row(result["model_name"], "model", result["model"])]
+    rows += [Row(name, "compared", figures) for name, figures in result["compared"].items()]
+    rows += [Row(name, "baseline", figures) for name, figures in result["baselines"].items()]
+    rows += [
+        Row(f"{row['method']} ({row['source']})", "published", row["figures"], row["supervision"])
+        for row in result["published"]
+    ]
+    return rows
+
+
+def _check(config: EvaluateConfig) -> None:
+    if config.output is not None and config.output.suffix != ".json":
+        raise UserError(f"--output {config.output} should end in .json: table and pictures are written beside it.")
+    if config.batch < 1 or (config.workers is not None and config.workers < 0):
+        raise UserError(f"--batch {config.batch} has to be 1 or more, and --workers {config.workers} 0 or more.")
+
+
+def _result(dataset: Dataset, measured: Measured, makers: Sequence[str], title: str) -> dict[str, Any]:
+    figures = {name: metrics.compute() for name, metrics in measured.metrics.items()}
+    return {
+        "dataset": {
+            "name": dataset.name,
+            "title": title,
+            "pairs": len(measured.pairs),
+            "skipped": list(measured.skipped),
+        },
+        "model_name": makers[0],
+        "model": figures[makers[0]],
+        "compared": {name: figures[name] for name in makers[1:]},
+        "baselines": {name: figures[name] for name in BASELINES if name in figures},
+        "published": [asdict(row) for row in published_rows(dataset.benchmark)],
+        "counting": COUNTING,
+    }
+
+
+def _write_examples(output: Path, measured: Measured, model: tuple[str, MapMaker]) -> None:
+    name, maker = model
+    scores = [image.iou for image in measured.metrics[name].images]
+    order = np.argsort(scores, kind="stable")
+    for kind, chosen in (("worst", order[:EXAMPLES]), ("best", order[::-1][:EXAMPLES])):
+        examples = [read_example(measured.pairs[index]) for index in chosen]
+        captions = [
+            f"{example.pair.name}  IoU {scores[index]:.2f}" for example, index in zip(examples, chosen, strict=True)
+        ]
+        write_image(output.with_name(f"{output.stem}-{kind}.png"), sheet(examples, maker(examples), captions))
+
+
+def _compared(text: str) -> tuple[str, Path | None]:
+    if text == "bundled":
+        return text, None
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise UserError(
+            f"--compare {text} should be `bundled` or NAME=PATH, PATH being a model.safetensors or its folder."
+        )
+    return name, Path(path)
+
+
+def _load_maker(path: Path | None, config: EvaluateConfig) -> MapMaker:
+    from saliency_gan.saliency.predictor import load_saliency_model
+
+    predictor = load_saliency_model(path, config.device)
+
+    def predict(examples: Sequence[Example]) -> list[Map]:
+        photos = [example.photo for example in examples if example.photo is not None]
+        if len(photos) != len(examples):
+            raise UserError("A model needs photos: give them with --images DIR.")
+        return list(predictor.predict_batch(photos))
+
+    return predict
+
+
+def _finished_map(example: Example) -> Map:
+    assert example.map is not None
+    return example.map
+
+
+def _file_name(config: EvaluateConfig, dataset: Dataset) -> str:
+    return dataset.name if config.maps is None else f"{dataset.name}-{config.maps.name}"

@@ -1,0 +1,87 @@
+"""Scores maps in processes of their own, while the main process predicts the next ones.
+
+Like `metrics`, this module imports neither torch nor the rest of the package: every process would pay for it.
+"""
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from saliency_gan.evaluation.baselines import BASELINES, Image
+from saliency_gan.evaluation.metrics import ImageScores, Map, score_image
+
+Scores = dict[str, ImageScores]
+
+
+def score_maps(
+    maps: Mapping[str, Map], truth: NDArray[np.bool_], photo: Image | None = None, baselines: bool = False
+) -> Scores:
+    """Scores several maps, and the baselines where asked for, against one mask.
+
+    Args:
+        maps: Saliency by name, float [H', W'] in [0, 1] or uint8 [H', W']; resized to the mask's size.
+        truth: The mask, bool [H, W].
+        photo: RGB, uint8 [H'', W'', 3]; the baselines need it.
+        baselines: Score every one of BASELINES on the photo as well.
+    """
+    found = {name: score_image(fit(saliency, truth.shape), truth) for name, saliency in maps.items()}
+    if baselines and photo is not None:
+        found |= {name: score_image(fit(predict(photo), truth.shape), truth) for name, predict in BASELINES.items()}
+    return found
+
+
+def fit(saliency: Map, size: tuple[int, ...]) -> Map:
+    """Resizes a map bilinearly to (height, width), where it has another size."""
+    if saliency.shape == tuple(size):
+        return saliency
+    resized = cv2.resize(saliency, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return resized if resized.dtype == np.uint8 else np.clip(resized, 0, 1)  # type: ignore[return-value]
+
+
+class ScoringPool:
+    """Runs `score_maps` in order. Use it as a context manager.
+
+    Args:
+        workers: Processes; 0 scores in a thread of this process.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._waiting: deque[Future[Scores]] = deque()
+        self._at_most = 8 * max(1, workers)
+        self._executor: Executor = (
+            ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+            if workers
+            else ThreadPoolExecutor(1)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._executor.shutdown(cancel_futures=kind is not None)
+
+    def submit(
+        self, maps: Mapping[str, Map], truth: NDArray[np.bool_], photo: Image | None, baselines: bool
+    ) -> Iterator[Scores]:
+        """Queues one image and yields results that have to be taken before more is queued."""
+        self._waiting.append(self._executor.submit(score_maps, maps, truth, photo, baselines))
+        while len(self._waiting) > self._at_most:
+            yield self._waiting.popleft().result()
+
+    def finish(self) -> Iterator[Scores]:
+        """Yields the remaining results."""
+        while self._waiting:
+            yield self._waiting.popleft().result()
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    cv2.setNumThreads(1)

@@ -1,0 +1,27 @@
+"""A picture of the first pairs, so that people see what a model would learn from."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from saliency_gan.images import ImageArray, grid, to_uint8
+from saliency_gan.masks.candidates import Candidate, CandidateSource
+
+PREVIEW_PAIRS = 48
+OUTLINE = (255, 0, 60)
+
+
+def preview(pairs: Sequence[Candidate], source: CandidateSource) -> ImageArray:
+    """Lays pairs out six a row, each as the outlined image, G(z + h_bg, c) and the mask; returns uint8 [H, W, 3]."""
+    shifted = to_uint8(source.render([pair.number for pair in pairs]).plus)
+    tiles = [
+        np.hstack([_outlined(pair), image, cv2.cvtColor(255 * pair.mask, cv2.COLOR_GRAY2RGB)])
+        for pair, image in zip(pairs, shifted, strict=True)
+    ]
+    return grid(tiles, columns=6, gap=6)
+
+
+def _outlined(pair: Candidate) -> ImageArray:
+    contours, _ = cv2.findContours(pair.mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return cv2.drawContours(pair.image.copy(), contours, -1, OUTLINE, 1)  # type: ignore[return-value]

@@ -1,0 +1,145 @@
+"""Mask rules: which pixels are the object, judged by what a shift along h_bg does to their brightness."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from saliency_gan.artifacts import Polarity
+from saliency_gan.images import to_unit
+
+RuleName = Literal["threshold", "difference", "lighting", "two-sided"]
+Theta = float | Literal["otsu"]
+
+SHIFTS: dict[RuleName, tuple[int, ...]] = {
+    "threshold": (+1,),
+    "lighting": (+1,),
+    "difference": (+1, -1),
+    "two-sided": (+1, -1),
+}
+"""The shifted images that a rule looks at: +1 is G(z + h_bg, c), -1 is G(z - h_bg, c)."""
+
+
+def object_masks(
+    rule: RuleName,
+    plain: Tensor,
+    plus: Tensor,
+    minus: Tensor | None = None,
+    theta: Theta = 0.9,
+    margin: float = 0.0,
+    polarity: Polarity = "bright",
+) -> Tensor:
+    """Applies a rule by name.
+
+    Args:
+        rule: `threshold`, `lighting`, `difference` or `two-sided`; see the functions of these names.
+        plain: G(z, c), float [N, C, H, W] in [-1, 1].
+        plus: G(z + h_bg, c), likewise.
+        minus: G(z - h_bg, c), likewise; needed where `SHIFTS[rule]` says so.
+        theta: Brightness in [0, 1], or `otsu` for one an image.
+        margin: Brightness in [0, 1] that the background gains at least; `lighting` and `difference` with a fixed theta.
+        polarity: What h_bg turns the background into. A direction to dark is judged by the negatives of the images, so
+            that the paper's rule becomes brightness > 1 - theta.
+
+    Returns:
+        bool [N, H, W], true on the object.
+    """
+    above = None if theta == "otsu" else margin
+    light = brightness(plus, polarity)
+    if rule == "threshold":
+        return threshold(light, theta)
+    if rule == "lighting":
+        return lighting(brightness(plain, polarity), light, above)
+    if minus is None:
+        raise ValueError(f"The {rule} rule needs G(z - h_bg, c) as well.")
+    if rule == "difference":
+        return lighting(brightness(minus, polarity), light, above)
+    return two_sided(light, brightness(minus, polarity), theta)
+
+
+def brightness(images: Tensor, polarity: Polarity = "bright") -> Tensor:
+    """Mean over the colours, float [N, C, H, W] in [-1, 1] -> [N, H, W] in [0, 1].
+
+    Of the negatives where polarity is dark, so that the background turns bright for every rule.
+    """
+    colours = images.float().unbind(1)
+    light = to_unit(sum(colours[1:], colours[0]) / len(colours))  # twice as fast as mean() over interleaved colours
+    return light if polarity == "bright" else 1 - light
+
+
+def threshold(plus: Tensor, theta: Theta) -> Tensor:
+    """The paper's rule: Mask(G(z, c)) = [G(z + h_bg, c) < theta] (Voynov & Babenko 2020, section 5).
+
+    Args:
+        plus: Brightness of G(z + h_bg, c), float [N, H, W] in [0, 1].
+        theta: Brightness in [0, 1]; `otsu` takes the darker of Otsu's two groups.
+
+    Returns:
+        bool [N, H, W], true on the object.
+    """
+    if theta == "otsu":
+        return quantise(plus) <= otsu_levels(plus)[:, None, None]
+    return plus < theta
+
+
+def lighting(before: Tensor, after: Tensor, margin: float | None) -> Tensor:
+    """What the shift lights up is background, the rest is object.
+
+    The published rule compares G(z) with G(z + h) and keeps the side that the shift brightens, for its h lights the
+    object up. Along h_bg it is the background that brightens, so the object is the other side.
+
+    Args:
+        before: Brightness of G(z, c) (`lighting`) or of G(z - h_bg, c) (`difference`), float [N, H, W] in [0, 1].
+        after: Brightness of G(z + h_bg, c), likewise.
+        margin: The background gains more than this; None separates small from large gains by Otsu in every image.
+
+    Returns:
+        bool [N, H, W], true on the object.
+    """
+    gain = after - before
+    if margin is None:
+        return threshold((gain + 1) / 2, "otsu")
+    return gain <= margin
+
+
+def two_sided(plus: Tensor, minus: Tensor, theta: Theta) -> Tensor:
+    """Agreement of both signs: neither turned bright by +h_bg nor, mirrored, dark by -h_bg.
+
+    Background that only one of the two shifts clears is removed all the same.
+
+    Args:
+        plus: Brightness of G(z + h_bg, c), float [N, H, W] in [0, 1].
+        minus: Brightness of G(z - h_bg, c), likewise.
+        theta: As in `threshold`; the other side is compared with 1 - theta.
+
+    Returns:
+        bool [N, H, W], true on the object.
+    """
+    return threshold(plus, theta) & threshold(1 - minus, theta)
+
+
+def otsu_levels(values: Tensor) -> Tensor:
+    """Otsu's threshold of every image: the level that splits its 256-bin histogram with the largest variance between.
+
+    Args:
+        values: float [N, H, W] in [0, 1].
+
+    Returns:
+        int64 [N] in 0..255; the lower group is `quantise(values) <= level`. 0 for an image of one grey.
+    """
+    levels = quantise(values).flatten(1)
+    histogram = torch.zeros(len(levels), 256, dtype=torch.int64, device=levels.device)
+    histogram.scatter_add_(1, levels, torch.ones_like(levels))
+    histogram = histogram.cpu()  # small, and not every device has float64
+    below = histogram.cumsum(1)
+    sum_below = (histogram * torch.arange(256)).cumsum(1)
+    # Integers up to here, so that empty bins tie exactly and the first of them is chosen.
+    share = below.double() / below[:, -1:]
+    mean = sum_below.double() / below[:, -1:]
+    between = (mean[:, -1:] * share - mean).square() / (share * (1 - share)).clamp(min=1e-12)
+    return between.argmax(dim=1).to(values.device)
+
+
+def quantise(values: Tensor) -> Tensor:
+    """Float in [0, 1] -> int64 grey level in 0..255."""
+    return values.mul(255).round().long().clamp(0, 255)

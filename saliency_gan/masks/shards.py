@@ -1,0 +1,211 @@
+"""Shards: WebDataset tar files of pairs, and the manifest that says what they are."""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import webdataset as wds
+from numpy.typing import NDArray
+from PIL import Image
+from webdataset.tariterators import group_by_keys
+
+from saliency_gan.errors import UserError
+from saliency_gan.images import ImageArray, encode
+from saliency_gan.runs import read_json, sha256_of, write_bytes
+
+Pair = tuple[ImageArray, NDArray[np.uint8], dict[str, Any]]
+"""Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and {"class", "seed", "shift", "area"}."""
+
+MAX_MEMBER_BYTES = 64 * 2**20
+"""Larger members are refused before they are read, so that a forged shard cannot fill the memory."""
+
+
+def encode_pair(
+    image: ImageArray, mask: NDArray[np.uint8], info: dict[str, Any], image_format: str
+) -> dict[str, bytes]:
+    """Encodes a pair into the content of its three files by their suffix: png or jpg, mask.png and json.
+
+    Args:
+        image: uint8 [H, W, 3].
+        mask: uint8 [H, W] of 0 and 255.
+        info: What is known about the pair, as JSON can hold it.
+        image_format: png or jpg.
+    """
+    return {
+        image_format: encode(image, f".{image_format}"),
+        "mask.png": encode(mask),
+        "json": json.dumps(info).encode(),
+    }
+
+
+def write_shard(path: Path, first: int, samples: Sequence[Mapping[str, bytes]]) -> None:
+    """Writes one tar file atomically; the same samples give the same bytes.
+
+    Args:
+        path: The file.
+        first: Position in the set of the first pair; a pair's key is its position with eight digits.
+        samples: What `encode_pair` returned.
+    """
+    buffer = io.BytesIO()
+    with wds.TarWriter(buffer, encoder=False, mtime=0, user="", group="") as writer:
+        for number, sample in enumerate(samples, first):
+            writer.write({"__key__": f"{number:08d}", **sample})
+    write_bytes(path, buffer.getbuffer())
+
+
+def shard_name(index: int) -> str:
+    """File name of a shard, shard-000000.tar and so on."""
+    return f"shard-{index:06d}.tar"
+
+
+@dataclass(frozen=True)
+class ShardSet:
+    """A finished folder of shards; iterating it reads the pairs in order.
+
+    Attributes:
+        folder: Where the shards are.
+        manifest: The content of manifest.json.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    def __len__(self) -> int:
+        return self.manifest["pairs"]
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images in pixels."""
+        return self.manifest["resolution"]
+
+    def __iter__(self) -> Iterator[Pair]:
+        for path, sample in self._samples():
+            yield _decode_pair(path, sample, self.resolution)
+
+    def read_all(self) -> tuple[ImageArray, NDArray[np.uint8], list[dict[str, Any]]]:
+        """Reads every pair: images uint8 [N, H, W, 3], masks uint8 [N, H, W] of 0 and 255, and one info a pair.
+
+        10,000 pairs of 64 px take 160 MB.
+        """
+        side = self.resolution
+        images = np.empty((len(self), side, side, 3), np.uint8)
+        masks = np.empty((len(self), side, side), np.uint8)
+        infos: list[dict[str, Any]] = []
+        with ThreadPoolExecutor() as pool:
+            pairs = pool.map(lambda item: _decode_pair(item[0], item[1], side), self._samples())
+            for index, (image, mask, info) in enumerate(pairs):
+                images[index], masks[index] = image, mask
+                infos.append(info)
+        return images, masks, infos
+
+    def _samples(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+        for shard in self.manifest["shards"]:
+            path = self.folder / shard["file"]
+            count = 0
+            try:
+                for sample in group_by_keys(_members(path)):
+                    count += 1
+                    if count > shard["pairs"]:
+                        break
+                    yield path, sample
+            except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+                raise UserError(_damaged(path, str(error))) from None
+            if count != shard["pairs"]:
+                raise UserError(_damaged(path, f"it should hold {shard['pairs']} pairs"))
+
+
+def open_shards(folder: Path) -> ShardSet:
+    """Opens the shards that the masks stage wrote, and checks that they are whole and belong together.
+
+    Raises:
+        UserError: If the folder or its manifest is missing or malformed, if a shard is missing or is not the file that
+            the manifest describes, or if the run's directions have changed since.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}: run masks first, or give the folder that holds the shards.")
+    manifest = read_json(folder / "manifest.json")
+    _check_manifest(folder, manifest)
+    for shard in manifest["shards"]:
+        path = folder / shard["file"]
+        if not path.is_file():
+            raise UserError(f"{path} is missing although manifest.json lists it: run masks again to draw it anew.")
+        if sha256_of(path) != shard["sha256"]:
+            raise UserError(_damaged(path, "its sha256 is not the one in manifest.json"))
+    _check_directions(folder, manifest)
+    return ShardSet(folder, manifest)
+
+
+def _check_manifest(folder: Path, manifest: Any) -> None:
+    try:
+        shards = manifest["shards"]
+        valid = (
+            manifest["pairs"] == sum(shard["pairs"] for shard in shards)
+            and all(type(shard["pairs"]) is int and shard["pairs"] > 0 for shard in shards)
+            and all(re.fullmatch(r"shard-\d{6}\.tar", shard["file"]) for shard in shards)
+            and all(isinstance(shard["sha256"], str) for shard in shards)
+            and type(manifest["resolution"]) is int
+            and 0 < manifest["resolution"] <= 4096
+            and isinstance(manifest["generator"]["sha256"], str)
+            and isinstance(manifest["directions_sha256"], str)
+        )
+    except (KeyError, TypeError, AttributeError):
+        valid = False
+    if not valid:
+        raise UserError(
+            f"{folder / 'manifest.json'} is not a manifest that masks wrote: delete {folder} and run masks again."
+        )
+
+
+def _check_directions(folder: Path, manifest: dict[str, Any]) -> None:
+    """Refuses shards that were drawn with directions that the run no longer has."""
+    directions = folder.parent / "discover" / "directions.safetensors"
+    took_the_runs = isinstance(manifest.get("config"), dict) and manifest["config"].get("directions") is None
+    if took_the_runs and directions.exists() and sha256_of(directions) != manifest["directions_sha256"]:
+        raise UserError(
+            f"The shards in {folder} were drawn with other directions than those of {directions}:"
+            f" delete {folder} and run masks again."
+        )
+
+
+def _members(path: Path) -> Iterator[dict[str, Any]]:
+    """The plain files of an uncompressed tar file, each read into memory; nothing is ever extracted to disk."""
+    with tarfile.open(path, "r:") as tar:
+        for member in tar:
+            if not member.isreg() or member.issparse() or member.size > MAX_MEMBER_BYTES:
+                raise tarfile.TarError(f"{member.name[:80]!r} is no plain file of a pair")
+            content = tar.extractfile(member)
+            yield {"fname": member.name, "data": content.read() if content else b"", "__url__": str(path)}
+    yield {}
+
+
+def _decode_pair(path: Path, sample: dict[str, Any], side: int) -> Pair:
+    try:
+        image = _decode_image(sample["png"] if "png" in sample else sample["jpg"], "RGB", side)
+        mask = _decode_image(sample["mask.png"], "L", side)
+        info = json.loads(sample["json"])
+        if not isinstance(info, dict) or not np.isin(mask, (0, 255)).all():
+            raise ValueError("the mask is not of 0 and 255")
+    except KeyError as error:
+        raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r} has no {error.args[0]} file")) from None
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r}: {error}")) from None
+    return image, mask, info
+
+
+def _decode_image(data: bytes, mode: str, side: int) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+        if image.size != (side, side) or image.mode != mode:
+            raise ValueError(f"an image of {image.width} x {image.height} pixels, not {side} x {side}")
+        return np.array(image)
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return f"{path} is damaged or not a shard of this set ({reason}): delete it and run masks again."

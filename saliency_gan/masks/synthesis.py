@@ -1,0 +1,208 @@
+"""Stage 2, `masks`: draws pairs of an image and its mask and writes them as shards."""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from saliency_gan.config import MasksConfig, to_plain
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.images import ImageArray, write_image
+from saliency_gan.masks.candidates import Candidate, CandidateSource
+from saliency_gan.masks.preview import PREVIEW_PAIRS, preview
+from saliency_gan.masks.shards import encode_pair, shard_name, write_shard
+from saliency_gan.masks.tally import HopelessError, Tally
+from saliency_gan.runs import StageFolder, read_json, sha256_of, write_json
+
+Record = dict[str, Any]
+"""What records/shard-000000.json says of a finished shard: file, pairs, sha256, identity of what it was drawn from, and
+the tally up to its last pair; the next shard begins at the candidate whose number is the tally's count."""
+
+
+def synthesise(config: MasksConfig) -> Path:
+    """Draws `config.pairs` pairs, or what an earlier run left to draw, into `run/masks`.
+
+    Which candidates there are, and which are accepted, depends on the settings alone, so an interrupted run that is
+    continued writes the same bytes as one that was not. Asking for more pairs keeps the full shards.
+
+    Returns:
+        The folder of the shards, manifest.json and preview.png.
+
+    Raises:
+        UserError: If a setting is out of range, or generator, directions and the folder do not belong together.
+        StageError: If the disk is too small, or if hardly any candidate is accepted.
+    """
+    source = CandidateSource(config)
+    with StageFolder(config, "masks", changeable=("pairs",)) as folder:
+        records = _finished_shards(folder.path, config, source.identity)
+        missing = config.pairs - sum(record["pairs"] for record in records)
+        if missing:
+            (folder.path / "manifest.json").unlink(missing_ok=True)
+            _check_disk_space(folder.path, config, source.generator.resolution, missing)
+            try:
+                _draw_shards(folder.path, source, records)
+            except HopelessError:
+                if not records:  # nothing was drawn yet, so other settings may be tried in the same folder
+                    (folder.path / "config.yaml").unlink()
+                raise
+        _remove_surplus_shards(folder.path, len(records))
+        manifest = _manifest(source, records)
+        write_json(folder.path / "manifest.json", manifest)
+    print(
+        f"{config.pairs:,} pairs of {manifest['candidates']:,} candidates written to {folder.path}; rejected by"
+        f" {', '.join(f'{check}: {count:,}' for check, count in manifest['rejections'].items()) or 'no check'}"
+    )
+    return folder.path
+
+
+class PairStream:
+    """Accepted pairs drawn on the fly, without any file: the pairs that `synthesise` would write, in the same order.
+
+    Iterating yields images, uint8 [batch, H, W, 3], and masks, uint8 [batch, H, W] of 0 and 255, without end.
+
+    Args:
+        config: Settings of the masks stage; those about files are not used.
+        batch: Pairs a batch; None takes `config.batch`.
+        first: Candidate to begin with; `position` of an earlier stream continues it exactly.
+
+    Attributes:
+        position: Candidate after the last one of the last batch.
+
+    Raises:
+        UserError: If a setting is out of range, or generator and directions do not belong together.
+        StageError: While iterating, if hardly any candidate is accepted.
+    """
+
+    def __init__(self, config: MasksConfig, batch: int | None = None, first: int = 0) -> None:
+        self.source = CandidateSource(config)
+        self.batch = batch or config.batch
+        self.position = first
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images in pixels."""
+        return self.source.generator.resolution
+
+    def __iter__(self) -> Iterator[tuple[ImageArray, NDArray[np.uint8]]]:
+        tally, accepted = Tally(), []
+        with closing(self.source.stream(self.position)) as candidates:
+            for candidate in candidates:
+                tally.count(candidate)
+                if candidate.rejected_by is None:
+                    accepted.append(candidate)
+                if len(accepted) == self.batch:
+                    self.position = candidate.number + 1
+                    yield np.stack([pair.image for pair in accepted]), 255 * np.stack([pair.mask for pair in accepted])
+                    accepted = []
+
+
+def _draw_shards(folder: Path, source: CandidateSource, records: list[Record]) -> None:
+    """Draws the shards that are missing and appends their records."""
+    config = source.config
+    tally = Tally.from_plain(records[-1]["tally"]) if records else Tally()
+    shown: list[Candidate] = []
+    with (
+        ThreadPoolExecutor(thread_name_prefix="encode") as encoding,
+        closing(source.stream(tally.candidates)) as candidates,
+        tqdm(desc="masks", total=config.pairs, initial=tally.accepted, unit="pair") as progress,
+    ):
+        while tally.accepted < config.pairs:
+            first, index = tally.accepted, len(records)
+            wanted = _pairs_of_shard(index, config)
+            samples: list[Future[dict[str, bytes]]] = []
+            while len(samples) < wanted:
+                candidate = next(candidates)
+                tally.count(candidate)
+                if candidate.rejected_by is None:
+                    samples.append(encoding.submit(_encode, candidate, source))
+                    shown += [candidate] * (index == 0 and len(shown) < PREVIEW_PAIRS)
+                    progress.set_postfix(accepted=f"{tally.acceptance:.0%}", refresh=False)
+                    progress.update()
+            path = folder / shard_name(index)
+            write_shard(path, first, [sample.result() for sample in samples])
+            if index == 0:
+                write_image(folder / "preview.png", preview(shown, source))
+            record = {"file": path.name, "pairs": wanted, "sha256": sha256_of(path)}
+            record |= {"identity": source.identity, "tally": tally.to_plain()}
+            write_json(_record_path(folder, index), record)
+            records.append(record)
+
+
+def _encode(candidate: Candidate, source: CandidateSource) -> dict[str, bytes]:
+    info = {
+        "class": candidate.class_name,
+        "seed": candidate.number,
+        "shift": source.shift,
+        "area": round(float(candidate.mask.mean()), 6),
+    }
+    return encode_pair(candidate.image, 255 * candidate.mask, info, source.config.image_format)
+
+
+def _manifest(source: CandidateSource, records: list[Record]) -> dict[str, Any]:
+    tally = Tally.from_plain(records[-1]["tally"])
+    return {
+        **source.identity,
+        "pairs": tally.accepted,
+        "candidates": tally.candidates,
+        "resolution": source.generator.resolution,
+        "polarity": source.polarity,
+        "shards": [{key: record[key] for key in ("file", "pairs", "sha256")} for record in records],
+        **tally.to_plain(),
+        "config": to_plain(source.config),
+    }
+
+
+def _finished_shards(folder: Path, config: MasksConfig, identity: dict[str, Any]) -> list[Record]:
+    """Records of the shards, from the first on, that need not be drawn again.
+
+    Raises:
+        UserError: If they were drawn by another generator or along other directions.
+    """
+    records: list[Record] = []
+    while (wanted := _pairs_of_shard(len(records), config)) and (path := _record_path(folder, len(records))).exists():
+        record = read_json(path)
+        if not isinstance(record, dict) or not {"identity", "pairs", "sha256", "tally"} <= set(record):
+            raise UserError(f"{path} is not a record that masks wrote: delete it and run masks again.")
+        if record["identity"] != identity:
+            raise UserError(
+                f"{folder} holds pairs of another generator or other directions: choose another folder with --run,"
+                f" or delete {folder} to begin again."
+            )
+        shard = folder / shard_name(len(records))
+        if record["pairs"] != wanted or not shard.is_file() or sha256_of(shard) != record["sha256"]:
+            break
+        records.append(record)
+    return records
+
+
+def _remove_surplus_shards(folder: Path, count: int) -> None:
+    """Removes shards of a time when more pairs were asked for; their records first, so that none lacks its shard."""
+    for pattern in ("records/shard-*.json", "shard-*.tar"):
+        for path in folder.glob(pattern):
+            if int(path.stem.removeprefix("shard-")) >= count:
+                path.unlink()
+
+
+def _pairs_of_shard(index: int, config: MasksConfig) -> int:
+    return max(0, min(config.shard_size, config.pairs - index * config.shard_size))
+
+
+def _record_path(folder: Path, index: int) -> Path:
+    return folder / "records" / Path(shard_name(index)).with_suffix(".json")
+
+
+def _check_disk_space(folder: Path, config: MasksConfig, side: int, pairs: int) -> None:
+    """Refuses to begin what would not fit: 3 bytes a pixel for PNG, 1 for JPEG, and 5 kB a pair for the rest."""
+    needed = pairs * (side * side * (3 if config.image_format == "png" else 1) + 5000)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StageError(
+            f"{pairs:,} pairs need about {needed / 1e6:,.0f} MB in {folder}, but {free / 1e6:,.0f} MB are free:"
+            " free some space, ask for fewer --pairs or choose another folder with --run."
+        )

@@ -1,0 +1,81 @@
+"""What became of the candidates: accepted and rejected, by check and by class."""
+
+from collections import Counter
+from typing import Any, Self
+
+from saliency_gan.errors import StageError
+from saliency_gan.masks.candidates import Candidate
+from saliency_gan.masks.filters import CHECKS
+
+HOPELESS_AFTER = 5000
+"""Candidates after which an acceptance below `HOPELESS_SHARE` ends the stage."""
+
+HOPELESS_SHARE = 0.005
+
+
+class HopelessError(StageError):
+    """Hardly any candidate is accepted."""
+
+
+class Tally:
+    """Counts of candidates, in total, by check and by class."""
+
+    def __init__(self) -> None:
+        self.candidates = 0
+        self.accepted = 0
+        self._accepted_by_class: Counter[str] = Counter()
+        self._rejected: Counter[tuple[str, str]] = Counter()
+
+    def count(self, candidate: Candidate) -> None:
+        """Adds one candidate.
+
+        Raises:
+            HopelessError: If so few are accepted that the set would hardly ever be full.
+        """
+        self.candidates += 1
+        if candidate.rejected_by is None:
+            self.accepted += 1
+            self._accepted_by_class[candidate.class_name] += 1
+        else:
+            self._rejected[candidate.class_name, candidate.rejected_by] += 1
+        if self.candidates >= HOPELESS_AFTER and self.acceptance < HOPELESS_SHARE:
+            check, count = max(self.rejections.items(), key=lambda item: item[1])
+            raise HopelessError(
+                f"Only {self.accepted} of {self.candidates:,} candidates were accepted and {check} rejected {count:,}"
+                f" of them: {CHECKS[check]}, or choose another direction in discover."
+            )
+
+    @property
+    def acceptance(self) -> float:
+        """Share of candidates accepted, in [0, 1]."""
+        return self.accepted / max(1, self.candidates)
+
+    @property
+    def rejections(self) -> dict[str, int]:
+        """Rejected candidates by check."""
+        counts: Counter[str] = Counter()
+        for (_, check), count in self._rejected.items():
+            counts[check] += count
+        return {check: counts[check] for check in CHECKS if counts[check]}
+
+    def to_plain(self) -> dict[str, Any]:
+        """The counts as manifest.json holds them; `from_plain` reads them back."""
+        by_class: dict[str, dict[str, int]] = {}
+        for (name, check), count in sorted(self._rejected.items()):
+            by_class.setdefault(name, {})[check] = count
+        return {
+            "rejections": self.rejections,
+            "rejections_by_class": by_class,
+            "accepted_by_class": dict(sorted(self._accepted_by_class.items())),
+        }
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Self:
+        """Reads what `to_plain` wrote."""
+        tally = cls()
+        tally._accepted_by_class.update(plain["accepted_by_class"])
+        for name, checks in plain["rejections_by_class"].items():
+            tally._rejected.update({(name, check): count for check, count in checks.items()})
+        tally.accepted = tally._accepted_by_class.total()
+        tally.candidates = tally.accepted + tally._rejected.total()
+        return tally

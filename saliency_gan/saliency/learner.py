@@ -1,0 +1,144 @@
+"""One step of training: loss, optimiser, averaged weights and the averaged weights' batch statistics."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from saliency_gan.images import ImageArray, to_signed
+from saliency_gan.saliency.model import SaliencyModel
+
+Loss = Literal["bce+dice", "paper"]
+
+
+class Learner:
+    """A saliency model, its optimiser, and the moving average of its weights.
+
+    Args:
+        model: Where training starts.
+        fabric: Device and precision.
+        loss: As `saliency_loss`.
+        optimiser: adamw or adam.
+        weight_decay: Weight decay of adamw.
+        ema: Decay a step of the averaged weights.
+
+    Attributes:
+        average: The averaged model, whose batch statistics `measure_statistics` sets.
+        step: Steps done.
+    """
+
+    def __init__(
+        self,
+        model: SaliencyModel,
+        fabric: Fabric,
+        loss: Loss = "bce+dice",
+        optimiser: Literal["adamw", "adam"] = "adamw",
+        weight_decay: float = 0.0,
+        ema: float = 0.998,
+    ) -> None:
+        model = model.to(memory_format=torch.channels_last).train().requires_grad_(True)
+        self.fabric, self.loss, self.ema, self.step = fabric, loss, ema, 0
+        self.average = copy.deepcopy(model).to(fabric.device).eval().requires_grad_(False)
+        kind, decay = (torch.optim.AdamW, weight_decay) if optimiser == "adamw" else (torch.optim.Adam, 0.0)
+        fused = fabric.device.type != "mps"
+        self.model, self.optimiser = fabric.setup(model, kind(model.parameters(), weight_decay=decay, fused=fused))
+
+    def learn(self, images: ImageArray, masks: ImageArray, rate: float) -> Tensor:
+        """Does one step.
+
+        Args:
+            images: uint8 [N, H, W, 3].
+            masks: uint8 [N, H, W], 0 to 255.
+            rate: Learning rate.
+
+        Returns:
+            The loss, without a graph.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        inputs = to_signed(images).to(self.fabric.device, memory_format=torch.channels_last)
+        targets = torch.from_numpy(masks)[:, None].to(self.fabric.device).float().div(255)
+        loss = saliency_loss(self.model(inputs), targets, self.loss)
+        self.optimiser.zero_grad()
+        self.fabric.backward(loss)
+        self.optimiser.step()
+        self.step += 1
+        update_average(self.average, self.model, self.ema, self.step)
+        return loss.detach()
+
+    def measure_statistics(self, batches: Iterable[ImageArray]) -> None:
+        """Sets the averaged model's batch-norm statistics to their mean over batches of uint8 [N, H, W, 3]."""
+        measure_statistics(self.average, (to_signed(batch).to(self.fabric.device) for batch in batches))
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores `state()`."""
+        self.step = state["step"]
+        for name in ("model", "average", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+
+
+def saliency_loss(logits: Tensor, targets: Tensor, kind: Loss) -> Tensor:
+    """Compares predicted logits with masks.
+
+    Args:
+        logits: Of the foreground, float [N, 1, H, W].
+        targets: Float [N, 1, H, W] in [0, 1].
+        kind: bce+dice adds 1 minus the mean over images of the Dice coefficient to the binary cross-entropy, so that
+            small objects count as much as large ones; paper is the cross-entropy alone, which on the difference of two
+            logits over 10 is the paper's softmax cross-entropy.
+
+    Returns:
+        A scalar.
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, targets)
+    if kind == "paper":
+        return entropy
+    saliency = logits.sigmoid()
+    overlap = (saliency * targets).sum((1, 2, 3))
+    total = saliency.sum((1, 2, 3)) + targets.sum((1, 2, 3))
+    return entropy + 1 - ((2 * overlap + 1) / (total + 1)).mean()
+
+
+def learning_rate(step: int, steps: int, start: float, drops: Sequence[float], factor: float) -> float:
+    """Step decay: `start` times `factor` for every drop, a share of `steps`, that `step` has reached."""
+    return start * factor ** sum(step >= drop * steps for drop in drops)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, current: nn.Module, ema: float, step: int) -> None:
+    """Moves averaged weights towards the current ones; the decay grows with the step so that the first are soon forgotten."""
+    decay = min(ema, (1 + step) / (10 + step))
+    for averaged, latest in zip(average.parameters(), current.parameters(), strict=True):
+        averaged.lerp_(latest, 1 - decay)
+
+
+@torch.no_grad()
+def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Sets batch-norm statistics to their mean over batches of images, float [N, 3, H, W] in [-1, 1].
+
+    Averaged weights never saw a batch, so the statistics gathered in training are not theirs.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
+    model.train()
+    for batch in batches:
+        model(batch.contiguous(memory_format=torch.channels_last))
+    model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum

@@ -1,0 +1,212 @@
+"""The saliency model: a network of segmentation-models-pytorch with its normalisation inside and one logit a pixel."""
+
+import difflib
+import json
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.runs import read_json, sha256_of, write_bytes, write_json
+
+PAPER_TEMPERATURE = 10.0
+"""The paper's code divides its two logits by this before the softmax."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+FORMAT = "saliency-gan/1"
+
+
+@dataclass(frozen=True)
+class SaliencyArchitecture:
+    """What has to be known to build a saliency model before its weights are read.
+
+    Attributes:
+        architecture: Decoder of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
+        encoder: Encoder of segmentation-models-pytorch.
+        decoder_channels: Channels of the decoder, coarsest first, one number for every halving that the encoder does;
+            () takes the library's own.
+        stem_pool: Keep the max-pool of a ResNet's stem; without it all features are twice as fine.
+        outputs: 1 logit, or the paper's 2 of background and foreground.
+        resolution: Side in pixels of the squares that the model was trained on.
+    """
+
+    architecture: str = "Unet"
+    encoder: str = "resnet18"
+    decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
+    stem_pool: bool = False
+    outputs: Literal[1, 2] = 1
+    resolution: int = 64
+
+    def __post_init__(self) -> None:
+        if self.resolution < 32 or self.resolution % 32:
+            raise UserError(f"resolution is {self.resolution} px, but has to be a multiple of 32: choose 64, 96 or 128.")
+        if self.outputs not in (1, 2):
+            raise UserError(f"outputs is {self.outputs}, but a saliency model has 1 logit or the paper's 2.")
+
+
+class SaliencyModel(nn.Module):
+    """Tells for every pixel whether it belongs to what stands out.
+
+    Args:
+        architecture: Sizes of everything.
+        encoder_weights: none starts at random; imagenet downloads weights.
+
+    Attributes:
+        about: What the model was trained on, as plain JSON values; saved and read with it.
+        sha256: Hex digest of the file it was loaded from; "" for a model that was not.
+
+    Raises:
+        UserError: If the library has no such network.
+        StageError: If the ImageNet weights cannot be downloaded.
+    """
+
+    def __init__(
+        self, architecture: SaliencyArchitecture, encoder_weights: Literal["none", "imagenet"] = "none"
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.about: dict[str, Any] = {}
+        self.sha256 = ""
+        self.network = _build(architecture, encoder_weights)
+        # ImageNet's statistics, moved from [0, 1] to the [-1, 1] that images have everywhere in this package.
+        for name, values in (("mean", torch.tensor(IMAGENET_MEAN) * 2 - 1), ("std", torch.tensor(IMAGENET_STD) * 2)):
+            self.register_buffer(name, values.view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Computes the logit of the foreground; its sigmoid is the saliency.
+
+        With two outputs it is the difference of both over the temperature, because
+        softmax(l / T)[foreground] = sigmoid((l_foreground - l_background) / T).
+
+        Args:
+            images: Float [N, 3, H, W] in [-1, 1].
+
+        Returns:
+            Float32 [N, 1, H, W].
+        """
+        logits = self.network((images - self.mean) / self.std).float()
+        return logits if logits.shape[1] == 1 else (logits[:, 1:] - logits[:, :1]) / PAPER_TEMPERATURE
+
+    def save(self, folder: Path) -> Path:
+        """Writes model.safetensors (weights in half precision) and config.json into `folder`.
+
+        Returns:
+            The weights file.
+        """
+        tensors = {
+            name: (tensor if "running_" in name else tensor.half()).cpu().contiguous()
+            for name, tensor in self.state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        }
+        path = folder / "model.safetensors"
+        write_bytes(path, safetensors.torch.save(tensors, {"format": FORMAT}))
+        write_json(folder / "config.json", {"format": FORMAT, **asdict(self.architecture), "about": self.about})
+        return path
+
+
+def load_model(path: Path | None = None) -> SaliencyModel:
+    """Reads what `SaliencyModel.save` wrote, frozen and in evaluation mode, onto the CPU.
+
+    Args:
+        path: model.safetensors, or the folder that holds it and config.json; None takes the bundled model.
+
+    Raises:
+        UserError: If a file is missing, damaged, or not of a saliency model.
+    """
+    if path is None:
+        path = bundled_folder()
+        if not (path / "model.safetensors").exists():
+            raise UserError("This installation bundles no saliency model: train one and give it with --weights PATH.")
+    path = path / "model.safetensors" if path.is_dir() else path
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"There is no saliency model {path}: give the model.safetensors of train-saliency.") from None
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _not_a_model(path, error) from None
+    description = read_json(path.with_name("config.json"))
+    try:
+        about = description.pop("about")
+        if description.pop("format") != FORMAT:
+            raise ValueError("config.json is of another format")
+        sizes = {**description, "decoder_channels": tuple(description["decoder_channels"])}
+        model = SaliencyModel(SaliencyArchitecture(**sizes))
+        counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
+        model.load_state_dict({key: value.float() for key, value in tensors.items()} | counters)
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("not every weight is a finite number")
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _not_a_model(path, error) from None
+    model.about, model.sha256 = about, sha256_of(path)
+    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def bundled_folder() -> Path:
+    """Folder of the package that holds the bundled saliency model."""
+    return Path(str(files("saliency_gan") / "weights" / "saliency"))
+
+
+def _not_a_model(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return UserError(f"{path} is not a saliency model that train-saliency wrote, or it is damaged ({reason}).")
+
+
+def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Module:
+    """Builds the network without the layers that it never uses."""
+    _check_name("architecture", architecture.architecture, smp.MODEL_ARCHITECTURES_MAPPING)
+    _check_name("encoder", architecture.encoder, smp.encoders.get_encoder_names())
+    channels = architecture.decoder_channels
+    sizes = {"encoder_depth": len(channels), "decoder_channels": list(channels)} if channels else {}
+    try:
+        network = smp.create_model(
+            architecture.architecture,
+            architecture.encoder,
+            encoder_weights=None if encoder_weights == "none" else encoder_weights,
+            classes=architecture.outputs,
+            **sizes,
+        )
+        if not architecture.stem_pool and hasattr(network.encoder, "maxpool"):
+            network.encoder.maxpool = nn.Identity()
+        _drop_unused_layers(network)
+    except OSError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise StageError(
+            f"The {encoder_weights} weights of {architecture.encoder} could not be downloaded ({reason}):"
+            " try again later, or start at random with --encoder-weights none."
+        ) from None
+    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{architecture.architecture} with encoder {architecture.encoder}, decoder_channels {channels} and stem_pool"
+            f" {architecture.stem_pool} cannot be built ({reason}): try --decoder-channels '[]' --stem-pool true."
+        ) from None
+    return network
+
+
+def _drop_unused_layers(network: nn.Module) -> None:
+    """Removes children of the encoder that a forward pass never enters: ResNet's last stage at depth 4, for one."""
+    entered: set[nn.Module] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda module, _: entered.add(module)) for module in network.encoder.modules()
+    ]
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 3, 64, 64))
+    network.train()
+    for hook in hooks:
+        hook.remove()
+    for name, child in list(network.encoder.named_children()):
+        if not entered.intersection(child.modules()):
+            delattr(network.encoder, name)
+
+
+def _check_name(kind: str, name: str, known: Any) -> None:
+    if name.lower() not in {one.lower() for one in known}:
+        near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.0)[0]
+        raise UserError(f"segmentation-models-pytorch has no {kind} {name!r}: did you mean {near!r}?")

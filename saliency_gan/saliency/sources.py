@@ -1,0 +1,112 @@
+"""Where training takes its pairs from: shards on disk, or a generator that draws them on the fly."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
+from saliency_gan.errors import UserError
+from saliency_gan.runs import random_stream, sha256_of
+from saliency_gan.saliency.augmentation import Augmentation
+from saliency_gan.saliency.pairs import Batch, Mixture, Pairs, augment
+from saliency_gan.saliency.streams import STREAM_SAMPLE, STREAM_SPLIT
+
+
+class Source(Protocol):
+    """Pairs to train on.
+
+    Attributes:
+        identity: Names and sha256 of what the pairs were drawn from; a checkpoint goes on with the same ones only.
+        held_out: Pairs that are never trained on, as they are.
+        typical: Pairs like those trained on, to measure batch statistics with.
+        position: Where the batches have come to, as far as the step alone does not tell.
+    """
+
+    identity: dict[str, Any]
+    held_out: Pairs
+    typical: Pairs
+    position: int
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Yields the augmented batches of the steps `first` to `last - 1`."""
+
+
+def open_source(config: TrainSaliencyConfig, masks: MasksConfig | None) -> Source:
+    """Opens what `config.source` names.
+
+    Raises:
+        UserError: If it cannot be used, or holds too few pairs.
+    """
+    if config.source == "shards":
+        return ShardSource(config)
+    if masks is None:
+        raise UserError("source is generator, but no masks settings were given: pass a MasksConfig, or take shards.")
+    return GeneratorSource(config, masks)
+
+
+class ShardSource:
+    """Pairs that the masks stage wrote, all in memory."""
+
+    def __init__(self, config: TrainSaliencyConfig) -> None:
+        folder = config.shards or config.run / "masks"
+        pairs, manifest = read_shards(folder)
+        if len(pairs) <= config.validation_pairs:
+            raise UserError(
+                f"The shards hold {len(pairs)} pairs and validation_pairs is {config.validation_pairs}, so none would be"
+                " left to train on: run masks with more --pairs, or hold fewer out."
+            )
+        order = torch.randperm(len(pairs), generator=random_stream(config.seed, STREAM_SPLIT)).tolist()
+        self.identity = {key: manifest[key] for key in ("generator", "directions_sha256", "pairs")}
+        self.identity["manifest_sha256"] = sha256_of(folder / "manifest.json")
+        self.held_out = pairs.subset(order[: config.validation_pairs])
+        self.position = 0
+        self.typical = pairs.subset(order[config.validation_pairs :])
+        self._mixture = Mixture([(self.typical, config.batch)], Augmentation(config.augment, config.resolution), config.seed)
+        self._workers = config.workers
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Each batch draws anew from all pairs, so that it depends on its number alone."""
+        return self._mixture.batches(first, last, self._workers)
+
+
+class GeneratorSource:
+    """Pairs that are drawn when they are needed and seen once; `position` is the generator's next candidate."""
+
+    def __init__(self, config: TrainSaliencyConfig, masks: MasksConfig) -> None:
+        from saliency_gan.masks.synthesis import PairStream
+
+        reserve = PairStream(masks, config.validation_pairs)
+        with closing(iter(reserve)) as batches:
+            self.held_out = self.typical = Pairs(*next(batches))
+        self.position = reserve.position
+        settings = {key: value for key, value in to_plain(masks).items() if key not in ("run", "device")}
+        self.identity = {**reserve.source.identity, "masks": settings}
+        self._config, self._masks = config, masks
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Goes on at `position`, which it moves."""
+        from saliency_gan.masks.synthesis import PairStream
+
+        stream = PairStream(self._masks, self._config.batch, self.position)
+        augmentation = Augmentation(self._config.augment, self._config.resolution)
+        with closing(iter(stream)) as drawn:
+            for step in range(first, last):
+                pairs = Pairs(*next(drawn))
+                self.position = stream.position
+                yield augment(pairs, augmentation, random_stream(self._config.seed, STREAM_SAMPLE, step))
+
+
+def read_shards(folder: Path) -> tuple[Pairs, dict[str, Any]]:
+    """Reads all pairs of a folder of shards, and its manifest.
+
+    Raises:
+        UserError: If the folder, its manifest or a shard is missing or damaged.
+    """
+    from saliency_gan.masks.shards import open_shards
+
+    shards = open_shards(folder)
+    images, masks, _ = shards.read_all()
+    return Pairs(images, masks), shards.manifest

@@ -1,0 +1,169 @@
+"""Stage 3, `train-saliency`: trains the saliency model on synthetic pairs."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from tqdm import tqdm
+
+from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
+from saliency_gan.devices import make_fabric
+from saliency_gan.errors import UserError
+from saliency_gan.images import ImageArray, grid, write_image
+from saliency_gan.runs import StageFolder, delaying_interrupt, saving_on_interrupt
+from saliency_gan.saliency.augmentation import Augmentation
+from saliency_gan.saliency.learner import Learner, learning_rate
+from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
+from saliency_gan.saliency.pairs import Mixture, Pairs
+from saliency_gan.saliency.sources import Source, open_source
+from saliency_gan.saliency.streams import STREAM_STATISTICS
+from saliency_gan.saliency.validation import PhotoCheck, measure_pairs, predict_pairs
+
+STATISTICS_BATCHES = 16
+PREVIEW_PAIRS = 16
+
+
+def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None) -> Path:
+    """Trains, resuming where an earlier run stopped.
+
+    Args:
+        config: The stage's settings.
+        masks: Settings of stage 2, which decide what is drawn where `config.source` is generator.
+
+    Returns:
+        The weights file, `run/saliency/model.safetensors`; config.json and preview.png lie beside it.
+
+    Raises:
+        UserError: If a setting, the pairs or the checkpoint cannot be used.
+        StageError: If a file cannot be written, or a generator draws hardly any usable pair.
+    """
+    _check_settings(config)
+    fabric = make_fabric(config.device, config.precision)
+    with StageFolder(config, "saliency") as folder:
+        source = open_source(config, masks)
+        training = _Training(config, source, fabric)
+        if state := folder.load_checkpoint():
+            training.load_state(state)
+        learner = training.learner
+        batches = source.batches(learner.step, config.steps)
+        progress = tqdm(total=config.steps, desc="train-saliency", initial=learner.step, unit="step")
+        with progress, saving_on_interrupt(lambda: folder.save_checkpoint(training.state())):
+            began, steps_before = time.perf_counter(), learner.step
+            while learner.step < config.steps:
+                with delaying_interrupt():
+                    images, targets = next(batches)
+                    rate = learning_rate(learner.step, config.steps, config.lr, config.lr_drops, config.lr_factor)
+                    loss = learner.learn(images, targets, rate)
+                progress.update()
+                if learner.step % config.log_every == 0:
+                    speed = (learner.step - steps_before) * config.batch / (time.perf_counter() - began)
+                    folder.log(learner.step, loss=float(loss), learning_rate=rate, images_per_second=speed)
+                    progress.set_postfix({"loss": f"{float(loss):.3f}", "images/s": f"{speed:.0f}", **training.shown()})
+                    began, steps_before = time.perf_counter(), learner.step
+                if learner.step % config.checkpoint_every == 0 or learner.step == config.steps:
+                    folder.log(learner.step, **training.validate())
+                    write_image(folder.path / "preview.png", training.preview())
+                    folder.save_checkpoint(training.state())
+                    began, steps_before = time.perf_counter(), learner.step
+        output = training.finished_model().save(folder.path)
+    print(f"saliency model written to {output}")
+    return output
+
+
+class _Training:
+    """The learner, what it is measured on, and the best model so far."""
+
+    def __init__(self, config: TrainSaliencyConfig, source: Source, fabric: Fabric) -> None:
+        architecture = SaliencyArchitecture(
+            architecture=config.architecture,
+            encoder=config.encoder,
+            decoder_channels=config.decoder_channels,
+            stem_pool=config.stem_pool,
+            outputs=2 if config.loss == "paper" else 1,
+            resolution=config.resolution,
+        )
+        torch.manual_seed(config.seed)
+        model = SaliencyModel(architecture, config.encoder_weights)
+        self.config, self.source, self.device = config, source, fabric.device
+        self.learner = Learner(model, fabric, config.loss, config.optimiser, config.weight_decay, config.ema)
+        self.photos = PhotoCheck(config.photos, fabric.device) if config.photos else None
+        unchanged = Augmentation("none", config.resolution)
+        held_out = [unchanged(*pair, torch.Generator()) for pair in zip(source.held_out.images, source.held_out.masks, strict=True)]
+        self.held_out = Pairs(np.stack([image for image, _ in held_out]), np.stack([mask for _, mask in held_out]))
+        typical = Mixture([(source.typical, 64)], Augmentation(config.augment, config.resolution), config.seed, STREAM_STATISTICS)
+        self.typical = [typical[number][0] for number in range(STATISTICS_BATCHES)]
+        self.measured: dict[str, float] = {}
+        self.best: dict[str, Any] = {}
+
+    def validate(self) -> dict[str, float]:
+        """Measures the averaged model, and remembers it if it is the best on the photos."""
+        self.learner.measure_statistics(self.typical)
+        average = self.learner.average
+        measured = measure_pairs(average, self.device, self.held_out)
+        self.measured = {f"validation_{name}": value for name, value in measured.items()}
+        if self.photos:
+            self.measured |= self.photos.measure(average)
+            if self.measured["photos_iou"] > self.best.get("photos_iou", -1.0):
+                weights = {name: tensor.clone() for name, tensor in average.state_dict().items()}
+                self.best = {**self.measured, "step": self.learner.step, "average": weights}
+        return self.measured
+
+    def shown(self) -> dict[str, str]:
+        """The last measured IoU, for the progress bar."""
+        return {name: f"{value:.3f}" for name, value in self.measured.items() if name.endswith("_iou")}
+
+    def preview(self) -> ImageArray:
+        """Held-out pairs: a row each of image, mask and the averaged model's map, uint8 [H, W, 3]."""
+        few = self.held_out.subset(range(min(PREVIEW_PAIRS, len(self.held_out))))
+        maps = (predict_pairs(self.learner.average, self.device, few.images) * 255).astype(np.uint8)
+        grey = [cv2.cvtColor(map_, cv2.COLOR_GRAY2RGB) for map_ in (*few.masks, *maps)]
+        return grid([*few.images, *grey], len(few))  # type: ignore[list-item]
+
+    def finished_model(self) -> SaliencyModel:
+        """The model to keep: the best on the photos, else the last."""
+        model = self.learner.average
+        kept = {"step": self.learner.step, **self.measured}
+        if self.best:
+            model.load_state_dict(self.best["average"])
+            kept = {key: value for key, value in self.best.items() if key != "average"}
+        settings = {key: value for key, value in to_plain(self.config).items() if key not in ("run", "shards", "photos")}
+        model.about = {"trained_on": self.source.identity, **kept, "config": settings}
+        return model
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on; random streams depend on the step alone."""
+        return {
+            **self.learner.state(),
+            "source": self.source.identity,
+            "position": self.source.position,
+            "measured": self.measured,
+            "best": self.best,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores `state()`.
+
+        Raises:
+            UserError: If the checkpoint was made with other pairs.
+        """
+        if state["source"] != self.source.identity:
+            raise UserError(
+                f"The checkpoint in {self.config.run / 'saliency'} was trained on other pairs than there are now:"
+                " choose another folder with --run, or delete it to begin again."
+            )
+        self.learner.load_state(state)
+        self.source.position, self.measured, self.best = state["position"], state["measured"], state["best"]
+
+
+def _check_settings(config: TrainSaliencyConfig) -> None:
+    for name in ("steps", "batch", "validation_pairs", "checkpoint_every", "log_every"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
+    if config.workers < 0:
+        raise UserError(f"workers is {config.workers}, but has to be 0 or more.")
+    if not 0 <= config.ema < 1:
+        raise UserError(f"ema is {config.ema}, but has to be from 0 to below 1.")

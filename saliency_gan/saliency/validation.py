@@ -1,0 +1,81 @@
+"""How good a model is while it is trained: on held-out pairs, and on a few photos with drawn masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saliency_gan.errors import UserError
+from saliency_gan.images import ImageArray, find_images, read_image, read_mask
+from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.saliency.pairs import Pairs
+from saliency_gan.saliency.predictor import Predictor, SaliencyMap, stretch
+
+
+def measure(maps: Sequence[SaliencyMap], masks: Sequence[NDArray[np.bool_]]) -> dict[str, float]:
+    """Compares saliency maps with masks of the same sizes.
+
+    Args:
+        maps: Float [H, W] in [0, 1].
+        masks: Bool [H, W].
+
+    Returns:
+        Means over images of iou and accuracy at threshold 0.5, and of mae, the mean absolute error.
+    """
+    rows = []
+    for map_, mask in zip(maps, masks, strict=True):
+        marked = map_ >= 0.5
+        rows.append((intersection_over_union(marked, mask), (marked == mask).mean(), np.abs(map_ - mask).mean()))
+    return dict(zip(("iou", "accuracy", "mae"), np.mean(rows, axis=0, dtype=np.float64).tolist(), strict=True))
+
+
+def intersection_over_union(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """IoU of two masks; 1 if both are empty."""
+    union = np.count_nonzero(first | second)
+    return np.count_nonzero(first & second) / union if union else 1.0
+
+
+def predict_pairs(model: SaliencyModel, device: torch.device, images: ImageArray, batch: int = 64) -> SaliencyMap:
+    """Maps of squares of one size, uint8 [N, H, W, 3], without flips or scales: float32 [N, H, W]."""
+    predictor = Predictor(model, device, images.shape[1], flip=False)
+    batches = (images[start : start + batch] for start in range(0, len(images), batch))
+    return np.concatenate([predictor.mark([(image,) for image in part]) for part in batches])
+
+
+def measure_pairs(model: SaliencyModel, device: torch.device, pairs: Pairs) -> dict[str, float]:
+    """Measures a model on pairs of its own resolution."""
+    return measure(list(predict_pairs(model, device, pairs.images)), list(pairs.masks >= 128))
+
+
+class PhotoCheck:
+    """Photos with drawn masks on which a model in training is measured, and never trained.
+
+    Args:
+        folder: Holds images/ and masks/ with files of the same names, as data/samples does.
+        device: Where to compute.
+
+    Raises:
+        UserError: If a folder is missing or empty, or a photo has no mask of its name and size.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.device = device
+        masks = {path.stem: path for path in find_images(folder / "masks")}
+        self.photos, self.masks = [], []
+        for path in find_images(folder / "images"):
+            if path.stem not in masks:
+                raise UserError(f"{path} has no mask of its name in {folder / 'masks'}: add one or remove the photo.")
+            photo, mask = read_image(path), read_mask(masks[path.stem]) >= 128
+            if photo.shape[:2] != mask.shape:
+                raise UserError(f"{masks[path.stem]} has another size than {path}: give a mask of the photo's size.")
+            self.photos.append(photo)
+            self.masks.append(mask)
+
+    def measure(self, model: SaliencyModel) -> dict[str, float]:
+        """Measures a model at the photos' own sizes; keys begin with photos_."""
+        predictor = Predictor(model, self.device)
+        maps = predictor.mark([predictor.squeeze(photo) for photo in self.photos])
+        full = [stretch(map_, mask.shape) for map_, mask in zip(maps, self.masks, strict=True)]
+        return {f"photos_{name}": value for name, value in measure(full, self.masks).items()}

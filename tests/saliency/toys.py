@@ -1,0 +1,60 @@
+"""A toy world in which the right answer is known: a bright disc on dark noise."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from saliency_gan.images import write_image
+from saliency_gan.masks.shards import encode_pair, shard_name, write_shard
+from saliency_gan.runs import sha256_of, write_json
+
+TINY = {"encoder": "resnet18", "decoder_channels": (16, 8, 8), "resolution": 32, "batch": 8, "workers": 0, "device": "cpu"}
+
+
+def disc(seed: int, side: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """An image, uint8 [side, side, 3], and its mask, uint8 [side, side] of 0 and 255."""
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((side, side), np.uint8)
+    centre = rng.integers(side * 3 // 8, side * 5 // 8, 2).tolist()
+    cv2.circle(mask, centre, int(rng.integers(side // 5, side // 3)), 255, -1)
+    image = rng.integers(0, 60, (side, side, 3), dtype=np.uint8)
+    image[mask > 0] = rng.integers(170, 230, 3, dtype=np.uint8)
+    return image, mask
+
+
+def discs(count: int, first: int = 0, side: int = 32) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    pairs = [disc(first + index, side) for index in range(count)]
+    return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+
+
+def write_shards(folder: Path, count: int, per_shard: int = 32, side: int = 32) -> Path:
+    """Writes shards of discs as stage 2 would, and returns their folder."""
+    shards = []
+    for first in range(0, count, per_shard):
+        pairs = [disc(index, side) for index in range(first, min(count, first + per_shard))]
+        path = folder / shard_name(len(shards))
+        write_shard(path, first, [encode_pair(image, mask, {"class": "disc"}, "png") for image, mask in pairs])
+        shards.append({"file": path.name, "pairs": len(pairs), "sha256": sha256_of(path)})
+    write_json(
+        folder / "manifest.json",
+        {
+            "generator": {"name": "toy", "sha256": "0" * 64},
+            "directions_sha256": "1" * 64,
+            "pairs": count,
+            "resolution": side,
+            "shards": shards,
+            "config": {},
+        },
+    )
+    return folder
+
+
+def write_photos(folder: Path, count: int, first: int = 0, sides: tuple[int, int] = (96, 128)) -> Path:
+    """Writes photos of discs and their masks into folder/images and folder/masks, and returns folder."""
+    for index in range(first, first + count):
+        image, mask = disc(index, min(sides))
+        write_image(folder / "images" / f"photo-{index}.png", cv2.resize(image, sides[::-1]))
+        write_image(folder / "masks" / f"photo-{index}.png", cv2.resize(mask, sides[::-1], interpolation=cv2.INTER_NEAREST))
+    return folder
