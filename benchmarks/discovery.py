@@ -1,10 +1,10 @@
-"""Steps a second of stage 1 against a plain transcription of the published training loop, on the same CPU and generator.
+"""Steps a second of stage 1 against a plain transcription of the published loop, on the same CPU and generator.
 
     python benchmarks/discovery.py --generator biggan-caltech101-64 --steps 20 --batch 32
 
-The plain loop keeps gradients for G's weights, draws G(z) with a graph, fills the shifts one sample at a time and computes
-in fp32 without channels_last (but for what the generator does by itself). Both loops take turns, so that whatever else
-the machine does slows both.
+The plain loop keeps gradients for G's weights, draws G(z) with a graph, fills the shifts one sample at a time and
+computes in fp32 without channels_last (but for what the generator does by itself). Both loops take turns, so that
+whatever else the machine does slows both.
 """
 
 import argparse

@@ -29,6 +29,8 @@ class Background:
             1 - theta).
         method: rank or optimise.
         chosen_by: auto or user.
+        score: How well it clears the background, 0 to 1.
+        parts: The score's parts by name, each 0 to 1.
     """
 
     index: int | None
@@ -37,6 +39,8 @@ class Background:
     polarity: Polarity
     method: str = "rank"
     chosen_by: str = "auto"
+    score: float = 0.0
+    parts: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,8 @@ def load_directions(folder: Path) -> Directions:
         raise UserError(f"{folder} holds no usable directions ({error}): run discover again.") from None
     if matrix.shape != shape or vector.shape != shape[:1]:
         raise UserError(
-            f"{path} holds A of shape {tuple(matrix.shape)}, but directions.json describes {shape}: run discover again."
+            f"{path} holds A of shape {tuple(matrix.shape)} and h_bg of shape {tuple(vector.shape)}, but the json file"
+            f" beside it describes {shape}: run discover again."
         )
     if not (torch.isfinite(matrix).all() and torch.isfinite(vector).all()):
         raise UserError(f"{path} holds directions that are not finite: run discover again.")

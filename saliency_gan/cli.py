@@ -7,6 +7,7 @@ import argparse
 import difflib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -72,6 +73,7 @@ def _run(words: list[str]) -> int:
     if options["dry_run"]:
         _print_plan(verb, config)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # what ends a job saves, too
     return VERBS[verb](config, options)
 
 

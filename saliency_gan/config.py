@@ -164,8 +164,8 @@ class DiscoverConfig(StageConfig):
         return _generator_files(self)
 
     def _outputs(self) -> list[Path]:
-        names = ("directions.safetensors", "directions.json", "reconstructor.safetensors", "gallery", "metrics.jsonl")
-        return [self.run / "discover" / name for name in names]
+        directions = ("directions.safetensors", "directions.json", "ranking.png", "gallery")
+        return [self.run / "discover" / name for name in (*directions, "reconstructor.safetensors", "metrics.jsonl")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,7 +348,7 @@ class AdaptConfig(StageConfig):
     min_area: float = 0.04
     max_area: float = 0.7
     refine: Literal["grabcut", "none"] = "grabcut"
-    grabcut_iterations: int = 3
+    grabcut_iterations: int = 2
     grabcut_certainty: float = 0.9
     min_refined_iou: float = 0.5
     steps: int = 600
@@ -529,9 +529,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     class Loader(yaml.SafeLoader):
-        """YAML 1.1 takes 1e-4 without a decimal point for text."""
+        """YAML 1.1 takes 1e-4, without a decimal point or a sign of the exponent, for text."""
 
-    exponent = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$")
+    exponent = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+0123456789"))
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader)

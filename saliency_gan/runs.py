@@ -9,6 +9,7 @@ import os
 import pickle
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -206,7 +207,9 @@ def load_torch(path: Path) -> dict[str, Any]:
         UserError: If it cannot be read that way.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the protocol of a pickle that is going to be refused
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None
     except pickle.UnpicklingError:
@@ -240,7 +243,7 @@ def saving_on_interrupt(save: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def delaying_interrupt() -> Iterator[None]:
-    """Holds Ctrl-C back until the block ends, so that what is saved then is never a half-done step."""
+    """Holds Ctrl-C back until the block ends: around a whole step, so that what is saved then is never half of one."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return

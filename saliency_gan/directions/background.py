@@ -31,15 +31,13 @@ class Choice:
     """What stage 1 found out about the background.
 
     Attributes:
-        background: Which direction is h_bg, how far and what it does.
+        background: Which direction is h_bg, how far, what it does and how well.
         vector: h_bg with its sign applied, unit length, float [latent_dim].
-        score: Its score and every part of it, in the form of `scores`.
         scores: One dict a direction of A, best first: index, rank, sign, shift, polarity, score, parts, samples.
     """
 
     background: Background
     vector: Tensor
-    score: dict[str, Any]
     scores: list[dict[str, Any]]
 
 
@@ -64,20 +62,21 @@ def choose_background(
     scores = _rank(jury, units, config.background_shifts)
     if config.direction is not None:
         index, sign, shift = config.direction, config.sign, config.shift
-        score = jury.best_polarity([(units[index], sign, shift)], config.background_samples)[0]
-        background = Background(index, sign, shift, score["polarity"], "rank", "user")
-        return Choice(background, sign * units[index], {"index": index, **score}, scores)
+        entry = jury.best_polarity([(units[index], sign, shift)], config.background_samples)[0]
+        return Choice(_background(index, entry, "rank", "user"), sign * units[index], scores)
     if config.method == "optimise":
         vectors = [optimise_direction(config, generator, polarity, among, fabric) for polarity in POLARITIES]
         candidates = [(vector, 1, shift) for vector in vectors for shift in config.background_shifts]
         found = jury.best_polarity(candidates, config.background_samples)
         best = max(range(len(found)), key=lambda number: found[number]["score"])
-        score = {"index": None, **found[best]}
-        background = Background(None, 1, score["shift"], score["polarity"], "optimise", "auto")
-        return Choice(background, candidates[best][0], score, scores)
-    score = scores[0]
-    index, sign = score["index"], score["sign"]
-    return Choice(Background(index, sign, score["shift"], score["polarity"]), sign * units[index], score, scores)
+        return Choice(_background(None, found[best], "optimise", "auto"), candidates[best][0], scores)
+    index = scores[0]["index"]
+    return Choice(_background(index, scores[0], "rank", "auto"), scores[0]["sign"] * units[index], scores)
+
+
+def _background(index: int | None, entry: dict[str, Any], method: str, chosen_by: str) -> Background:
+    known = {name: entry[name] for name in ("sign", "shift", "polarity", "score", "parts")}
+    return Background(index, method=method, chosen_by=chosen_by, **known)
 
 
 Candidate = tuple[Tensor, int, float]

@@ -19,6 +19,7 @@ CRITERIA = {
     "gain": "share of the brightness that the border lacked before and has now",
     "contrast": "brightness of the border minus brightness of the centre",
     "edges": "share of the gradient magnitude of G(z, c) that the centre keeps",
+    "outline": "gradient magnitude of G(z, c) on the mask's outline, as a share of that plus the one elsewhere",
     "bimodal": "Otsu's separability of the brightness histogram: variance between two classes / total variance",
     "area": "share of images whose mask covers 5 to 60 %",
     "steady": "how alike the border is over z and c: 1 - 2 x standard deviation of its mean brightness",
@@ -48,7 +49,8 @@ def measure_criteria(originals: Tensor, shifted: Tensor, theta: float, polarity:
     border_before, border_after = border(before), border(after)
     edges_before, edges_after = gradient_magnitude(centre(before)), gradient_magnitude(centre(after))
     kept = torch.minimum(edges_before, edges_after).mean((-1, -2)) / edges_before.mean((-1, -2)).clamp(min=1e-6)
-    area = (after < theta).float().mean((-1, -2))
+    mask = (after < theta).float()
+    area = mask.mean((-1, -2))
     sane = (area >= SANE_AREA[0]) & (area <= SANE_AREA[1])
     clear = (border_after >= theta).float().mean(-1) >= 0.8
     level = border_after.mean(-1)
@@ -59,6 +61,7 @@ def measure_criteria(originals: Tensor, shifted: Tensor, theta: float, polarity:
         "gain": (border_after - border_before).mean((-1, -2)) / missing.clamp(min=1e-6),
         "contrast": (level - centre(after).mean((-1, -2))).mean(1),
         "edges": kept.mean(1),
+        "outline": _outline_contrast(before, mask).mean(1),
         "bimodal": otsu_separability(after.flatten(0, 1)).unflatten(0, after.shape[:2]).mean(1),
         "area": sane.float().mean(1),
         "steady": 1 - 2 * level.std(1, correction=0),
@@ -117,3 +120,12 @@ def otsu_separability(grey: Tensor, levels: int = 64) -> Tensor:
     total = (share * (values - mean).square()).sum(1)
     between = (mean * below - moment).square() / (below * (1 - below)).clamp(min=1e-6)
     return torch.where(total > 1e-6, between.amax(1) / total.clamp(min=1e-6), 0).clamp(0, 1)
+
+
+def _outline_contrast(grey: Tensor, mask: Tensor) -> Tensor:
+    """Mean gradient on the outlines of masks [M, N, H, W] / (that + the mean elsewhere), [M, N]; 0 without an outline."""
+    magnitude = gradient_magnitude(grey)
+    outline = (F.max_pool2d(mask.flatten(0, 1), 3, 1, 1) + F.max_pool2d(-mask.flatten(0, 1), 3, 1, 1)).view_as(mask)
+    on = (magnitude * outline).sum((-1, -2)) / outline.sum((-1, -2)).clamp(min=1)
+    off = (magnitude * (1 - outline)).sum((-1, -2)) / (1 - outline).sum((-1, -2)).clamp(min=1)
+    return on / (on + off).clamp(min=1e-6)

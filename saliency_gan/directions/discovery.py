@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
@@ -51,7 +52,7 @@ def discover(config: DiscoverConfig) -> Path:
     name = "an optimised direction" if background.index is None else f"direction {background.index}"
     print(
         f"h_bg is {name}, sign {background.sign:+d}, shift {background.shift:g}, {background.polarity} background,"
-        f" score {choice.score['score']:.3f}; see {folder.path / 'ranking.png'}"
+        f" score {background.score:.3f}; see {folder.path / 'ranking.png'}"
     )
     return folder.path
 
@@ -125,8 +126,8 @@ def _measure(trainer: DiscoveryTrainer, folder: StageFolder) -> Choice:
     _save_reconstructor(trainer, folder.path / "reconstructor.safetensors")
     units = F.normalize(matrix, dim=0).T
     shown = [(entry, entry["sign"] * units[entry["index"]]) for entry in choice.scores[:RANKING_SHOWN]]
-    if choice.score not in choice.scores:
-        shown.insert(0, (choice.score, choice.vector))
+    if (choice.background.method, choice.background.chosen_by) != ("rank", "auto"):
+        shown.insert(0, (asdict(choice.background), choice.vector))
     write_image(
         folder.path / "ranking.png",
         draw_ranking(config, generator, shown, choice.background, trainer.among, fabric),

@@ -55,7 +55,7 @@ def draw_ranking(
         steps = torch.linspace(0, entry["shift"], 6)
         shown = draw_shifted(generator, latents, classes, steps[:, None] * vector, fabric)
         masks = brightness(shown[-1:], entry["polarity"]) < config.theta
-        tiles = torch.cat([shown, masks[:, :, None].expand(-1, -1, shown.shape[2], -1, -1) * 2.0 - 1])
+        tiles = torch.cat([shown, masks[:, :, None].expand(-1, -1, shown.shape[2], -1, -1) * 1.6 - 1])
         sheet = _sheet(tiles, RANKING_TILE)
         is_chosen = (entry["index"], entry["sign"], entry["shift"]) == (chosen.index, chosen.sign, chosen.shift)
         name = "optimised" if entry["index"] is None else f"direction {entry['index']}"

@@ -28,7 +28,7 @@ def centre_prior(image: Image) -> SaliencyMap:
     Returns:
         float32 [H, W] in [0, 1].
     """
-    return _gaussian(*image.shape[:2], CENTRE_SIGMA)
+    return _gaussian(image.shape[0], image.shape[1], CENTRE_SIGMA)
 
 
 def all_foreground(image: Image) -> SaliencyMap:
@@ -47,7 +47,7 @@ def otsu(image: Image) -> SaliencyMap:
     """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     _, bright = cv2.threshold(grey, 0, 1, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    touches = bright[_ring(*grey.shape, width=1)].mean()
+    touches = bright[_ring(grey.shape[0], grey.shape[1], 1)].mean()
     return (bright if touches <= 0.5 else 1 - bright).astype(np.float32)
 
 
@@ -67,12 +67,13 @@ def contrast(image: Image) -> SaliencyMap:
     scale = min(1.0, CONTRAST_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    lab = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), (0, 0), 1.5)
-    distance = _distance_to_colours(lab, lab[_ring(size[1], size[0], width=max(1, min(size) // 12))])
+    lab: NDArray[np.float32] = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), (0, 0), 1.5)  # type: ignore[assignment]
+    distance = _distance_to_colours(lab, lab[_ring(size[1], size[0], max(1, min(size) // 12))])
     weighted = np.minimum(distance, np.percentile(distance, 98)) * _gaussian(size[1], size[0], 0.3)
-    grey = cv2.normalize(weighted, None, 0, 255, cv2.NORM_MINMAX)  # type: ignore[call-overload]
+    weighted -= weighted.min()
+    grey = 255 * weighted / max(1, weighted.max())  # below 1, the standard deviation of a colour, it is noise
     threshold, _ = cv2.threshold(grey.astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
-    saliency = 1 / (1 + np.exp((threshold - grey) / 25))
+    saliency = 1 / (1 + np.exp((threshold + 0.5 - grey) / 25))
     return cv2.resize(saliency.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
@@ -110,8 +111,8 @@ def _gaussian(height: int, width: int, sigma: float) -> SaliencyMap:
     return np.exp(-(vertical[:, None] ** 2 + horizontal[None] ** 2) / (2 * sigma**2)).astype(np.float32)
 
 
-def _ring(height: int, width_of_image: int, width: int) -> NDArray[np.bool_]:
-    """True on the outermost `width` pixels, bool [H, W]."""
-    ring = np.ones((height, width_of_image), bool)
-    ring[width:-width, width:-width] = False
+def _ring(height: int, width: int, thickness: int) -> NDArray[np.bool_]:
+    """True on the outermost `thickness` pixels, bool [H, W]."""
+    ring = np.ones((height, width), bool)
+    ring[thickness:-thickness, thickness:-thickness] = False
     return ring

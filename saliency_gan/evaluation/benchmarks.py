@@ -123,8 +123,8 @@ def find_dataset(config: EvaluateConfig) -> Dataset:
     if not names:
         examples = ", ".join(f"{min(side.values()).name} ({title})" for title, side in sides.items())
         raise UserError(
-            f"No file of {config.images or config.maps} has the name of a mask in {config.masks}, as in {examples}: name"
-            " both alike, apart from the suffix."
+            f"No file of {config.images or config.maps} has the name of a mask in {config.masks}, as in {examples}:"
+            " name both alike, apart from the suffix."
         )
     pairs = tuple(_pair(name, sides) for name in sorted(names))
     unmatched = tuple(
@@ -218,8 +218,8 @@ def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
     for path in files:
         if path.stem in stems:
             raise UserError(
-                f"{stems[path.stem]} and {path.name} differ only in their suffix, so it is not clear which one is meant:"
-                " move one of them away."
+                f"{stems[path.stem]} and {path.name} differ only in their suffix, and it is not clear which one is"
+                " meant: move one of them away."
             )
         stems[path.stem] = path
     return stems

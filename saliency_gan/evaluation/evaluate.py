@@ -1,11 +1,10 @@
 """The verb `evaluate`: a saliency model, or maps that another program made, against drawn masks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from saliency_gan.config import EvaluateConfig
@@ -16,7 +15,7 @@ from saliency_gan.evaluation.figures import curves_picture, sheet
 from saliency_gan.evaluation.measuring import Example, MapMaker, Measured, measure, read_example
 from saliency_gan.evaluation.metrics import Map
 from saliency_gan.evaluation.published import published_rows
-from saliency_gan.evaluation.tables import COUNTING, Row, markdown_table, rich_table
+from saliency_gan.evaluation.tables import COUNTING, markdown_table, rich_table, table_rows
 from saliency_gan.images import write_image
 from saliency_gan.runs import write_bytes, write_json
 
@@ -28,7 +27,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     """Measures, prints the table, and writes figures, table and pictures.
 
     Writes NAME.json (flat figures under "model" and under each name in "compared" and "baselines"), NAME.md,
-    NAME-curves.png, NAME-worst.png and NAME-best.png (by the model's IoU).
+    NAME-curves.png, NAME-worst.png and NAME-best.png (by the model's IoU, then MAE).
 
     Returns:
         The JSON file: `config.output`, or NAME.json in `run/evaluation`, NAME being the benchmark or the masks' folder.
@@ -90,22 +89,10 @@ def map_makers(config: EvaluateConfig) -> dict[str, MapMaker]:
     for name, path in named:
         if name in makers or name in BASELINES:
             raise UserError(
-                f"Two of the models to compare are called {name!r}: give each a name of its own, as in --compare NAME=PATH."
+                f"Two of what is measured are called {name!r}: give each a name of its own, as in --compare NAME=PATH."
             )
         makers[name] = _load_maker(path, config)
     return makers
-
-
-def table_rows(result: Mapping[str, Any]) -> list[Row]:
-    """The lines of the table of what `evaluate` wrote as JSON."""
-    rows = [Row(result["model_name"], "model", result["model"])]
-    rows += [Row(name, "compared", figures) for name, figures in result["compared"].items()]
-    rows += [Row(name, "baseline", figures) for name, figures in result["baselines"].items()]
-    rows += [
-        Row(f"{row['method']} ({row['source']})", "published", row["figures"], row["supervision"])
-        for row in result["published"]
-    ]
-    return rows
 
 
 def _check(config: EvaluateConfig) -> None:
@@ -135,12 +122,12 @@ def _result(dataset: Dataset, measured: Measured, makers: Sequence[str], title: 
 
 def _write_examples(output: Path, measured: Measured, model: tuple[str, MapMaker]) -> None:
     name, maker = model
-    scores = [image.iou for image in measured.metrics[name].images]
-    order = np.argsort(scores, kind="stable")
+    scores = measured.metrics[name].images
+    order = sorted(range(len(scores)), key=lambda index: (scores[index].iou, -scores[index].mae))
     for kind, chosen in (("worst", order[:EXAMPLES]), ("best", order[::-1][:EXAMPLES])):
         examples = [read_example(measured.pairs[index]) for index in chosen]
         captions = [
-            f"{example.pair.name}  IoU {scores[index]:.2f}" for example, index in zip(examples, chosen, strict=True)
+            f"{example.pair.name}  IoU {scores[index].iou:.2f}" for example, index in zip(examples, chosen, strict=True)
         ]
         write_image(output.with_name(f"{output.stem}-{kind}.png"), sheet(examples, maker(examples), captions))
 

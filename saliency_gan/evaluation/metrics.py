@@ -134,7 +134,7 @@ def score_image(prediction: Map, mask: NDArray[np.uint8] | NDArray[np.bool_]) ->
     Raises:
         ValueError: If the shapes differ or the map leaves its range.
     """
-    truth = mask if mask.dtype == bool else mask > 127
+    truth = mask.astype(bool) if mask.dtype == bool else mask > 127
     saliency = prediction / 255 if prediction.dtype == np.uint8 else prediction.astype(np.float64)
     if saliency.shape != truth.shape or saliency.ndim != 2:
         raise ValueError(f"The map is {saliency.shape}, the mask {truth.shape}: both have to be [H, W].")

@@ -1,10 +1,10 @@
 """Published figures of other methods on the standard benchmarks, to read a run's own figures against.
 
-`published.csv` has one line a method and benchmark. They were collected from the tables of the field, where older methods
-are often measured by a later paper; `source` names the paper that introduced the method. All are counted as `metrics`
-counts: means over the images, max F (beta^2 = 0.3) of the mean curve, IoU and accuracy at threshold 0.5. The max F that
-SelfMask and FOUND print themselves is another quantity (beta^2 squared, the best threshold of every image) and is left
-out; an empty field was not found.
+`published.csv` has one line a method and benchmark. They were collected from the tables of the field, where older
+methods are often measured by a later paper; `source` names the paper that introduced the method. All are counted as
+`metrics` counts: means over the images, max F (beta^2 = 0.3) of the mean curve, IoU and accuracy at threshold 0.5. The
+max F that SelfMask and FOUND print themselves is another quantity (beta^2 squared, the best threshold of every image)
+and is left out; an empty field was not found.
 """
 
 import csv

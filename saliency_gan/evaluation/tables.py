@@ -1,17 +1,21 @@
 """The figures of an evaluation as a table: on the terminal and in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from saliency_gan.evaluation.metrics import METRICS
 
 COUNTING = (
-    "MAE, IoU and accuracy (threshold 0.5) take a map as it is; F (beta^2 = 0.3), weighted F, S and E take it stretched to"
-    " [0, 1]; max and mean F are those of the mean curve; everything is the mean over the images at the masks' sizes."
+    "MAE, IoU and accuracy (threshold 0.5) take a map as it is; F (beta^2 = 0.3), weighted F, S and E take it stretched"
+    " to [0, 1]; max and mean F are those of the mean curve; all are means over the images, at the masks' sizes."
 )
 LESS_IS_BETTER = ("mae",)
+SHORT_HEADINGS = {"adaptive_f": "ad. F", "weighted_f": "w. F", "accuracy": "acc."}
 
 
 @dataclass(frozen=True)
@@ -22,28 +26,41 @@ class Row:
         name: What was measured.
         kind: model, compared, baseline or published.
         figures: Values under keys of METRICS; what is missing was not measured.
-        supervision: What a published method was told, and by whom it was published.
+        supervision: What a published method was told besides the photos.
+        source: Who published it.
     """
 
     name: str
     kind: str
     figures: dict[str, float]
     supervision: str = ""
+    source: str = ""
+
+
+def table_rows(result: Mapping[str, Any]) -> list[Row]:
+    """The lines of the table of what `evaluate` wrote as JSON."""
+    rows = [Row(result["model_name"], "model", result["model"])]
+    rows += [Row(name, "compared", figures) for name, figures in result["compared"].items()]
+    rows += [Row(name, "baseline", figures) for name, figures in result["baselines"].items()]
+    rows += [
+        Row(row["method"], "published", row["figures"], row["supervision"], row["source"])
+        for row in result["published"]
+    ]
+    return rows
 
 
 def rich_table(title: str, rows: Sequence[Row]) -> Table:
-    """The table for the terminal."""
-    table = Table(title=title, caption=COUNTING)
+    """The table for a terminal of 80 columns or more."""
+    table = Table(title=Text(title), caption=COUNTING, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("")
-    table.add_column("supervision")
     for key, name in METRICS.items():
-        table.add_column(_heading(key, name), justify="right")
-    previous = rows[0].kind if rows else ""
-    for row in rows:
-        if row.kind != previous:
-            table.add_section()
-        previous = row.kind
-        table.add_row(row.name, _told(row), *_cells(row), style="bold" if row.kind == "model" else "")
+        table.add_column(Text(SHORT_HEADINGS.get(key, name)), justify="right", no_wrap=True)
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        figures = [Text(cell.removeprefix("0")) for cell in cells(row)]
+        last = following is None or following.kind != row.kind
+        style = "bold" if row.kind == "model" else ""
+        name = Text(f"{row.name} ({row.supervision})" if row.supervision else row.name)
+        table.add_row(name, *figures, style=style, end_section=last)
     return table
 
 
@@ -52,27 +69,31 @@ def markdown_table(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -
     lines = [
         f"# {title}",
         "",
-        "| | supervision | " + " | ".join(_heading(key, name) for key, name in METRICS.items()) + " |",
+        "| | supervision | " + " | ".join(heading(key, name) for key, name in METRICS.items()) + " |",
         "|---|---|" + "---:|" * len(METRICS),
     ]
     for row in rows:
-        name = f"**{_escape(row.name)}**" if row.kind == "model" else _escape(row.name)
-        lines.append(f"| {name} | {_escape(_told(row))} | " + " | ".join(_cells(row)) + " |")
+        name = _escape(f"{row.name} ({row.source})" if row.source else row.name)
+        name = f"**{name}**" if row.kind == "model" else name
+        lines.append(f"| {name} | {_escape(told(row))} | " + " | ".join(cells(row)) + " |")
     lines += ["", COUNTING]
     for note in notes:
         lines += ["", _escape(note)]
     return "\n".join(lines) + "\n"
 
 
-def _heading(key: str, name: str) -> str:
+def heading(key: str, name: str) -> str:
+    """A column's heading, with an arrow towards what is better."""
     return f"{name} {'↓' if key in LESS_IS_BETTER else '↑'}"
 
 
-def _told(row: Row) -> str:
+def told(row: Row) -> str:
+    """What a method was told besides the photos, as the tables show it."""
     return row.supervision or {"baseline": "none, baseline"}.get(row.kind, "")
 
 
-def _cells(row: Row) -> list[str]:
+def cells(row: Row) -> list[str]:
+    """A row's figures in the order of METRICS, empty where there is none."""
     return [f"{row.figures[key]:.3f}" if key in row.figures else "" for key in METRICS]
 
 

@@ -81,6 +81,8 @@ class BigGAN(Generator):
         self.latent_dim = architecture.latent_dim
         self.num_classes = architecture.num_classes
         self.class_names = class_names or tuple(str(index) for index in range(architecture.num_classes))
+        if len(self.class_names) != self.num_classes:
+            raise ValueError(f"{len(self.class_names)} class names were given for {self.num_classes} classes.")
         self.resolution = architecture.resolution
         channels = architecture.channels
         self.piece = architecture.latent_dim // len(channels)

@@ -109,7 +109,7 @@ def _download(name: str) -> Path:
         try:
             pooch.retrieve(urls[name], hashes.get(file), fname=file, path=folder, progressbar=True)
         except Exception as error:  # requests, urllib3 and the file system each raise their own
-            reason = " ".join(str(error).split())[:200]
+            reason = " ".join(str(error).split())[:100]
             raise UserError(
                 f"{urls[name]} could not be downloaded ({type(error).__name__}: {reason}): get {URLS[CONFIG][name]} and"
                 f" {URLS[WEIGHTS][name]} another way, put both into one folder and give --weights FOLDER."

@@ -25,6 +25,9 @@ from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, sa
 STREAM_INIT, STREAM_STEP, STREAM_SAMPLES, STREAM_STATISTICS = range(4)
 """Second part of the key of each random stream, after the seed, so that they never coincide."""
 
+FINAL_BATCHES = 64
+"""Batches of 64 images over which the batch statistics of the finished generator are measured."""
+
 
 def train_gan(config: TrainGanConfig) -> Path:
     """Trains, resuming where an earlier run stopped.
@@ -53,17 +56,17 @@ def train_gan(config: TrainGanConfig) -> Path:
             for _ in progress:
                 with delaying_interrupt():
                     losses = trainer.train_step()
-                if trainer.step % config.log_every == 0:
-                    values = {name: float(value) for name, value in losses.items()}
-                    rate = (trainer.step - steps_before) * config.batch / (time.perf_counter() - began)
-                    began, steps_before = time.perf_counter(), trainer.step
-                    folder.log(trainer.step, **values, images_per_second=rate)
-                    shown = {name: f"{value:.3f}" for name, value in values.items()}
-                    progress.set_postfix(shown | {"images/s": f"{rate:.0f}"})
-                if trainer.step % config.sample_every == 0:
-                    im.write_image(folder.path / "samples" / f"step-{trainer.step:06d}.png", trainer.sample_grid())
-                if trainer.step % config.checkpoint_every == 0:
-                    folder.save_checkpoint(trainer.state())
+                    if trainer.step % config.log_every == 0:
+                        values = {name: float(value) for name, value in losses.items()}
+                        rate = (trainer.step - steps_before) * config.batch / (time.perf_counter() - began)
+                        began, steps_before = time.perf_counter(), trainer.step
+                        folder.log(trainer.step, **values, images_per_second=rate)
+                        shown = {name: f"{value:.3f}" for name, value in values.items()}
+                        progress.set_postfix(shown | {"images/s": f"{rate:.0f}"})
+                    if trainer.step % config.sample_every == 0:
+                        im.write_image(folder.path / "samples" / f"step-{trainer.step:06d}.png", trainer.sample_grid())
+                    if trainer.step % config.checkpoint_every == 0:
+                        folder.save_checkpoint(trainer.state())
         folder.save_checkpoint(trainer.state())
         save_generator(trainer.finished_generator(), output)
     print(f"generator written to {output}")
@@ -183,8 +186,8 @@ class _Trainer:
         return im.grid(im.to_uint8(drawn), columns)
 
     def finished_generator(self) -> BigGAN:
-        """The averaged generator with statistics measured over 4,096 images."""
-        self._measure_statistics(batches=64)
+        """The averaged generator with its statistics measured."""
+        self._measure_statistics(FINAL_BATCHES)
         return self.average
 
     def state(self) -> dict[str, Any]:

@@ -191,8 +191,10 @@ def _decode_pair(path: Path, sample: dict[str, Any], side: int) -> Pair:
         image = _decode_image(sample["png"] if "png" in sample else sample["jpg"], "RGB", side)
         mask = _decode_image(sample["mask.png"], "L", side)
         info = json.loads(sample["json"])
-        if not isinstance(info, dict) or not np.isin(mask, (0, 255)).all():
-            raise ValueError("the mask is not of 0 and 255")
+        if not isinstance(info, dict):
+            raise ValueError("its JSON is no object")
+        if not np.isin(mask, (0, 255)).all():
+            raise ValueError("its mask is not of 0 and 255")
     except KeyError as error:
         raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r} has no {error.args[0]} file")) from None
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
@@ -203,7 +205,7 @@ def _decode_pair(path: Path, sample: dict[str, Any], side: int) -> Pair:
 def _decode_image(data: bytes, mode: str, side: int) -> NDArray[np.uint8]:
     with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
         if image.size != (side, side) or image.mode != mode:
-            raise ValueError(f"an image of {image.width} x {image.height} pixels, not {side} x {side}")
+            raise ValueError(f"{image.width} x {image.height} pixels {image.mode} instead of {side} x {side} {mode}")
         return np.array(image)
 
 

@@ -72,7 +72,8 @@ class Learner:
 
     def measure_statistics(self, batches: Iterable[ImageArray]) -> None:
         """Sets the averaged model's batch-norm statistics to their mean over batches of uint8 [N, H, W, 3]."""
-        measure_statistics(self.average, (to_signed(batch).to(self.fabric.device) for batch in batches))
+        with self.fabric.autocast():
+            measure_statistics(self.average, (to_signed(batch).to(self.fabric.device) for batch in batches))
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on."""
@@ -119,7 +120,7 @@ def learning_rate(step: int, steps: int, start: float, drops: Sequence[float], f
 
 @torch.no_grad()
 def update_average(average: nn.Module, current: nn.Module, ema: float, step: int) -> None:
-    """Moves averaged weights towards the current ones; the decay grows with the step so that the first are soon forgotten."""
+    """Moves averaged weights towards the current ones; the decay grows with the step, to forget the first."""
     decay = min(ema, (1 + step) / (10 + step))
     for averaged, latest in zip(average.parameters(), current.parameters(), strict=True):
         averaged.lerp_(latest, 1 - decay)

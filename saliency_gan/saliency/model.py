@@ -1,7 +1,6 @@
 """The saliency model: a network of segmentation-models-pytorch with its normalisation inside and one logit a pixel."""
 
 import difflib
-import json
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -46,7 +45,9 @@ class SaliencyArchitecture:
 
     def __post_init__(self) -> None:
         if self.resolution < 32 or self.resolution % 32:
-            raise UserError(f"resolution is {self.resolution} px, but has to be a multiple of 32: choose 64, 96 or 128.")
+            raise UserError(
+                f"resolution is {self.resolution} px, but has to be a multiple of 32: choose 64, 96 or 128."
+            )
         if self.outputs not in (1, 2):
             raise UserError(f"outputs is {self.outputs}, but a saliency model has 1 logit or the paper's 2.")
 
@@ -71,6 +72,8 @@ class SaliencyModel(nn.Module):
         self, architecture: SaliencyArchitecture, encoder_weights: Literal["none", "imagenet"] = "none"
     ) -> None:
         super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
         self.architecture = architecture
         self.about: dict[str, Any] = {}
         self.sha256 = ""
@@ -184,13 +187,14 @@ def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Modul
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"{architecture.architecture} with encoder {architecture.encoder}, decoder_channels {channels} and stem_pool"
-            f" {architecture.stem_pool} cannot be built ({reason}): try --decoder-channels '[]' --stem-pool true."
+            f"{architecture.architecture} with encoder {architecture.encoder}, decoder_channels {channels} and"
+            f" stem_pool {architecture.stem_pool} cannot be built ({reason}):"
+            " try --decoder-channels '[]' --stem-pool true."
         ) from None
     return network
 
 
-def _drop_unused_layers(network: nn.Module) -> None:
+def _drop_unused_layers(network: smp.base.SegmentationModel) -> None:
     """Removes children of the encoder that a forward pass never enters: ResNet's last stage at depth 4, for one."""
     entered: set[nn.Module] = set()
     hooks = [

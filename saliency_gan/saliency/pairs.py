@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 from saliency_gan.images import ImageArray
 from saliency_gan.runs import random_stream
 from saliency_gan.saliency.augmentation import Augmentation
-from saliency_gan.saliency.streams import STREAM_SAMPLE
 
 Batch = tuple[ImageArray, ImageArray]
 """Images uint8 [N, side, side, 3] and masks uint8 [N, side, side], 0 to 255."""
@@ -44,16 +44,13 @@ class Mixture(Dataset[Batch]):
     Args:
         parts: Sets of pairs and how many pairs of each go into every batch.
         augmentation: What is done to a pair.
-        seed: Seed of every random choice.
-        stream: What the batches are for, so that different uses get different ones.
+        key: Key of the random streams; the batch's number is added to it.
     """
 
-    def __init__(
-        self, parts: Sequence[tuple[Pairs, int]], augmentation: Augmentation, seed: int, stream: int = STREAM_SAMPLE
-    ) -> None:
+    def __init__(self, parts: Sequence[tuple[Pairs, int]], augmentation: Augmentation, *key: int) -> None:
         self._parts = [(pairs, count) for pairs, count in parts if count]
         self._augmentation = augmentation
-        self._key = (seed, stream)
+        self._key = key
 
     def __getitem__(self, number: int) -> Batch:
         random = random_stream(*self._key, number)
@@ -84,7 +81,7 @@ def augment(pairs: Pairs, augmentation: Augmentation, random: torch.Generator) -
     return np.stack([image for image, _ in changed]), np.stack([mask for _, mask in changed])
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     return batch
 
 

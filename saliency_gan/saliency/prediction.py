@@ -7,7 +7,6 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -22,7 +21,7 @@ from saliency_gan.saliency.predictor import Predictor, SaliencyMap, stretch
 SUFFIXES = {"map": ".png", "mask": ".png", "cutout": ".png", "overlay": ".jpg"}
 """What can be saved of a photo, each in a folder of its own, and the format."""
 
-OVERLAY_COLOUR = (255, 40, 90)
+OVERLAY_COLOUR = np.array((255, 40, 90), np.float32)
 CUTOUT_RAMP = 8.0
 """A cut-out's opacity rises from 0 to 1 while saliency rises by 1 / 8 around the threshold, which softens its edge."""
 
@@ -30,8 +29,8 @@ CUTOUT_RAMP = 8.0
 def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
     """Marks photos and writes `output/KIND/NAME.png` for every kind in `config.save`, at the photos' own sizes.
 
-    A folder is searched with its subfolders, whose tree is kept. Photos whose results would have the same name keep their
-    suffix or get a number. A file that cannot be used is named on stderr and skipped.
+    A folder is searched with its subfolders, whose tree is kept. Photos whose results would have the same name keep
+    their suffix or get a number. A file that cannot be used is named on stderr and skipped.
 
     Args:
         config: The stage's settings.
@@ -121,9 +120,7 @@ def _free_name(name: Path, taken: set[str]) -> Path:
     raise AssertionError("there are more candidates than taken names")
 
 
-def _read_ahead(
-    pool: Executor, jobs: Sequence[_Job], predictor: Predictor, size: int
-) -> Iterator[list[_Photo | str]]:
+def _read_ahead(pool: Executor, jobs: Sequence[_Job], predictor: Predictor, size: int) -> Iterator[list[_Photo | str]]:
     """Decodes one batch in threads while the caller works on the one before; a sentence stands for an unusable file."""
 
     def read(job: _Job) -> _Photo | str:
@@ -160,8 +157,8 @@ def render(kind: str, image: ImageArray, saliency: SaliencyMap, threshold: float
         threshold: Saliency from which a pixel belongs to the mask.
 
     Returns:
-        map: uint8 [H, W], saliency times 255. mask: uint8 [H, W] of 0 and 255. cutout: uint8 [H, W, 4], the photo with an
-        opacity that is 0.5 at the threshold. overlay: uint8 [H, W, 3], the photo tinted where it is salient.
+        map: uint8 [H, W], saliency times 255. mask: uint8 [H, W] of 0 and 255. cutout: uint8 [H, W, 4], the photo with
+        an opacity that is 0.5 at the threshold. overlay: uint8 [H, W, 3], the photo tinted where it is salient.
     """
     if kind == "map":
         return _to_bytes(saliency)
@@ -171,7 +168,7 @@ def render(kind: str, image: ImageArray, saliency: SaliencyMap, threshold: float
         opacity = ((saliency - threshold) * CUTOUT_RAMP + 0.5).clip(0, 1)
         return np.dstack([image, _to_bytes(opacity)])
     tint = saliency[:, :, None] * 0.6
-    return _to_bytes((image * (1 - tint) + np.float32(OVERLAY_COLOUR) * tint) / 255)
+    return _to_bytes((image * (1 - tint) + OVERLAY_COLOUR * tint) / 255)
 
 
 def _to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -186,7 +183,9 @@ def _check_settings(config: PredictConfig) -> None:
     if config.batch < 1:
         raise UserError(f"batch is {config.batch}, but has to be 1 or more.")
     if not 0 <= config.threshold <= 1:
-        raise UserError(f"threshold is {config.threshold}, but saliency lies between 0 and 1: choose one there, say 0.5.")
+        raise UserError(
+            f"threshold is {config.threshold}, but saliency lies between 0 and 1: choose one there, say 0.5."
+        )
     unknown = [kind for kind in config.save if kind not in SUFFIXES]
     if unknown or not config.save:
         raise UserError(f"save is {','.join(config.save) or 'empty'}, but has to be some of {', '.join(SUFFIXES)}.")

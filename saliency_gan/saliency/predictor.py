@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from saliency_gan.config import Device
+from saliency_gan.config import Device, Precision
 from saliency_gan.devices import pick_device
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray, read_image, to_rgb, to_signed
@@ -48,6 +48,7 @@ class Predictor:
         resolution: Side in pixels of the square that the model sees; None takes the one it was trained on.
         scales: Factors of the resolution at which a photo is seen; each gives a multiple of 32 pixels.
         flip: Look at the mirrored photo too.
+        precision: fp32 or bf16 (automatic mixed precision), which is faster for many photos.
 
     Raises:
         UserError: If resolution or a scale is not positive.
@@ -60,6 +61,7 @@ class Predictor:
         resolution: int | None = None,
         scales: Sequence[float] = (1.0,),
         flip: bool = True,
+        precision: Precision = "fp32",
     ) -> None:
         self.model = model.to(device).eval().requires_grad_(False)
         self.device = device
@@ -67,7 +69,7 @@ class Predictor:
         if self.resolution < 1 or not scales or min(scales) <= 0:
             raise UserError(f"Resolution {resolution} and scales {tuple(scales)} have to be above 0.")
         self.sides = tuple(max(STRIDE, round(self.resolution * scale / STRIDE) * STRIDE) for scale in scales)
-        self.flip = flip
+        self.flip, self.precision = flip, precision
 
     def predict(self, image: ImageArray | Image.Image | Path | str) -> SaliencyMap:
         """Computes the saliency map of one photo.
@@ -93,7 +95,7 @@ class Predictor:
 
     def squeeze(self, image: ImageArray) -> tuple[ImageArray, ...]:
         """Resizes a photo, uint8 [H, W, 3], to one square a scale."""
-        return tuple(_resize(image, side, side) for side in self.sides)
+        return tuple(resize(image, side) for side in self.sides)
 
     def mark(self, photos: Sequence[tuple[ImageArray, ...]]) -> SaliencyMap:
         """Computes maps of squeezed photos, float32 [N, side, side] in [0, 1] at the largest scale."""
@@ -101,13 +103,14 @@ class Predictor:
 
     @torch.inference_mode()
     def views(self, photos: Sequence[tuple[ImageArray, ...]]) -> SaliencyMap:
-        """Computes one map a scale and flip of squeezed photos, float32 [views, N, side, side], all at the largest scale."""
+        """Computes a map a scale and flip of squeezed photos, float32 [views, N, side, side] at the largest scale."""
         side = max(self.sides)
         views = []
         for squares in zip(*photos, strict=True):
             seen = to_signed(np.stack(squares)).to(self.device, memory_format=torch.channels_last)
             for flipped in (False, True)[: 1 + self.flip]:
-                logits = self.model(seen.flip(3) if flipped else seen)
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                    logits = self.model(seen.flip(3) if flipped else seen)
                 saliency = logits.flip(3) if flipped else logits
                 saliency = torch.nn.functional.interpolate(saliency.sigmoid(), size=(side, side), mode="bilinear")
                 views.append(saliency[:, 0].cpu().numpy())
@@ -120,10 +123,10 @@ def stretch(saliency: SaliencyMap, size: tuple[int, ...]) -> SaliencyMap:
     return cv2.resize(saliency, (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
-def _resize(image: ImageArray, height: int, width: int) -> ImageArray:
-    shrinks = image.shape[0] >= height and image.shape[1] >= width
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (width, height), interpolation=method)  # type: ignore[return-value]
+def resize(image: ImageArray, side: int) -> ImageArray:
+    """Squeezes an image, uint8 [H, W, 3], into a square; every pixel counts where it shrinks."""
+    method = cv2.INTER_AREA if min(image.shape[:2]) >= side else cv2.INTER_LINEAR
+    return cv2.resize(image, (side, side), interpolation=method)  # type: ignore[return-value]
 
 
 def _as_array(image: ImageArray | Image.Image | Path | str) -> ImageArray:
@@ -131,7 +134,13 @@ def _as_array(image: ImageArray | Image.Image | Path | str) -> ImageArray:
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         return to_rgb(image)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+    if (
+        isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.size
+    ):
         return image
     given = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
     raise UserError(f"An image has to be RGB as uint8 [H, W, 3], a Pillow image or a path, not {given}.")

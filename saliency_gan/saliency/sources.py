@@ -55,8 +55,8 @@ class ShardSource:
         pairs, manifest = read_shards(folder)
         if len(pairs) <= config.validation_pairs:
             raise UserError(
-                f"The shards hold {len(pairs)} pairs and validation_pairs is {config.validation_pairs}, so none would be"
-                " left to train on: run masks with more --pairs, or hold fewer out."
+                f"The shards hold {len(pairs)} pairs and validation_pairs is {config.validation_pairs}, so none would"
+                " be left to train on: run masks with more --pairs, or hold fewer out."
             )
         order = torch.randperm(len(pairs), generator=random_stream(config.seed, STREAM_SPLIT)).tolist()
         self.identity = {key: manifest[key] for key in ("generator", "directions_sha256", "pairs")}
@@ -64,7 +64,8 @@ class ShardSource:
         self.held_out = pairs.subset(order[: config.validation_pairs])
         self.position = 0
         self.typical = pairs.subset(order[config.validation_pairs :])
-        self._mixture = Mixture([(self.typical, config.batch)], Augmentation(config.augment, config.resolution), config.seed)
+        augmentation = Augmentation(config.augment, config.resolution)
+        self._mixture = Mixture([(self.typical, config.batch)], augmentation, config.seed, STREAM_SAMPLE)
         self._workers = config.workers
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -79,7 +80,7 @@ class GeneratorSource:
         from saliency_gan.masks.synthesis import PairStream
 
         reserve = PairStream(masks, config.validation_pairs)
-        with closing(iter(reserve)) as batches:
+        with closing(iter(reserve)) as batches:  # type: ignore[type-var]  # a generator, whose threads end with it
             self.held_out = self.typical = Pairs(*next(batches))
         self.position = reserve.position
         settings = {key: value for key, value in to_plain(masks).items() if key not in ("run", "device")}
@@ -92,7 +93,7 @@ class GeneratorSource:
 
         stream = PairStream(self._masks, self._config.batch, self.position)
         augmentation = Augmentation(self._config.augment, self._config.resolution)
-        with closing(iter(stream)) as drawn:
+        with closing(iter(stream)) as drawn:  # type: ignore[type-var]
             for step in range(first, last):
                 pairs = Pairs(*next(drawn))
                 self.position = stream.position

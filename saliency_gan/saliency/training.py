@@ -21,9 +21,9 @@ from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
 from saliency_gan.saliency.pairs import Mixture, Pairs
 from saliency_gan.saliency.sources import Source, open_source
 from saliency_gan.saliency.streams import STREAM_STATISTICS
-from saliency_gan.saliency.validation import PhotoCheck, measure_pairs, predict_pairs
+from saliency_gan.saliency.validation import PhotoCheck, measure_pairs, predict_squares
 
-STATISTICS_BATCHES = 16
+STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 PREVIEW_PAIRS = 16
 
 
@@ -54,10 +54,10 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
         with progress, saving_on_interrupt(lambda: folder.save_checkpoint(training.state())):
             began, steps_before = time.perf_counter(), learner.step
             while learner.step < config.steps:
+                rate = learning_rate(learner.step, config.steps, config.lr, config.lr_drops, config.lr_factor)
                 with delaying_interrupt():
-                    images, targets = next(batches)
-                    rate = learning_rate(learner.step, config.steps, config.lr, config.lr_drops, config.lr_factor)
-                    loss = learner.learn(images, targets, rate)
+                    loss = learner.learn(*next(batches), rate)
+                    training.position = source.position
                 progress.update()
                 if learner.step % config.log_every == 0:
                     speed = (learner.step - steps_before) * config.batch / (time.perf_counter() - began)
@@ -90,12 +90,21 @@ class _Training:
         model = SaliencyModel(architecture, config.encoder_weights)
         self.config, self.source, self.device = config, source, fabric.device
         self.learner = Learner(model, fabric, config.loss, config.optimiser, config.weight_decay, config.ema)
-        self.photos = PhotoCheck(config.photos, fabric.device) if config.photos else None
+        self.photos = PhotoCheck(config.photos, fabric.device, config.precision) if config.photos else None
         unchanged = Augmentation("none", config.resolution)
-        held_out = [unchanged(*pair, torch.Generator()) for pair in zip(source.held_out.images, source.held_out.masks, strict=True)]
+        held_out = [
+            unchanged(*pair, torch.Generator())
+            for pair in zip(source.held_out.images, source.held_out.masks, strict=True)
+        ]
         self.held_out = Pairs(np.stack([image for image, _ in held_out]), np.stack([mask for _, mask in held_out]))
-        typical = Mixture([(source.typical, 64)], Augmentation(config.augment, config.resolution), config.seed, STREAM_STATISTICS)
+        typical = Mixture(
+            [(source.typical, STATISTICS_BATCH)],
+            Augmentation(config.augment, config.resolution),
+            config.seed,
+            STREAM_STATISTICS,
+        )
         self.typical = [typical[number][0] for number in range(STATISTICS_BATCHES)]
+        self.position = source.position
         self.measured: dict[str, float] = {}
         self.best: dict[str, Any] = {}
 
@@ -103,7 +112,7 @@ class _Training:
         """Measures the averaged model, and remembers it if it is the best on the photos."""
         self.learner.measure_statistics(self.typical)
         average = self.learner.average
-        measured = measure_pairs(average, self.device, self.held_out)
+        measured = measure_pairs(average, self.device, self.held_out, self.config.precision)
         self.measured = {f"validation_{name}": value for name, value in measured.items()}
         if self.photos:
             self.measured |= self.photos.measure(average)
@@ -119,7 +128,7 @@ class _Training:
     def preview(self) -> ImageArray:
         """Held-out pairs: a row each of image, mask and the averaged model's map, uint8 [H, W, 3]."""
         few = self.held_out.subset(range(min(PREVIEW_PAIRS, len(self.held_out))))
-        maps = (predict_pairs(self.learner.average, self.device, few.images) * 255).astype(np.uint8)
+        maps = (predict_squares(self.learner.average, self.device, few.images) * 255).astype(np.uint8)
         grey = [cv2.cvtColor(map_, cv2.COLOR_GRAY2RGB) for map_ in (*few.masks, *maps)]
         return grid([*few.images, *grey], len(few))  # type: ignore[list-item]
 
@@ -130,7 +139,9 @@ class _Training:
         if self.best:
             model.load_state_dict(self.best["average"])
             kept = {key: value for key, value in self.best.items() if key != "average"}
-        settings = {key: value for key, value in to_plain(self.config).items() if key not in ("run", "shards", "photos")}
+        settings = {
+            key: value for key, value in to_plain(self.config).items() if key not in ("run", "shards", "photos")
+        }
         model.about = {"trained_on": self.source.identity, **kept, "config": settings}
         return model
 
@@ -139,7 +150,7 @@ class _Training:
         return {
             **self.learner.state(),
             "source": self.source.identity,
-            "position": self.source.position,
+            "position": self.position,
             "measured": self.measured,
             "best": self.best,
         }
@@ -156,7 +167,8 @@ class _Training:
                 " choose another folder with --run, or delete it to begin again."
             )
         self.learner.load_state(state)
-        self.source.position, self.measured, self.best = state["position"], state["measured"], state["best"]
+        self.source.position = self.position = state["position"]
+        self.measured, self.best = state["measured"], state["best"]
 
 
 def _check_settings(config: TrainSaliencyConfig) -> None:

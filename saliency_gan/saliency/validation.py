@@ -7,11 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from saliency_gan.config import Precision
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray, find_images, read_image, read_mask
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.pairs import Pairs
 from saliency_gan.saliency.predictor import Predictor, SaliencyMap, stretch
+
+BATCH = 64
 
 
 def measure(maps: Sequence[SaliencyMap], masks: Sequence[NDArray[np.bool_]]) -> dict[str, float]:
@@ -28,7 +31,8 @@ def measure(maps: Sequence[SaliencyMap], masks: Sequence[NDArray[np.bool_]]) -> 
     for map_, mask in zip(maps, masks, strict=True):
         marked = map_ >= 0.5
         rows.append((intersection_over_union(marked, mask), (marked == mask).mean(), np.abs(map_ - mask).mean()))
-    return dict(zip(("iou", "accuracy", "mae"), np.mean(rows, axis=0, dtype=np.float64).tolist(), strict=True))
+    iou, accuracy, mae = np.array(rows, np.float64).mean(axis=0)
+    return {"iou": float(iou), "accuracy": float(accuracy), "mae": float(mae)}
 
 
 def intersection_over_union(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
@@ -37,16 +41,20 @@ def intersection_over_union(first: NDArray[np.bool_], second: NDArray[np.bool_])
     return np.count_nonzero(first & second) / union if union else 1.0
 
 
-def predict_pairs(model: SaliencyModel, device: torch.device, images: ImageArray, batch: int = 64) -> SaliencyMap:
-    """Maps of squares of one size, uint8 [N, H, W, 3], without flips or scales: float32 [N, H, W]."""
-    predictor = Predictor(model, device, images.shape[1], flip=False)
-    batches = (images[start : start + batch] for start in range(0, len(images), batch))
+def predict_squares(
+    model: SaliencyModel, device: torch.device, images: ImageArray, precision: Precision = "fp32"
+) -> SaliencyMap:
+    """Maps of squares of one size, uint8 [N, side, side, 3], without flips or scales: float32 [N, side, side]."""
+    predictor = Predictor(model, device, images.shape[1], flip=False, precision=precision)
+    batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
     return np.concatenate([predictor.mark([(image,) for image in part]) for part in batches])
 
 
-def measure_pairs(model: SaliencyModel, device: torch.device, pairs: Pairs) -> dict[str, float]:
-    """Measures a model on pairs of its own resolution."""
-    return measure(list(predict_pairs(model, device, pairs.images)), list(pairs.masks >= 128))
+def measure_pairs(
+    model: SaliencyModel, device: torch.device, pairs: Pairs, precision: Precision = "fp32"
+) -> dict[str, float]:
+    """Measures a model on square pairs of one size."""
+    return measure(list(predict_squares(model, device, pairs.images, precision)), list(pairs.masks >= 128))
 
 
 class PhotoCheck:
@@ -55,13 +63,14 @@ class PhotoCheck:
     Args:
         folder: Holds images/ and masks/ with files of the same names, as data/samples does.
         device: Where to compute.
+        precision: fp32 or bf16.
 
     Raises:
         UserError: If a folder is missing or empty, or a photo has no mask of its name and size.
     """
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, folder: Path, device: torch.device, precision: Precision = "fp32") -> None:
+        self.device, self.precision = device, precision
         masks = {path.stem: path for path in find_images(folder / "masks")}
         self.photos, self.masks = [], []
         for path in find_images(folder / "images"):
@@ -75,7 +84,7 @@ class PhotoCheck:
 
     def measure(self, model: SaliencyModel) -> dict[str, float]:
         """Measures a model at the photos' own sizes; keys begin with photos_."""
-        predictor = Predictor(model, self.device)
+        predictor = Predictor(model, self.device, precision=self.precision)
         maps = predictor.mark([predictor.squeeze(photo) for photo in self.photos])
         full = [stretch(map_, mask.shape) for map_, mask in zip(maps, self.masks, strict=True)]
         return {f"photos_{name}": value for name, value in measure(full, self.masks).items()}

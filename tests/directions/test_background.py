@@ -20,7 +20,7 @@ def test_the_direction_that_clears_the_background_wins(polarity, sign):
     assert (background.index, background.sign, background.polarity) == (DiscWorld.CLEAR, sign, polarity)
     assert (background.method, background.chosen_by) == ("rank", "auto")
     assert torch.equal(choice.vector, sign * torch.eye(8)[DiscWorld.CLEAR])
-    assert choice.score["score"] > 2 * choice.scores[1]["score"], "nothing else comes near"
+    assert background.score > 2 * choice.scores[1]["score"], "nothing else comes near"
 
 
 def test_it_wins_among_mixed_directions_of_any_length():
@@ -99,5 +99,5 @@ def test_optimised_direction_finds_the_coordinate(polarity, monkeypatch):
     assert choice.vector.norm().item() == pytest.approx(1, abs=1e-5)
     assert choice.vector.abs().argmax() == DiscWorld.CLEAR
     assert choice.vector[DiscWorld.CLEAR] > 0.8
-    assert choice.score["score"] > 0.7
+    assert background.score > 0.7 and background.score == pytest.approx(combine(background.parts))
     assert len(choice.scores) == 8

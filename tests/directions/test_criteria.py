@@ -44,13 +44,22 @@ def by_hand(original: np.ndarray, shifted: np.ndarray, theta: float) -> dict[str
 
     def edges(grey: np.ndarray) -> np.ndarray:
         dx, dy = (
-            cv2.Sobel(grey[inner, inner], cv2.CV_64F, *order, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
+            cv2.Sobel(grey, cv2.CV_64F, *order, scale=1 / 8, borderType=cv2.BORDER_REPLICATE)
             for order in ((1, 0), (0, 1))
         )
         return np.hypot(dx, dy)
 
-    area = sum(value < theta for value in shifted.ravel()) / side**2
-    kept = np.minimum(edges(original), edges(shifted)).sum() / edges(original).sum()
+    mask = shifted < theta
+    area = mask.mean()
+    old, new = edges(original[inner, inner]), edges(shifted[inner, inner])
+    kept = np.minimum(old, new).sum() / old.sum()
+    outline = np.array(
+        [
+            [len(set(mask[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2].ravel())) == 2 for x in range(side)]
+            for y in range(side)
+        ]
+    )
+    on, off = edges(original)[outline].mean(), edges(original)[~outline].mean()
     clear = sum(value >= theta for value in after) / len(after) >= 0.8
     return {
         "border": level,
@@ -59,6 +68,7 @@ def by_hand(original: np.ndarray, shifted: np.ndarray, theta: float) -> dict[str
         "missing": sum(1 - value for value in before),
         "contrast": level - shifted[inner, inner].mean(),
         "edges": kept,
+        "outline": on / (on + off),
         "area": float(0.05 <= area <= 0.6),
         "works": float(0.05 <= area <= 0.6 and clear and kept >= 0.5),
     }
@@ -80,7 +90,7 @@ def test_parts_match_a_float64_loop(polarity):
 
     for parts, images in zip(measure_criteria(originals, shifted, 0.7, polarity), shifted, strict=True):
         rows = [by_hand(one, other, 0.7) for one, other in zip(grey(originals), grey(images), strict=True)]
-        for name in ("border", "flat", "contrast", "edges", "area", "works"):
+        for name in ("border", "flat", "contrast", "edges", "outline", "area", "works"):
             assert parts[name] == pytest.approx(max(0, np.mean([row[name] for row in rows])), abs=1e-5), name
         gain = sum(row["gained"] for row in rows) / sum(row["missing"] for row in rows)
         assert parts["gain"] == pytest.approx(max(0, gain), abs=1e-5)

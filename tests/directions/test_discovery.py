@@ -1,0 +1,202 @@
+import json
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+
+from saliency_gan import images as im
+from saliency_gan.artifacts import load_directions
+from saliency_gan.config import DiscoverConfig
+from saliency_gan.directions.discovery import discover
+from saliency_gan.directions.training import DiscoveryTrainer
+from saliency_gan.errors import UserError
+from saliency_gan.generators.zoo import load_generator, save_generator
+from tests.directions.worlds import tiny_biggan
+
+
+@pytest.fixture
+def config(tmp_path) -> DiscoverConfig:
+    save_generator(tiny_biggan(), tmp_path / "tiny.safetensors")
+    return DiscoverConfig(
+        generator=str(tmp_path / "tiny.safetensors"), run=tmp_path / "run", device="cpu", K=6, batch=4, steps=11,
+        lr_deformator=1e-2, reconstructor="lenet", checkpoint_every=4, log_every=3, rca_samples=24,
+        background_samples=8, background_shifts=(3.0, 6.0), gallery_samples=2,
+    )  # fmt: skip
+
+
+def read_metrics(config: DiscoverConfig) -> list[dict[str, float]]:
+    lines = (config.run / "discover" / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "steps_per_second"} for line in lines]
+
+
+def results(config: DiscoverConfig) -> tuple[bytes, bytes, dict, list]:
+    """What must not depend on where a run was broken off."""
+    folder = config.run / "discover"
+    description = json.loads((folder / "directions.json").read_text())
+    tensors = safetensors.torch.load_file(folder / "directions.safetensors")
+    del description["config"]
+    return (
+        tensors["A"].numpy().tobytes() + tensors["background"].numpy().tobytes(),
+        (folder / "reconstructor.safetensors").read_bytes(),
+        description,
+        read_metrics(config),
+    )
+
+
+def test_writes_everything_that_the_next_stages_read(config):
+    folder = discover(config)
+    assert folder == config.run / "discover"
+    directions = load_directions(folder)
+    directions.check_generator(load_generator(config.generator))
+    matrix = directions.matrix
+    assert matrix.shape == (12, 6)
+    assert torch.allclose(matrix.T @ matrix, torch.eye(6), atol=1e-5)
+    background = directions.background
+    expected = background.sign * matrix[:, background.index]
+    assert torch.allclose(directions.background_vector, expected / expected.norm(), atol=1e-6)
+    best = directions.scores[0]
+    assert (best["index"], best["sign"], best["shift"]) == (background.index, background.sign, background.shift)
+    assert directions.rca["samples"] == 24
+    assert 0 <= directions.rca["low"] <= directions.rca["accuracy"] <= directions.rca["high"] <= 1
+    assert [line["step"] for line in read_metrics(config)] == [3, 6, 9]
+    assert set(read_metrics(config)[0]) == {"step", "loss", "loss_direction", "loss_shift", "accuracy", "mae"}
+    assert list((folder / "tensorboard").iterdir())
+    assert im.read_image(folder / "ranking.png").shape[1] == 2 * (7 * 66 - 2) + 12
+    assert len(list((folder / "gallery").glob("direction-*.png"))) == 6
+    with safetensors.safe_open(folder / "reconstructor.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["reconstructor"]) == {"kind": "lenet", "K": 6, "channels": 3}
+        assert file.get_tensor("direction_head.weight").shape[0] == 6
+
+
+@pytest.mark.parametrize("killed_at", [2, 6, 10])
+def test_a_killed_run_ends_with_the_same_numbers(config, monkeypatch, killed_at):
+    discover(config)
+    expected = results(config)
+
+    class Killed(BaseException):
+        pass
+
+    step = DiscoveryTrainer.train_step
+
+    def step_or_die(self):
+        if self.step == killed_at:
+            raise Killed
+        step(self)
+
+    broken = replace(config, run=config.run.parent / "broken")
+    monkeypatch.setattr(DiscoveryTrainer, "train_step", step_or_die)
+    with pytest.raises(Killed):
+        discover(broken)
+    monkeypatch.setattr(DiscoveryTrainer, "train_step", step)
+    discover(broken)
+    assert results(broken) == expected
+
+
+def test_ctrl_c_waits_for_the_step_and_loses_nothing(config, monkeypatch):
+    discover(config)
+    expected = results(config)
+    step = DiscoveryTrainer.train_step
+
+    def interrupted_step(self):
+        if self.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        step(self)
+
+    broken = replace(config, run=config.run.parent / "broken")
+    monkeypatch.setattr(DiscoveryTrainer, "train_step", interrupted_step)
+    with pytest.raises(KeyboardInterrupt):
+        discover(broken)
+    state = torch.load(broken.run / "discover" / "checkpoints" / "last.pt", weights_only=True)
+    assert state["step"] == 7
+    monkeypatch.setattr(DiscoveryTrainer, "train_step", step)
+    discover(broken)
+    assert results(broken) == expected
+
+
+def test_a_run_can_be_made_longer(config):
+    discover(replace(config, steps=5))
+    discover(config)
+    longer = results(config)
+    straight = replace(config, run=config.run.parent / "straight")
+    discover(straight)
+    assert longer == results(straight)
+
+
+def test_a_person_overrules_the_choice_without_training_again(config, monkeypatch):
+    discover(config)
+    before = load_directions(config.run / "discover")
+    monkeypatch.setattr(DiscoveryTrainer, "train_step", None)
+    discover(replace(config, direction=3, sign=-1, shift=5.0))
+    after = load_directions(config.run / "discover")
+    assert torch.equal(after.matrix, before.matrix)
+    assert after.scores == before.scores and after.rca == before.rca
+    assert (after.background.index, after.background.sign, after.background.shift) == (3, -1, 5.0)
+    assert after.background.chosen_by == "user"
+    assert torch.allclose(after.background_vector, -after.matrix[:, 3], atol=1e-6)
+
+
+def test_optimised_direction_needs_no_training(config, monkeypatch):
+    monkeypatch.setattr("saliency_gan.directions.optimised.ITERATIONS", 3)
+    folder = discover(replace(config, steps=0, method="optimise", gallery_samples=0, rca_samples=0))
+    directions = load_directions(folder)
+    assert directions.background.index is None and directions.background.method == "optimise"
+    assert directions.background_vector.norm().item() == pytest.approx(1, abs=1e-5)
+    assert directions.rca == {}
+    assert not (folder / "gallery").exists()
+
+
+@pytest.mark.parametrize("kind", ["unit", "linear", "coordinate", "random"])
+def test_every_kind_of_deformator_runs_through(config, kind):
+    folder = discover(replace(config, deformator=kind, steps=2, gallery_samples=0, classes=("1", "2")))
+    assert np.isfinite(load_directions(folder).matrix.numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"K": 13}, "K = 13 orthonormal directions do not fit into 12"),
+        ({"direction": 6}, "--direction 6 does not exist among K = 6"),
+        ({"direction": -1}, "--direction -1"),
+        ({"min_shift": 7.0}, "0 <= min <= max"),
+        ({"max_shift": 0.0, "min_shift": 0.0}, "max > 0"),
+        ({"batch": 1}, "--batch 1"),
+        ({"background_shifts": ()}, "positive"),
+        ({"background_shifts": (4.0, -4.0)}, "positive"),
+        ({"theta": 1.5}, "--theta 1.5"),
+        ({"background_samples": 0}, "--background_samples 0"),
+        ({"classes": ("nothing",)}, "no class 'nothing'"),
+        ({"generator": "biggan-of-mars"}, "did you mean"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_training(config, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        discover(replace(config, **settings))
+    assert not (config.run / "discover" / "checkpoints").exists()
+
+
+def test_a_run_begun_with_other_settings_is_refused(config):
+    discover(replace(config, steps=1))
+    with pytest.raises(UserError, match="was begun with K = 6, but K = 5"):
+        discover(replace(config, K=5))
+
+
+def test_a_run_begun_on_another_generator_is_refused(config, tmp_path):
+    discover(replace(config, steps=1))
+    generator = tiny_biggan()
+    generator.last.bias.data += 0.1
+    save_generator(generator, tmp_path / "tiny.safetensors")
+    with pytest.raises(UserError, match="other weights"):
+        discover(replace(config, steps=2))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"cos\nsystem\n(S'true'\ntR."])
+def test_damaged_checkpoint_is_refused(config, content):
+    folder = discover(replace(config, steps=1))
+    (folder / "checkpoints" / "last.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"last\.pt"):
+        discover(config)

@@ -1,0 +1,243 @@
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from saliency_gan import images as im
+from saliency_gan.config import TrainGanConfig
+from saliency_gan.devices import make_fabric
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.generators import training
+from saliency_gan.generators.class_folders import load_class_folders
+from saliency_gan.generators.training import train_gan
+from saliency_gan.generators.zoo import load_generator
+from saliency_gan.runs import random_stream
+
+
+@pytest.fixture(autouse=True)
+def few_statistics(monkeypatch):
+    monkeypatch.setattr(training, "FINAL_BATCHES", 2)
+
+
+@pytest.fixture
+def config(class_folders, tmp_path):
+    def make(run="run", **changes):
+        settings = {
+            "images": class_folders,
+            "run": tmp_path / run,
+            "device": "cpu",
+            "resolution": 16,
+            "latent_dim": 12,
+            "embedding_dim": 4,
+            "channels": (16, 12, 8),
+            "discriminator_channels": (8, 12),
+            "attention_at": 8,
+            "steps": 6,
+            "batch": 4,
+            "precision": "fp32",
+            "sample_every": 4,
+            "checkpoint_every": 2,
+            "log_every": 1,
+        }
+        return TrainGanConfig(**(settings | changes))
+
+    return make
+
+
+@pytest.fixture
+def trainer(config):
+    settings = config()
+    data = load_class_folders(settings.images, settings.resolution)
+    return training._Trainer(settings, data, make_fabric("cpu", "fp32"))
+
+
+def metrics_of(config):
+    lines = (config.run / "generator" / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "images_per_second"} for line in lines]
+
+
+def test_losses_are_the_hinge_losses_of_the_scores(trainer):
+    scores = []
+    trainer.discriminator.register_forward_hook(lambda _module, _inputs, output: scores.append(output.tolist()))
+    for _ in range(3):
+        scores.clear()
+        losses = trainer.train_step()
+        reals, fakes, judged = scores[0][:4], scores[0][4:], scores[1]
+        hinge = sum(max(0, 1 - score) for score in reals) / 4 + sum(max(0, 1 + score) for score in fakes) / 4
+        assert losses["loss_discriminator"].item() == pytest.approx(hinge, rel=1e-5)
+        assert losses["loss_generator"].item() == pytest.approx(-sum(judged) / 4, rel=1e-5)
+        assert losses["score_real"].item() == pytest.approx(sum(reals) / 4, rel=1e-4, abs=1e-6)
+        assert losses["score_fake"].item() == pytest.approx(sum(fakes) / 4, rel=1e-4, abs=1e-6)
+
+
+def test_a_step_changes_both_networks_and_leaves_the_discriminator_trainable(trainer):
+    before = [
+        [parameter.clone() for parameter in module.parameters()]
+        for module in (trainer.generator, trainer.discriminator)
+    ]
+    trainer.train_step()
+    for module, old in zip((trainer.generator, trainer.discriminator), before, strict=True):
+        changed = [not torch.equal(now, then) for now, then in zip(module.parameters(), old, strict=True)]
+        assert sum(changed) > 0.8 * len(changed)
+    assert all(parameter.requires_grad for parameter in trainer.discriminator.parameters())
+
+
+def test_average_follows_its_formula(trainer):
+    expected = [parameter.double() for parameter in trainer.average.parameters()]
+    for step in range(1, 5):
+        trainer.train_step()
+        decay = min(trainer.config.ema, (1 + step) / (10 + step))
+        expected = [
+            decay * old + (1 - decay) * new.detach().double()
+            for old, new in zip(expected, trainer.generator.parameters(), strict=True)
+        ]
+    for average, value in zip(trainer.average.parameters(), expected, strict=True):
+        torch.testing.assert_close(average.double(), value, rtol=1e-5, atol=1e-7)
+
+
+def test_statistics_are_the_means_over_fresh_batches(trainer):
+    trainer.train_step()
+    trainer._measure_statistics(batches=3)
+    means, variances = [], []
+    for index in range(3):
+        random = random_stream(trainer.config.seed, training.STREAM_STATISTICS, index)
+        latents = torch.randn(64, 12, generator=random)
+        first = trainer.average.first
+        features = latents[:, :4].double() @ first.weight.T.double() + first.bias.double()
+        features = features.view(64, 16, 16).transpose(0, 1).flatten(1)
+        means.append(features.mean(dim=1))
+        variances.append(features.var(dim=1))
+    norm = trainer.average.blocks[0].norm1.norm
+    torch.testing.assert_close(norm.running_mean.double(), sum(means) / 3, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var.double(), sum(variances) / 3, rtol=1e-4, atol=1e-5)
+    assert not trainer.average.training
+
+
+def test_real_batches_are_flipped_half_the_time(trainer):
+    flipped = 0
+    for index in range(50):
+        images, labels = trainer._real_batch(random_stream(index))
+        pictures = im.to_signed(trainer.data.images)
+        for image, label in zip(images, labels, strict=True):
+            straight = (pictures == image).all(dim=(1, 2, 3))
+            mirrored = (pictures == image.flip(2)).all(dim=(1, 2, 3))
+            assert (straight | mirrored).any()
+            assert set(trainer.data.labels[straight | mirrored].tolist()) == {label.item()}
+            flipped += int(mirrored.any() and not straight.any())
+    assert 70 <= flipped <= 130  # of 200; five sigma is 35
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_writes_a_generator_samples_and_metrics(config, precision, capsys):
+    settings = config(precision=precision)
+    path = train_gan(settings)
+    assert path == settings.run / "generator" / "generator.safetensors"
+    assert "18 images in 3 classes" in capsys.readouterr().out
+    generator = load_generator(str(path))
+    assert generator.class_names == ("apple", "boat", "cup")
+    images = generator(generator.sample_latents(4, random_stream(0)), torch.tensor([0, 1, 2, 0]))
+    assert images.shape == (4, 3, 16, 16) and images.isfinite().all() and images.std() > 0.01
+    metrics = metrics_of(settings)
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
+    assert set(metrics[0]) == {"step", "loss_discriminator", "loss_generator", "score_real", "score_fake"}
+    samples = settings.run / "generator" / "samples"
+    assert [path.name for path in samples.iterdir()] == ["step-000004.png"]
+    assert im.read_image(samples / "step-000004.png").shape == (8 * 18 - 2, 12 * 18 - 2, 3)
+
+
+@pytest.fixture
+def uninterrupted(config):
+    """Generator file and metrics of a run that nothing disturbed."""
+    settings = config("uninterrupted")
+    return train_gan(settings).read_bytes(), metrics_of(settings)
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it, nothing is saved."""
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(config, uninterrupted, monkeypatch):
+    settings = config()
+    train_step = training._Trainer.train_step
+
+    def die_at_five(trainer):
+        if trainer.step == 5:
+            raise Killed
+        return train_step(trainer)
+
+    monkeypatch.setattr(training._Trainer, "train_step", die_at_five)
+    with pytest.raises(Killed):
+        train_gan(settings)
+    assert [line["step"] for line in metrics_of(settings)] == [1, 2, 3, 4, 5]
+    assert not (settings.run / "generator" / "generator.safetensors").exists()
+    monkeypatch.setattr(training._Trainer, "train_step", train_step)
+    assert train_gan(settings).read_bytes() == uninterrupted[0]
+    assert metrics_of(settings) == uninterrupted[1]
+
+
+def test_ctrl_c_finishes_the_step_saves_and_goes_on_to_the_same_numbers(config, uninterrupted, monkeypatch):
+    settings = config(checkpoint_every=100)
+    augment, calls = training.augment, []
+
+    def interrupt_in_the_middle_of_the_third_step(*arguments):
+        calls.append(arguments)
+        if len(calls) == 6:  # twice a step; the discriminator has been updated, the generator has not
+            os.kill(os.getpid(), signal.SIGINT)
+        return augment(*arguments)
+
+    monkeypatch.setattr(training, "augment", interrupt_in_the_middle_of_the_third_step)
+    with pytest.raises(KeyboardInterrupt):
+        train_gan(settings)
+    checkpoint = torch.load(settings.run / "generator" / "checkpoints" / "last.pt", weights_only=True)
+    assert checkpoint["step"] == 3
+    assert train_gan(settings).read_bytes() == uninterrupted[0]
+    assert metrics_of(settings) == uninterrupted[1]
+
+
+def test_more_steps_go_on_from_a_finished_run(config, uninterrupted):
+    train_gan(config(steps=4))
+    assert train_gan(config(steps=6)).read_bytes() == uninterrupted[0]
+
+
+def test_a_finished_run_is_not_trained_again(config, uninterrupted, monkeypatch):
+    monkeypatch.setattr(training._Trainer, "train_step", None)
+    assert train_gan(config("uninterrupted")).read_bytes() == uninterrupted[0]
+
+
+def test_other_classes_or_settings_are_refused_on_resume(config, class_folders):
+    train_gan(config(steps=2))
+    with pytest.raises(UserError, match=r"was begun with batch = 4, but batch = 2 was asked for"):
+        train_gan(config(steps=4, batch=2))
+    (class_folders / "boat").rename(class_folders / "ship")
+    with pytest.raises(UserError, match=r"trained on other classes than the 3 in .*restore the images or choose"):
+        train_gan(config(steps=4))
+
+
+def test_damaged_and_foreign_checkpoints_are_refused(config):
+    settings = config(steps=2)
+    train_gan(settings)
+    path = settings.run / "generator" / "checkpoints" / "last.pt"
+    state = torch.load(path, weights_only=True)
+    for change in ({"generator": {}}, {"generator_optimiser": None}, {"discriminator": {"a": torch.zeros(1)}}):
+        torch.save(state | change, path)
+        with pytest.raises(UserError, match="does not fit the networks"):
+            train_gan(settings)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"last.pt is damaged"):
+        train_gan(settings)
+
+
+def test_a_full_disk_ends_the_run_with_a_sentence(config, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(StageError, match="The disk is full"):
+        train_gan(config())
+
+
+def test_a_discriminator_too_deep_for_the_images_is_refused(config):
+    with pytest.raises(UserError, match="4 discriminator_channels halve 16 px images below one pixel"):
+        train_gan(config(discriminator_channels=(8, 8, 8, 8)))

@@ -1,0 +1,20 @@
+from pathlib import Path
+
+import pytest
+
+from saliency_gan.config import TrainSaliencyConfig
+from saliency_gan.saliency.training import train_saliency
+from tests.saliency.toys import TINY, write_photos, write_shards
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with shards of discs, a saliency model trained on them, and photos of discs with masks."""
+    run = tmp_path_factory.mktemp("trained")
+    write_shards(run / "masks", 128)
+    photos = write_photos(run / "photos", 6, first=1000)
+    config = TrainSaliencyConfig(
+        run=run, **TINY, steps=40, lr=3e-3, ema=0.9, augment="flips", validation_pairs=32, photos=photos, log_every=10
+    )
+    train_saliency(config)
+    return run

@@ -1,0 +1,154 @@
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from saliency_gan.config import PredictConfig
+from saliency_gan.errors import UserError
+from saliency_gan.saliency.prediction import predict, render
+from saliency_gan.saliency.predictor import load_saliency_model
+from tests.saliency.toys import disc
+
+
+@pytest.fixture
+def config(trained: Path, tmp_path: Path) -> PredictConfig:
+    return PredictConfig(output=tmp_path / "out", weights=trained / "saliency", device="cpu", batch=3)
+
+
+def photo(path: Path, size: tuple[int, int] = (48, 64), seed: int = 0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(disc(seed)[0]).resize(size[::-1]).save(path)
+    return path
+
+
+def results(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_map_and_mask_are_those_of_the_model(config: PredictConfig, tmp_path: Path) -> None:
+    path = photo(tmp_path / "photo.png")
+    assert predict(replace(config, threshold=0.3), [path]) == 0
+    expected = load_saliency_model(config.weights, "cpu").predict(path)
+    map_ = np.array(Image.open(tmp_path / "out" / "map" / "photo.png"))
+    assert map_.dtype == np.uint8
+    assert np.abs(map_ - expected * 255).max() <= 0.51
+    np.testing.assert_array_equal(
+        np.array(Image.open(tmp_path / "out" / "mask" / "photo.png")), np.where(expected >= 0.3, 255, 0)
+    )
+
+
+def test_the_object_is_cut_out(config: PredictConfig, tmp_path: Path) -> None:
+    path = photo(tmp_path / "photo.png", (64, 64))
+    assert predict(replace(config, save=("cutout", "overlay")), [path]) == 0
+    cutout = np.array(Image.open(tmp_path / "out" / "cutout" / "photo.png"))
+    truth = cv2.resize(disc(0)[1], (64, 64), interpolation=cv2.INTER_NEAREST) > 0
+    np.testing.assert_array_equal(cutout[:, :, :3], np.array(Image.open(path)))
+    assert ((cutout[:, :, 3] > 127) == truth).mean() > 0.95
+    assert Image.open(tmp_path / "out" / "overlay" / "photo.jpg").size == (64, 64)
+    assert results(tmp_path / "out") == ["cutout/photo.png", "overlay/photo.jpg"]
+
+
+def test_renderings_follow_their_formulas() -> None:
+    image = np.full((1, 3, 3), 100, np.uint8)
+    saliency = np.array([[0.0, 0.6, 1.0]], np.float32)
+    np.testing.assert_array_equal(render("map", image, saliency, 0.5), [[0, 153, 255]])
+    np.testing.assert_array_equal(render("mask", image, saliency, 0.6), [[0, 255, 255]])
+    np.testing.assert_array_equal(render("cutout", image, saliency, 0.6)[0, :, 3], [0, 128, 255])
+    np.testing.assert_array_equal(
+        render("overlay", image, saliency, 0.5)[0, :, 0], [100, 156, 193]
+    )  # 100 to 255 by .6 p
+
+
+def test_every_kind_of_file_is_marked_at_its_own_size(config: PredictConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    image = Image.fromarray(disc(0)[0]).resize((60, 40))
+    folder.mkdir()
+    grey16 = np.array(image.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey16).save(folder / "grey16.png")
+    cv2.imwrite(str(folder / "rgb16.png"), np.array(image).astype(np.uint16) * 257)
+    image.convert("L").save(folder / "grey.png")
+    image.convert("RGBA").save(folder / "rgba.png")
+    image.convert("P").save(folder / "palette.gif")
+    image.convert("CMYK").save(folder / "cmyk.jpg")
+    image.save(folder / "żółw 乌龟.webp")
+    exif = image.getexif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    image.save(folder / "turned.png", exif=exif)
+    Image.new("RGB", (1, 1)).save(folder / "dot.bmp")
+    Image.new("RGB", (1500, 2)).save(folder / "line.tiff")
+    assert predict(config, [folder]) == 0
+    sizes = {path.stem: Image.open(path).size for path in (tmp_path / "out" / "map").iterdir()}
+    special = {"turned": (40, 60), "dot": (1, 1), "line": (1500, 2)}
+    assert sizes == {path.stem: special.get(path.stem, (60, 40)) for path in folder.iterdir()}
+    maps = {name: np.array(Image.open(tmp_path / "out" / "map" / f"{name}.png")).astype(int) for name in sizes}
+    assert np.abs(maps["grey16"] - maps["grey"]).max() <= 1
+    turned = load_saliency_model(config.weights, "cpu").predict(np.rot90(np.array(image), -1).copy())
+    assert np.abs(maps["turned"] - turned * 255).max() <= 1
+
+
+def test_a_bad_file_is_named_and_the_rest_is_done(
+    config: PredictConfig, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / "photos"
+    for index in range(5):
+        photo(folder / f"good-{index}.jpg", seed=index)
+    whole = (folder / "good-0.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "text.png").write_text("no image")
+    (tmp_path / "nothing").mkdir()
+    given = [folder, tmp_path / "missing.jpg", tmp_path / "nothing", tmp_path / "absent"]
+    assert predict(config, given) == 6
+    errors = capsys.readouterr().err
+    for name in ("cut.jpg", "empty.png", "text.png", "missing.jpg", "nothing", "absent"):
+        assert name in errors
+    assert results(tmp_path / "out" / "mask") == [f"good-{index}.png" for index in range(5)]
+
+
+def test_the_tree_is_kept_and_names_never_collide(config: PredictConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for name in ("a.jpg", "a.png", "A.bmp", "deep/er/a.jpg", "deep/b.c.jpg", ".hidden.jpg"):
+        photo(folder / name)
+    other = photo(tmp_path / "elsewhere" / "a.jpg")
+    # The same photo twice, and one that a link names a second time, give one result.
+    (folder / "link.jpg").symlink_to(folder / "deep" / "b.c.jpg")
+    assert predict(replace(config, save=("mask",)), [folder, folder / "a.jpg", other]) == 0
+    names = results(tmp_path / "out" / "mask")
+    assert len(names) == 6
+    assert {"deep/er/a.png", "deep/b.c.png"} <= set(names)
+    assert len({name.casefold() for name in names}) == 6
+
+
+def test_results_stay_inside_the_output(config: PredictConfig, tmp_path: Path) -> None:
+    photo(tmp_path / "photos" / "a.jpg")
+    assert (
+        predict(config, [tmp_path / "photos" / ".." / "photos", tmp_path / "photos" / ".." / "photos" / "a.jpg"]) == 0
+    )
+    assert results(tmp_path / "out") == ["map/a.png", "mask/a.png"]
+
+
+def test_a_second_call_does_not_mark_the_results_of_the_first(config: PredictConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    photo(folder / "a.jpg")
+    for _ in range(2):
+        assert predict(replace(config, output=folder), [folder]) == 0
+    assert results(folder) == ["a.jpg", "map/a.png", "mask/a.png"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch": 0}, "batch is 0"),
+        ({"threshold": 2.0}, "threshold is 2.0"),
+        ({"save": ()}, "save is empty"),
+        ({"save": ("masks",)}, "save is masks"),
+        ({"weights": Path("nowhere")}, "There is no saliency model"),
+    ],
+)
+def test_wrong_settings_are_refused(config: PredictConfig, tmp_path: Path, change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        predict(replace(config, **change), [photo(tmp_path / "a.jpg")])
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,97 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from saliency_gan.cli import main, parse
+from saliency_gan.config import STAGES
+
+
+def test_flags_override_the_pipeline_which_overrides_the_defaults(tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text("seed: 7\ndiscover: {K: 60, steps: 10}\nmasks: {pairs: 3}\n")
+    config, options = parse("discover", ["--config", str(pipeline), "--steps", "20"])
+    assert (config.seed, config.K, config.steps, config.batch) == (7, 60, 20, 32)
+    assert options == {"config": str(pipeline), "dry_run": False, "paths": None}
+
+
+@pytest.mark.parametrize("value", ["map,mask", "[map, mask]", "[map,mask]"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_lists_are_taken_with_and_without_brackets(value: str, joined: bool) -> None:
+    flag = [f"--save={value}"] if joined else ["--save", value]
+    config, options = parse("predict", ["a.jpg", "folder", *flag])
+    assert config.save == ("map", "mask")
+    assert options["paths"] == ["a.jpg", "folder"]
+
+
+def test_class_names_may_hold_spaces_and_numbers() -> None:
+    assert parse("discover", ["--classes", "golden retriever,3"])[0].classes == ("golden retriever", 3)
+
+
+def test_dashes_stand_for_underscores() -> None:
+    assert parse("discover", ["--lr-deformator", "0.5"])[0].lr_deformator == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["disco"], "did you mean 'discover'"),
+        (["discover", "--stepps", "3"], "did you mean --steps"),
+        (["discover", "--K", "many"], "Expected a <class 'int'>"),
+        (["discover", "--deformator", "orthogonal"], "deformator"),
+        (["discover", "--config", "missing.yaml"], "missing.yaml"),
+        (["predict"], "paths"),
+        (["evaluate", "--benchmark", "ecsd"], "ecssd"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+
+
+def test_an_unknown_key_in_the_pipeline_is_refused_with_the_nearest_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text("masks: {thetta: 0.5}\n")
+    assert main(["masks", "--config", str(pipeline)]) == 2
+    assert "'theta'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", STAGES)
+def test_a_dry_run_prints_settings_that_can_be_read_back_and_writes_nothing(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([verb, *["photo.jpg"] * (verb == "predict"), "--dry-run", "--seed", "5"]) == 0
+    settings, _, plan = capsys.readouterr().out.partition("reads:")
+    assert yaml.safe_load(settings)[verb]["seed"] == 5
+    assert "writes:" in plan
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pipeline", sorted(Path("pipelines").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("verb", STAGES)
+def test_every_pipeline_is_valid_for_every_verb(pipeline: Path, verb: str) -> None:
+    config, _ = parse(verb, [*["photo.jpg"] * (verb == "predict"), "--config", str(pipeline)])
+    assert isinstance(config, STAGES[verb])
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from saliency_gan.cli import main\n"
+        "try: main(['discover', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'cv2', 'lightning', 'albumentations') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "latent directions" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
