@@ -50,6 +50,8 @@ class TrainGanConfig(StageConfig):
         images: Folder that holds one subfolder of images a class.
         exclude: Names of class folders to leave out.
         min_images: Class folders with fewer readable images are left out.
+        start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) to go on from with
+            the same classes and sizes; None starts at random.
         resolution: Side of the generated images in pixels: 32, 64, 128, ...
         latent_dim: Length of z; a multiple of the number of channel values.
         embedding_dim: Length of the class embedding shared by all blocks.
@@ -72,6 +74,7 @@ class TrainGanConfig(StageConfig):
     images: Path = Path("data/images")
     exclude: tuple[str, ...] = ()
     min_images: int = 2
+    start: Path | None = None
     resolution: int = 64
     latent_dim: int = 120
     embedding_dim: int = 64
@@ -183,9 +186,10 @@ class MasksConfig(StageConfig):
         batch: Latents drawn at once.
         rule: threshold (the paper's), difference (plus against minus shift), lighting (original against shifted) or
             two-sided (agreement of both signs).
-        theta: Brightness threshold in [0, 1] of the threshold and two-sided rules, or otsu for one an image in every rule.
-        margin: Brightness in [0, 1] that the background gains at least in the lighting and difference rules, unless theta
-            is otsu; 0 as published.
+        theta: Brightness threshold in [0, 1] of the threshold and two-sided rules, or otsu for one an image in every
+            rule.
+        margin: Brightness in [0, 1] that the background gains at least in the lighting and difference rules, unless
+            theta is otsu; 0 as published.
         shift: Shift magnitude along h_bg; None takes the one chosen in stage 1.
         min_area: Masks that cover a smaller share of the image are rejected.
         max_area: Masks that cover a larger share of the image are rejected.
@@ -228,7 +232,7 @@ class MasksConfig(StageConfig):
         return [*_generator_files(self), self.directions or self.run / "discover"]
 
     def _outputs(self) -> list[Path]:
-        return [self.run / "masks" / name for name in ("shard-*.tar", "manifest.json", "preview.png")]
+        return [self.run / "masks" / name for name in ("shard-*.tar", "manifest.json", "preview.png", "records")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,7 +294,8 @@ class TrainSaliencyConfig(StageConfig):
     log_every: int = 20
 
     def _inputs(self) -> list[Path]:
-        return [self.run / "discover" if self.source == "generator" else self.shards or self.run / "masks"]
+        pairs = self.run / "discover" if self.source == "generator" else self.shards or self.run / "masks"
+        return [pairs, *([self.photos] if self.photos else [])]
 
     def _outputs(self) -> list[Path]:
         return [self.run / "saliency" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]
@@ -366,7 +371,8 @@ class AdaptConfig(StageConfig):
     log_every: int = 20
 
     def _inputs(self) -> list[Path]:
-        return [self.images, self.weights or self.run / "saliency" / "model.safetensors"]
+        given = [path for path in (self.shards, self.photos) if path]
+        return [self.images, self.weights or self.run / "saliency" / "model.safetensors", *given]
 
     def _outputs(self) -> list[Path]:
         return [self.run / "saliency-adapted" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]

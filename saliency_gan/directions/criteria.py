@@ -123,7 +123,7 @@ def otsu_separability(grey: Tensor, levels: int = 64) -> Tensor:
 
 
 def _outline_contrast(grey: Tensor, mask: Tensor) -> Tensor:
-    """Mean gradient on the outlines of masks [M, N, H, W] / (that + the mean elsewhere), [M, N]; 0 without an outline."""
+    """Mean gradient on the outlines of masks [M, N, H, W] / (that + the mean elsewhere), [M, N]; 0 without any."""
     magnitude = gradient_magnitude(grey)
     outline = (F.max_pool2d(mask.flatten(0, 1), 3, 1, 1) + F.max_pool2d(-mask.flatten(0, 1), 3, 1, 1)).view_as(mask)
     on = (magnitude * outline).sum((-1, -2)) / outline.sum((-1, -2)).clamp(min=1)

@@ -9,9 +9,9 @@ import safetensors.torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from saliency_gan.artifacts import Directions
+from saliency_gan.artifacts import Background, Directions
 from saliency_gan.config import DiscoverConfig, to_plain
-from saliency_gan.directions.background import Choice, choose_background
+from saliency_gan.directions.background import choose_background
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
 from saliency_gan.directions.rca import measure_rca
 from saliency_gan.directions.training import DiscoveryTrainer
@@ -47,8 +47,7 @@ def discover(config: DiscoverConfig) -> Path:
         if state := folder.load_checkpoint():
             trainer.load_state(state)
         _train(trainer, folder)
-        choice = _measure(trainer, folder)
-    background = choice.background
+        background = _measure(trainer, folder)
     name = "an optimised direction" if background.index is None else f"direction {background.index}"
     print(
         f"h_bg is {name}, sign {background.sign:+d}, shift {background.shift:g}, {background.polarity} background,"
@@ -101,18 +100,11 @@ def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
     folder.save_checkpoint(trainer.state())
 
 
-def _measure(trainer: DiscoveryTrainer, folder: StageFolder) -> Choice:
+def _measure(trainer: DiscoveryTrainer, folder: StageFolder) -> Background:
     """Everything after training: RCA, the choice of h_bg, the files and the pictures."""
     config, generator, fabric = trainer.config, trainer.generator, trainer.fabric
-    rca = measure_rca(
-        trainer.sampler,
-        trainer.deformator,
-        trainer.reconstructor,
-        fabric,
-        config.rca_samples,
-        config.batch,
-        config.seed,
-    )
+    networks = (trainer.deformator, trainer.reconstructor)
+    rca = measure_rca(trainer.sampler, *networks, fabric, config.rca_samples, config.batch, config.seed)
     if rca:
         print(
             f"RCA {rca['accuracy']:.3f} (95 % interval {rca['low']:.3f} to {rca['high']:.3f}, {rca['samples']} pairs)"
@@ -134,7 +126,7 @@ def _measure(trainer: DiscoveryTrainer, folder: StageFolder) -> Choice:
     )
     if config.gallery_samples:
         write_gallery(folder.path / "gallery", config, generator, matrix, choice.scores, trainer.among, fabric)
-    return choice
+    return choice.background
 
 
 def _save_reconstructor(trainer: DiscoveryTrainer, path: Path) -> None:

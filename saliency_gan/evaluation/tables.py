@@ -59,8 +59,8 @@ def rich_table(title: str, rows: Sequence[Row]) -> Table:
         figures = [Text(cell.removeprefix("0")) for cell in cells(row)]
         last = following is None or following.kind != row.kind
         style = "bold" if row.kind == "model" else ""
-        name = Text(f"{row.name} ({row.supervision})" if row.supervision else row.name)
-        table.add_row(name, *figures, style=style, end_section=last)
+        label = Text(f"{row.name} ({row.supervision})" if row.supervision else row.name)
+        table.add_row(label, *figures, style=style, end_section=last)
     return table
 
 
@@ -84,7 +84,7 @@ def markdown_table(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -
 
 def heading(key: str, name: str) -> str:
     """A column's heading, with an arrow towards what is better."""
-    return f"{name} {'↓' if key in LESS_IS_BETTER else '↑'}"
+    return f"{name}\N{NO-BREAK SPACE}{'↓' if key in LESS_IS_BETTER else '↑'}"
 
 
 def told(row: Row) -> str:

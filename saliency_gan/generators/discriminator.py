@@ -1,11 +1,17 @@
 """The critic of adversarial training: a residual projection discriminator with spectral norm (Miyato & Koyama 2018)."""
 
 from itertools import pairwise
+from pathlib import Path
 
+import safetensors
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from saliency_gan.errors import UserError
+from saliency_gan.runs import write_bytes
 
 
 class ProjectionDiscriminator(nn.Module):
@@ -60,3 +66,25 @@ class DiscriminatorBlock(nn.Module):
         if self.halve:
             residual, shortcut = F.avg_pool2d(residual, 2), F.avg_pool2d(shortcut, 2)
         return residual + self.shortcut(shortcut)
+
+
+def save_discriminator(discriminator: ProjectionDiscriminator, path: Path) -> None:
+    """Writes the weights in half precision, so that a later training can go on from them."""
+    tensors = {name: tensor.half().cpu().contiguous() for name, tensor in discriminator.state_dict().items()}
+    write_bytes(path, safetensors.torch.save(tensors))
+
+
+def load_discriminator(discriminator: ProjectionDiscriminator, path: Path) -> None:
+    """Reads what `save_discriminator` wrote into a network of the same sizes.
+
+    Raises:
+        UserError: If the file is missing, damaged or of another network.
+    """
+    try:
+        tensors = safetensors.torch.load_file(path)
+        discriminator.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except FileNotFoundError:
+        raise UserError(f"There is no {path}: a training starts from a generator and its discriminator.") from None
+    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise UserError(f"{path} is damaged or no discriminator of these sizes ({reason}).") from None

@@ -18,8 +18,8 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
 from saliency_gan.generators.class_folders import ClassFolders, load_class_folders
-from saliency_gan.generators.discriminator import ProjectionDiscriminator
-from saliency_gan.generators.zoo import save_generator
+from saliency_gan.generators.discriminator import ProjectionDiscriminator, load_discriminator, save_discriminator
+from saliency_gan.generators.zoo import load_generator, save_generator
 from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt
 
 STREAM_INIT, STREAM_STEP, STREAM_SAMPLES, STREAM_STATISTICS = range(4)
@@ -49,6 +49,8 @@ def train_gan(config: TrainGanConfig) -> Path:
         trainer = _Trainer(config, data, fabric)
         if state := folder.load_checkpoint():
             trainer.load_state(state)
+        elif config.start:
+            trainer.start_from(config.start)
         output = folder.path / "generator.safetensors"
         progress = tqdm(range(trainer.step, config.steps), "train-gan", config.steps, initial=trainer.step, unit="step")
         with saving_on_interrupt(lambda: folder.save_checkpoint(trainer.state())):
@@ -69,6 +71,7 @@ def train_gan(config: TrainGanConfig) -> Path:
                         folder.save_checkpoint(trainer.state())
         folder.save_checkpoint(trainer.state())
         save_generator(trainer.finished_generator(), output)
+        save_discriminator(trainer.discriminator.module, folder.path / "discriminator.safetensors")
     print(f"generator written to {output}")
     return output
 
@@ -100,6 +103,28 @@ class _Trainer:
         self.generator, self.generator_optimiser = _setup(fabric, generator, config.lr_generator)
         self.discriminator, self.discriminator_optimiser = _setup(fabric, discriminator, config.lr_discriminator)
         self.step = 0
+
+    def start_from(self, folder: Path) -> None:
+        """Takes the weights of a finished run; the optimisers start anew.
+
+        Raises:
+            UserError: If they are missing, damaged, or of other classes or sizes.
+        """
+        generator = load_generator(str(folder / "generator.safetensors"))
+        if generator.class_names != self.data.names:
+            raise UserError(
+                f"{folder} holds a generator of {generator.num_classes} classes that differ from the"
+                f" {len(self.data.names)} in {self.config.images}: leave --start out, or give the same class folders."
+            )
+        try:
+            for network in (self.average, self.generator):
+                network.load_state_dict(generator.state_dict())
+        except RuntimeError:
+            raise UserError(
+                f"The generator in {folder} has other sizes than this config: give its resolution, latent_dim,"
+                " embedding_dim, channels and attention_at."
+            ) from None
+        load_discriminator(self.discriminator.module, folder / "discriminator.safetensors")
 
     def train_step(self) -> dict[str, Tensor]:
         """Updates D on real and drawn images, then G on the same drawn images, differently augmented.

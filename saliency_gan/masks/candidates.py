@@ -95,7 +95,7 @@ class CandidateSource:
         self._among = self.generator.class_indices(config.classes)
         self._fabric = make_fabric(config.device, config.precision)
         self._offset = (self.shift * directions.background_vector).to(self._fabric.device)
-        self.generator.to(self._fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.generator.to(self._fabric.device).to(memory_format=torch.channels_last)
 
     def stream(self, first: int = 0) -> Stream[Candidate, None, None]:
         """Yields candidate `first` and all that follow, accepted and rejected, in order and without end.

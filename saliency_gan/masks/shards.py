@@ -21,7 +21,8 @@ from saliency_gan.images import ImageArray, encode
 from saliency_gan.runs import read_json, sha256_of, write_bytes
 
 Pair = tuple[ImageArray, NDArray[np.uint8], dict[str, Any]]
-"""Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and {"class", "seed", "shift", "area"}."""
+"""Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and what is known of them: {"class": name, "seed": number of
+the candidate, as `candidates.draw_latents` takes it, "shift": magnitude, "area": share that the mask covers}."""
 
 MAX_MEMBER_BYTES = 64 * 2**20
 """Larger members are refused before they are read, so that a forged shard cannot fill the memory."""

@@ -1,7 +1,7 @@
 """Stage 2, `masks`: draws pairs of an image and its mask and writes them as shards."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -64,7 +64,8 @@ def synthesise(config: MasksConfig) -> Path:
 class PairStream:
     """Accepted pairs drawn on the fly, without any file: the pairs that `synthesise` would write, in the same order.
 
-    Iterating yields images, uint8 [batch, H, W, 3], and masks, uint8 [batch, H, W] of 0 and 255, without end.
+    Iterating yields images, uint8 [batch, H, W, 3], and masks, uint8 [batch, H, W] of 0 and 255, without end; close the
+    iterator to stop its threads.
 
     Args:
         config: Settings of the masks stage; those about files are not used.
@@ -89,7 +90,7 @@ class PairStream:
         """Side of the images in pixels."""
         return self.source.generator.resolution
 
-    def __iter__(self) -> Iterator[tuple[ImageArray, NDArray[np.uint8]]]:
+    def __iter__(self) -> Generator[tuple[ImageArray, NDArray[np.uint8]], None, None]:
         tally, accepted = Tally(), []
         with closing(self.source.stream(self.position)) as candidates:
             for candidate in candidates:

@@ -57,14 +57,15 @@ def _zooms(resolution: int) -> list[A.BasicTransform]:
     """Zoom-out, because a generator's objects fill the frame and a photo's often do not, or a crop."""
     zoom_out = [
         A.Affine(
-            scale=(0.45, 1.0),
+            scale=(smallest, 1.0),
+            keep_ratio=True,
             translate_percent=(-0.2, 0.2),
             rotate=(-12, 12),
             shear=(-6, 6),
             border_mode=border,
             p=weight,
         )
-        for border, weight in ((cv2.BORDER_REPLICATE, 0.75), (cv2.BORDER_REFLECT_101, 0.25))
+        for border, smallest, weight in ((cv2.BORDER_REPLICATE, 0.45, 0.75), (cv2.BORDER_REFLECT_101, 0.75, 0.25))
     ]
     crop = A.RandomResizedCrop(
         (resolution, resolution), scale=(0.5, 1.0), ratio=(0.7, 1.4), area_for_downscale="image_mask", p=1.0
@@ -94,6 +95,10 @@ def _damage() -> list[A.BasicTransform]:
         A.GaussNoise(std_range=(0.01, 0.06), p=0.2),
         A.ImageCompression(quality_range=(30, 95), p=0.3),
         A.CoarseDropout(
-            num_holes_range=(1, 3), hole_height_range=(0.08, 0.25), hole_width_range=(0.08, 0.25), fill="random", p=0.2
+            num_holes_range=(1, 3),
+            hole_height_range=(0.08, 0.25),
+            hole_width_range=(0.08, 0.25),
+            fill="random_uniform",
+            p=0.2,
         ),
     ]

@@ -61,6 +61,7 @@ def test_writes_everything_that_the_next_stages_read(config):
     assert torch.allclose(directions.background_vector, expected / expected.norm(), atol=1e-6)
     best = directions.scores[0]
     assert (best["index"], best["sign"], best["shift"]) == (background.index, background.sign, background.shift)
+    assert (background.score, background.parts) == (best["score"], best["parts"])
     assert directions.rca["samples"] == 24
     assert 0 <= directions.rca["low"] <= directions.rca["accuracy"] <= directions.rca["high"] <= 1
     assert [line["step"] for line in read_metrics(config)] == [3, 6, 9]

@@ -12,7 +12,8 @@ ROWS = [
 
 
 def test_markdown():
-    lines = markdown_table("a set, 3 photos", ROWS, ["Left out: x.png | it is empty."]).splitlines()
+    text = markdown_table("a set, 3 photos", ROWS, ["Left out: x.png | it is empty."])
+    lines = text.replace("\N{NO-BREAK SPACE}", " ").splitlines()
     assert lines[0] == "# a set, 3 photos"
     assert lines[2].split("|")[3:] == [
         " max F ↑ ", " mean F ↑ ", " adaptive F ↑ ", " weighted F ↑ ", " S ↑ ", " E ↑ ", " IoU ↑ ", " accuracy ↑ ",

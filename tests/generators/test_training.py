@@ -241,3 +241,24 @@ def test_a_full_disk_ends_the_run_with_a_sentence(config, monkeypatch):
 def test_a_discriminator_too_deep_for_the_images_is_refused(config):
     with pytest.raises(UserError, match="4 discriminator_channels halve 16 px images below one pixel"):
         train_gan(config(discriminator_channels=(8, 8, 8, 8)))
+
+
+def test_a_training_goes_on_from_the_weights_of_a_finished_run(config):
+    first = train_gan(config("first")).parent
+    second = config("second", start=first, steps=1, lr_generator=0.0, lr_discriminator=0.0)
+    train_gan(second)
+    before, after = (load_generator(str(run / "generator.safetensors")) for run in (first, second.run / "generator"))
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        torch.testing.assert_close(new, old, rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_start_of_other_sizes_or_without_its_discriminator_is_refused(config):
+    first = train_gan(config("first")).parent
+    with pytest.raises(UserError, match="other sizes"):
+        train_gan(config("wide", start=first, channels=(16, 16, 8)))
+    (first / "discriminator.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match="damaged or no discriminator"):
+        train_gan(config("torn", start=first))
+    (first / "discriminator.safetensors").unlink()
+    with pytest.raises(UserError, match="There is no"):
+        train_gan(config("lone", start=first))

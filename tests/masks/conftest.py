@@ -21,5 +21,12 @@ def config(tmp_path: Path, disc: DiscGenerator) -> MasksConfig:
     """A run with the directions of the disc generator: 20 pairs in shards of 8, cleaning switched off."""
     save_directions(tmp_path / "run" / "discover", disc)
     return MasksConfig(
-        run=tmp_path / "run", pairs=20, shard_size=8, batch=6, device="cpu", opening=0, min_component=0, fill_holes=False
+        run=tmp_path / "run",
+        pairs=20,
+        shard_size=8,
+        batch=6,
+        device="cpu",
+        opening=0,
+        min_component=0,
+        fill_holes=False,
     )

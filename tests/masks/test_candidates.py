@@ -114,7 +114,7 @@ def test_missing_directions_are_named(config: MasksConfig, tmp_path: Path):
 
 
 def test_an_unknown_class_is_refused(config: MasksConfig):
-    with pytest.raises(UserError, match="'dics'.*did you mean 'disc'"):
+    with pytest.raises(UserError, match=r"'dics'.*did you mean 'disc'"):
         CandidateSource(replace(config, classes=("dics",)))
 
 

@@ -100,7 +100,9 @@ def test_jpeg_images_come_back_nearly_as_they_were(tmp_path: Path):
 
 def test_the_same_pairs_give_the_same_bytes(tmp_path: Path):
     one, other = write_set(tmp_path / "one"), write_set(tmp_path / "other")
-    assert [(one / shard_name(i)).read_bytes() for i in (0, 1)] == [(other / shard_name(i)).read_bytes() for i in (0, 1)]
+    assert [(one / shard_name(i)).read_bytes() for i in (0, 1)] == [
+        (other / shard_name(i)).read_bytes() for i in (0, 1)
+    ]
     with tarfile.open(one / shard_name(1)) as tar:
         members = tar.getmembers()
     assert [member.name for member in members[:3]] == ["00000003.json", "00000003.mask.png", "00000003.png"]
@@ -225,7 +227,8 @@ def test_pickles_are_never_run(tmp_path: Path):
     target = tmp_path / "owned"
     pickle = f"cos\nsystem\n(S'touch {target}'\ntR.".encode()
     folder = forge(
-        tmp_path / "masks", [*good_members(), *((f"00000000.{suffix}", pickle) for suffix in ("pyd", "pkl", "pickle", "pth"))]
+        tmp_path / "masks",
+        [*good_members(), *((f"00000000.{suffix}", pickle) for suffix in ("pyd", "pkl", "pickle", "pth"))],
     )
     assert len(list(open_shards(folder))) == 1
     assert not target.exists()

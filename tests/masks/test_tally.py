@@ -19,7 +19,12 @@ def counted(*verdicts: tuple[str, str | None]) -> Tally:
 
 def test_counts_by_check_and_by_class():
     tally = counted(
-        ("cat", None), ("cat", "min_area"), ("dog", "max_border"), ("cat", "min_area"), ("dog", "min_area"), ("ant", None)
+        ("cat", None),
+        ("cat", "min_area"),
+        ("dog", "max_border"),
+        ("cat", "min_area"),
+        ("dog", "min_area"),
+        ("ant", None),
     )
     assert (tally.candidates, tally.accepted, tally.acceptance) == (6, 2, 2 / 6)
     assert tally.to_plain() == {

@@ -28,7 +28,9 @@ class Told(Predictor):
 
 def test_grabcut_finds_the_true_outline() -> None:
     image, mask = disc(0, 96)
-    rough = cv2.GaussianBlur(cv2.erode(mask, np.ones((15, 15))).astype(np.float32) / 255, (0, 0), 5)
+    rough = np.full((96, 96), 0.05, np.float32)
+    rough[cv2.dilate(mask, np.ones((21, 21))) > 0] = 0.3
+    rough[cv2.erode(mask, np.ones((11, 11))) > 0] = 0.95
     assert intersection_over_union(rough >= 0.5, mask > 0) < 0.6
     refined = refine_by_colour(image, rough, 0.9, 2)
     assert intersection_over_union(refined, mask > 0) > 0.97
@@ -69,7 +71,7 @@ def test_a_mark_says_what_a_loop_says() -> None:
     ("limit", "kept"),
     [
         ({}, [True, True, True]),
-        ({"min_confidence": 0.5}, [True, False, True]),
+        ({"min_confidence": 0.2}, [True, False, True]),
         ({"min_agreement": 0.7}, [True, True, False]),
         ({"min_area": 0.3}, [False, True, True]),
         ({"max_area": 0.3}, [True, False, False]),
@@ -88,7 +90,7 @@ def test_each_limit_leaves_out_what_breaks_it(limit: dict[str, float], kept: lis
 
 
 def test_a_refined_mask_that_left_the_object_is_not_taken() -> None:
-    photo, mask = disc(3)
+    photo, _ = disc(3)
     wrong = np.where(np.arange(32)[None] < 12, 0.7, 0.3) * np.ones((32, 1))
     views = wrong[None, None]
     strict, lax = (

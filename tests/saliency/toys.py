@@ -74,7 +74,7 @@ def write_photos(folder: Path, count: int, first: int = 0, size: tuple[int, int]
 
 
 def write_faint_photos(folder: Path, count: int, first: int = 0, side: int = 64) -> Path:
-    """As `write_photos`, but with discs so faint and coloured that a model of bright discs is unsure of their outline."""
+    """As `write_photos`, but with discs so faint that a model of bright discs is unsure of their outline."""
     for index in range(first, first + count):
         _, mask = disc(index)
         mask = cv2.resize(mask, (side, side), interpolation=cv2.INTER_NEAREST)

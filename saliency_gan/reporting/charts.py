@@ -63,9 +63,9 @@ def draw_chart(title: str, curves: Mapping[str, Curve]) -> Chart:
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}):
-        figure = Figure(figsize=(4.0, 2.4), layout="constrained")
+        figure = Figure(figsize=(4.0, 2.4))
         figure.patch.set_visible(False)
-        axes = figure.add_subplot()
+        axes = figure.add_axes((0.14, 0.1, 0.84, 0.86))
         axes.patch.set_visible(False)
         legend = []
         for number, (name, curve) in enumerate(curves.items()):
@@ -78,7 +78,8 @@ def draw_chart(title: str, curves: Mapping[str, Curve]) -> Chart:
         axes.spines[:].set_color(_INK)
         axes.spines[["top", "right"]].set_visible(False)
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     svg = buffer.getvalue()
     return Chart(title.replace("_", " "), tuple(legend), svg[svg.index("<svg") :].replace(_INK, "currentColor"))
 

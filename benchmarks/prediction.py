@@ -1,0 +1,113 @@
+"""`predict` against a plain loop over photos, and the latency of one 400 x 300 photo.
+
+    python benchmarks/prediction.py
+
+The plain loop does what most scripts do: open a photo with Pillow, resize it, run the network on it and on its mirror
+image, stretch the mean map with torch and save it, one photo after the other. Both write the same maps of the same
+photos with the same network in fp32, in turns, so that whatever else the computer does meets both. Weights do not
+matter for speed: without --weights and without a bundled model, the default network has random ones.
+"""
+
+import argparse
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.transforms.functional import normalize, resize, to_tensor
+
+from saliency_gan.config import PredictConfig
+from saliency_gan.errors import UserError
+from saliency_gan.images import find_images, read_image
+from saliency_gan.saliency.model import IMAGENET_MEAN, IMAGENET_STD, SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.prediction import predict
+from saliency_gan.saliency.predictor import Predictor
+
+LATENCY_SIZE = (300, 400)
+LATENCY_REPEATS = 30
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, default=Path("data/samples/images"), help="folder of photos")
+    parser.add_argument("--weights", type=Path, help="model.safetensors; the bundled one where it is left out")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the medians are compared")
+    options = parser.parse_args()
+
+    photos = find_images(options.photos)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = find_weights(options.weights, Path(folder))
+        model = load_model(weights)
+        plain, whole, difference = [], [], 0.0
+        for number in range(options.rounds):
+            outputs = Path(folder) / f"plain-{number}", Path(folder) / f"predict-{number}"
+            plain.append(len(photos) / time_plain_loop(model, photos, outputs[0]))
+            whole.append(len(photos) / time_predict(weights, photos, outputs[1]))
+            difference = mean_difference(outputs[0], outputs[1] / "map")
+            print(f"round {number + 1}: plain loop {plain[-1]:.1f} photos/s, predict {whole[-1]:.1f} photos/s")
+        latency = measure_latency(model, photos[0])
+    ratio = statistics.median(whole) / statistics.median(plain)
+    print(f"predict / plain loop: {ratio:.2f} (maps differ by {difference:.3f} of 1 on average)")
+    print(f"latency of a 400 x 300 photo in memory: {1000 * latency:.0f} ms")
+
+
+def find_weights(given: Path | None, folder: Path) -> Path | None:
+    with contextlib.suppress(UserError):
+        load_model(given)
+        return given
+    if given:
+        raise SystemExit(f"{given} is not a saliency model")
+    return SaliencyModel(SaliencyArchitecture()).save(folder)
+
+
+@torch.inference_mode()
+def time_plain_loop(model: SaliencyModel, photos: list[Path], output: Path) -> float:
+    output.mkdir()
+    side = model.architecture.resolution
+    began = time.perf_counter()
+    for path in photos:
+        photo = Image.open(path).convert("RGB")
+        small = resize(to_tensor(photo), [side, side], antialias=True)
+        seen = normalize(small, IMAGENET_MEAN, IMAGENET_STD)[None]
+        maps = [logit_map(model, seen).sigmoid(), logit_map(model, seen.flip(3)).sigmoid().flip(3)]
+        full = torch.nn.functional.interpolate((maps[0] + maps[1]) / 2, size=photo.size[::-1], mode="bilinear")
+        Image.fromarray((full[0, 0] * 255).byte().numpy()).save(output / f"{path.stem}.png")
+    return time.perf_counter() - began
+
+
+def logit_map(model: SaliencyModel, seen: torch.Tensor) -> torch.Tensor:
+    return model(seen * model.std + model.mean)
+
+
+def time_predict(weights: Path | None, photos: list[Path], output: Path) -> float:
+    config = PredictConfig(output=output, weights=weights, save=("map",), device="cpu")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        began = time.perf_counter()
+        predict(config, photos)  # loads the model too
+        return time.perf_counter() - began
+
+
+def mean_difference(first: Path, second: Path) -> float:
+    pairs = [(np.array(Image.open(path)), np.array(Image.open(second / path.name))) for path in find_images(first)]
+    return float(np.mean([np.abs(one.astype(float) - other).mean() / 255 for one, other in pairs]))
+
+
+def measure_latency(model: SaliencyModel, path: Path) -> float:
+    photo = cv2.resize(read_image(path), LATENCY_SIZE[::-1])
+    predictor = Predictor(model, torch.device("cpu"))
+    times = []
+    for _ in range(LATENCY_REPEATS):
+        began = time.perf_counter()
+        predictor.predict(photo)  # type: ignore[arg-type]
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    main()

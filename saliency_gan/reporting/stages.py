@@ -1,0 +1,196 @@
+"""Reads what each stage left in a run folder into a section of the page.
+
+A function returns whether the section belongs on the page. What is missing is said in a sentence.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from saliency_gan.directions.criteria import CRITERIA
+from saliency_gan.evaluation.metrics import METRICS
+from saliency_gan.evaluation.tables import cells, heading, table_rows, told
+from saliency_gan.images import find_images
+from saliency_gan.reporting.charts import read_charts
+from saliency_gan.reporting.page import Section, Table
+from saliency_gan.runs import read_json
+
+GALLERY_PICTURES = 4
+RANKED_DIRECTIONS = 12
+CLASSES_SHOWN = 200
+EVALUATIONS_SHOWN = 6
+PREDICTIONS_SHOWN = 12
+
+
+def generator_section(run: Path, section: Section) -> bool:
+    """Stage 0: training curves and the last samples; only where a generator was trained in this run."""
+    folder = run / "generator"
+    if not folder.is_dir():
+        return False
+    section.show_settings(folder)
+    section.charts += read_charts(folder / "metrics.jsonl")
+    if not (folder / "generator.safetensors").exists():
+        section.sentences.append("The generator is not finished: make train-gan goes on with it.")
+    if samples := sorted((folder / "samples").glob("*.png")):
+        section.show(samples[-1], f"Samples, {samples[-1].stem}")
+    return True
+
+
+def discover_section(run: Path, section: Section) -> bool:
+    """Stage 1: why h_bg was chosen, RCA, the ranking and the training curves."""
+    folder = run / "discover"
+    section.charts += read_charts(folder / "metrics.jsonl")
+    if not (folder / "directions.json").exists():
+        section.sentences.append(_not_there("Stage 1", folder, "discover"))
+        return True
+    section.show_settings(folder)
+    found = read_json(folder / "directions.json")
+    section.sentences += [_choice(found), _rca(found["rca"])]
+    ranked = found["directions"][:RANKED_DIRECTIONS]
+    if ranked:
+        head = ["direction", "sign", "shift", "polarity", "score", *ranked[0]["parts"]]
+        chosen = tuple(row for row, entry in enumerate(ranked) if entry["index"] == found["background"]["index"])
+        rows = [
+            [
+                str(entry["index"]),
+                f"{entry['sign']:+d}",
+                f"{entry['shift']:g}",
+                entry["polarity"],
+                *(f"{value:.3f}" for value in (entry["score"], *entry["parts"].values())),
+            ]
+            for entry in ranked
+        ]
+        caption = "The best directions; the score is the geometric mean of its parts, each from 0 to 1"
+        section.tables.insert(0, Table(caption, head, rows, chosen, words=(3,)))
+        meanings = [(name, CRITERIA.get(name, "")) for name in ranked[0]["parts"]]
+        section.tables.append(
+            Table("What the parts of a score mean", ("part", "meaning"), meanings, words=(1,), folded=True)
+        )
+    section.show(
+        folder / "ranking.png", "Along a row G(z + s h, c), from s = 0 to the chosen shift; its mask at the end"
+    )
+    for entry in ranked[:GALLERY_PICTURES]:
+        picture = folder / "gallery" / f"direction-{entry['index']:03d}.png"
+        section.show(picture, f"Direction {entry['index']}, shifts from -8 to 8", wide=False)
+    return True
+
+
+def _choice(found: dict[str, Any]) -> str:
+    background = found["background"]
+    name = "an optimised direction" if background["index"] is None else f"direction {background['index']}"
+    how = {
+        ("rank", "auto"): f"it has the best score of {len(found['directions'])} directions, each with both signs",
+        ("optimise", "auto"): "it was found by gradient: edges kept, centre and border told apart",
+    }.get((background["method"], background["chosen_by"]), "a person chose it")
+    return (
+        f"The background direction h_bg is {name}, sign {background['sign']:+d}, shift {background['shift']:g}: {how}."
+        f" It turns the background {background['polarity']}."
+    )
+
+
+def _rca(rca: dict[str, float]) -> str:
+    if not rca:
+        return "The reconstructor's accuracy (RCA) was not measured."
+    return (
+        f"The reconstructor names the right direction for {rca['accuracy']:.1%} of {rca['samples']:,.0f} fresh pairs"
+        f" (RCA; 95 % interval {rca['low']:.1%} to {rca['high']:.1%})."
+    )
+
+
+def masks_section(run: Path, section: Section) -> bool:
+    """Stage 2: acceptance and rejections by check and by class, and the first pairs."""
+    folder = run / "masks"
+    if not (folder / "manifest.json").exists():
+        section.sentences.append(_not_there("Stage 2", folder, "masks"))
+        return True
+    manifest = read_json(folder / "manifest.json")
+    rejected, pairs = manifest["rejections"], manifest["pairs"]
+    drawn = pairs + sum(rejected.values())
+    section.sentences.append(
+        f"{pairs:,} pairs of {manifest['resolution']} px were accepted, {pairs / max(1, drawn):.0%} of {drawn:,} drawn."
+    )
+    fates = [("accepted", pairs), *sorted(rejected.items(), key=lambda item: -item[1])]
+    rows = [(name, f"{count:,}", f"{count / max(1, drawn):.1%}") for name, count in fates]
+    section.tables.append(Table("What became of the pairs that were drawn", ("check", "pairs", "share"), rows, (0,)))
+    section.tables.append(_by_class(manifest))
+    section.show_settings(folder)
+    section.show(folder / "preview.png", "The first pairs: image with the mask's outline, shifted image, mask")
+    return True
+
+
+def _by_class(manifest: dict[str, Any]) -> Table:
+    accepted, rejected = manifest["accepted_by_class"], manifest["rejections_by_class"]
+    checks = list(manifest["rejections"])
+    counts = []
+    for name in {*accepted, *rejected}:
+        kept, lost = accepted.get(name, 0), rejected.get(name, {})
+        counts.append((kept / max(1, kept + sum(lost.values())), name, kept, lost))
+    counts.sort(key=lambda entry: (-entry[0], entry[1]))
+    rows = [
+        (name, f"{share:.0%}", f"{kept:,}", *(f"{lost.get(check, 0):,}" for check in checks))
+        for share, name, kept, lost in counts[:CLASSES_SHOWN]
+    ]
+    more = f"; {len(counts) - CLASSES_SHOWN} more are in manifest.json" if len(counts) > CLASSES_SHOWN else ""
+    head = ("class", "accepted", "pairs", *checks)
+    return Table(f"The same by class, {len(counts)} classes{more}", head, rows, folded=True)
+
+
+def train_section(run: Path, section: Section) -> bool:
+    """Stage 3: training curves and held-out pairs."""
+    folder = run / "saliency"
+    section.charts += read_charts(folder / "metrics.jsonl")
+    if not (folder / "model.safetensors").exists():
+        section.sentences.append(_not_there("Stage 3", folder, "train-saliency"))
+    section.show_settings(folder)
+    section.show(folder / "preview.png", "Held-out pairs: image, mask, and the model's map")
+    return True
+
+
+def adapt_section(run: Path, section: Section) -> bool:
+    """Adaptation: training curves and marked photos; only where it was begun."""
+    folder = run / "saliency-adapted"
+    if not folder.is_dir():
+        return False
+    section.sentences.append("Self-training on unlabelled photos goes beyond the paper and is measured apart from it.")
+    section.charts += read_charts(folder / "metrics.jsonl")
+    if not (folder / "model.safetensors").exists():
+        section.sentences.append(_not_there("Adaptation", folder, "adapt"))
+    section.show_settings(folder)
+    section.show(folder / "preview.png", "Photos and the masks that the model is trained on")
+    return True
+
+
+def evaluation_section(run: Path, section: Section) -> bool:
+    """Figures, curves and best and worst photos of everything that was measured."""
+    results = sorted((run / "evaluation").glob("*.json"))[:EVALUATIONS_SHOWN]
+    if not results:
+        section.sentences.append("Nothing has been measured yet: make evaluate.")
+    for path in results:
+        result = read_json(path)
+        rows = table_rows(result)
+        title = f"{result['dataset']['title']}, {result['dataset']['pairs']:,} photos"
+        head = ("", "supervision", *(heading(key, name) for key, name in METRICS.items()))
+        lines = [(f"{row.name} ({row.source})" if row.source else row.name, told(row), *cells(row)) for row in rows]
+        section.tables.append(Table(title, head, lines, (0,), words=(1,)))
+        if result["counting"] not in section.sentences:
+            section.sentences.append(result["counting"])
+        for kind, caption in (("curves", "Curves"), ("best", "The best by IoU"), ("worst", "The worst by IoU")):
+            what = "" if kind == "curves" else ": photo, drawn mask, saliency map"
+            section.show(path.with_name(f"{path.stem}-{kind}.png"), f"{title}. {caption}{what}")
+    return True
+
+
+def predictions_section(run: Path, section: Section) -> bool:
+    """Some of the photos that were marked."""
+    folder = run / "predictions"
+    kind = next((kind for kind in ("overlay", "cutout", "map", "mask") if (folder / kind).is_dir()), None)
+    if kind is None:
+        section.sentences.append("No photo has been marked yet: make predict.")
+        return True
+    for path in find_images(folder / kind, recursive=True)[:PREDICTIONS_SHOWN]:
+        section.show(path, f"{path.stem} ({kind})", wide=False)
+    return True
+
+
+def _not_there(stage: str, folder: Path, verb: str) -> str:
+    state = "has not finished" if folder.is_dir() else "has not run yet"
+    return f"{stage} {state}: make {verb}{' goes on where it stopped' if folder.is_dir() else ''}."
