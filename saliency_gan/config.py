@@ -388,8 +388,8 @@ class EvaluateConfig(StageConfig):
         maps: Folder of finished saliency maps to measure instead of a model's.
         benchmark: Name of a standard benchmark; its layout and number of pairs are checked.
         root: Folder that the benchmark was unpacked into.
-        weights: Saliency model (model.safetensors or its folder); None takes the run's, or the bundled one where the run
-            has none.
+        weights: Saliency model (model.safetensors or its folder); None takes the run's, or the bundled one
+            where the run has none.
         compare: Further saliency models to measure beside it, as name=path or `bundled`.
         baselines: Measure centre prior, all foreground, Otsu and contrast saliency in the same run.
         batch: Photos predicted at once.
@@ -428,7 +428,7 @@ class PredictConfig(StageConfig):
         save: What to write a photo: map (soft, grey PNG), mask (binary PNG), cutout (RGBA PNG), overlay (JPEG).
         threshold: Saliency in [0, 1] from which a pixel belongs to the mask.
         weights: Saliency model (model.safetensors); None takes the bundled one.
-        resolution: Side in pixels of the square that a photo is squeezed into for the model; None takes the model's own.
+        resolution: Side in pixels of the square that a photo is squeezed into; None takes the model's own.
         scales: Factors of that side; the maps of all are averaged.
         flip: Average with the map of the mirrored photo.
         batch: Photos predicted at once.

@@ -55,8 +55,9 @@ def adapt(config: AdaptConfig) -> Path:
     model = load_model(config.weights or config.run / "saliency")
     side = config.resolution or model.architecture.resolution
     with StageFolder(config, "saliency-adapted", changeable=("rounds",)) as folder:
-        photos = read_photos(config.images, side * DETAIL, config.max_images, config.seed)
-        adaptation = _Adaptation(config, model, photos, fabric)
+        adaptation = _Adaptation(
+            config, model, read_photos(config.images, side * DETAIL, config.max_images, config.seed), fabric
+        )
         if state := folder.load_checkpoint():
             adaptation.load_state(state)
         else:

@@ -22,15 +22,13 @@ class Mark:
 
     Attributes:
         mask: uint8 [side, side] of 0 and 255, refined where that was possible; None for a photo that was left out.
-        saliency: Mean map of all views, float32.
-        confidence: Mean of |2 p - 1| over the map, 0 to 1.
+        confidence: Mean of |2 p - 1| over the mean map of all views, 0 to 1.
         agreement: Mean IoU of the views' masks with that of their mean, 0 to 1.
         area: Share of the photo that the mask covers.
         refined_iou: IoU of the refined mask with the model's own; 1 where nothing is refined.
     """
 
     mask: ImageArray | None
-    saliency: SaliencyMap
     confidence: float
     agreement: float
     area: float
@@ -73,7 +71,7 @@ def _mark(photo: ImageArray, views: SaliencyMap, config: AdaptConfig) -> Mark:
         or agreement < config.min_agreement
         or not config.min_area <= area <= config.max_area
     ):
-        return Mark(None, saliency, confidence, agreement, area, 0.0)
+        return Mark(None, confidence, agreement, area, 0.0)
     saliency = stretch(saliency, photo.shape[:2])
     mask, refined_iou = saliency >= 0.5, 1.0
     if config.refine == "grabcut":
@@ -81,7 +79,7 @@ def _mark(photo: ImageArray, views: SaliencyMap, config: AdaptConfig) -> Mark:
         refined_iou = intersection_over_union(refined, mask)
         if refined_iou >= config.min_refined_iou:
             mask = refined
-    return Mark(255 * mask.astype(np.uint8), saliency, confidence, agreement, area, refined_iou)
+    return Mark(255 * mask.astype(np.uint8), confidence, agreement, area, refined_iou)
 
 
 def refine_by_colour(image: ImageArray, saliency: SaliencyMap, certainty: float, iterations: int) -> NDArray[np.bool_]:

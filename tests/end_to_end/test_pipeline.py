@@ -19,7 +19,8 @@ def test_every_stage_leaves_its_files(finished: Path) -> None:
     expected = (
         "generator/generator.safetensors", "discover/directions.safetensors", "discover/directions.json",
         "discover/ranking.png", "discover/gallery/index.html", "masks/shard-000000.tar", "masks/manifest.json",
-        "masks/preview.png", "saliency/model.safetensors", "saliency/config.json", "predictions/map/0.png", "report.html",
+        "masks/preview.png", "saliency/model.safetensors", "saliency/config.json", "predictions/map/0.png",
+        "report.html",
     )  # fmt: skip
     assert [name for name in expected if not (finished / name).is_file()] == []
 
