@@ -100,16 +100,13 @@ class CandidateSource:
     def stream(self, first: int = 0) -> Stream[Candidate, None, None]:
         """Yields candidate `first` and all that follow, accepted and rejected, in order and without end.
 
-        The generator draws the next batch in a thread of its own while this one is cleaned and checked. Batches always
-        begin at multiples of the batch size, so that a candidate's numbers do not depend on where a run began.
+        Batches always begin at multiples of the batch size, so that a candidate's numbers do not depend on where a run
+        began.
         """
         size = self.config.batch
-        with ThreadPoolExecutor(1, "draw") as drawing, ThreadPoolExecutor(thread_name_prefix="judge") as judging:
-            upcoming = drawing.submit(self._draw, first // size)
+        with ThreadPoolExecutor(thread_name_prefix="judge") as judging:
             for batch in itertools.count(first // size):
-                drawn = upcoming.result()
-                upcoming = drawing.submit(self._draw, batch + 1)
-                for candidate in judging.map(self._judge, drawn):
+                for candidate in judging.map(self._judge, self._draw(batch)):
                     if candidate.number >= first:
                         yield candidate
 
