@@ -14,8 +14,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from saliency_gan.config import STAGES, MasksConfig, StageConfig, load_pipeline, to_plain
+from saliency_gan.config import STAGES, MasksConfig, StageConfig, to_plain
 from saliency_gan.errors import StageError, UserError
+from saliency_gan.pipeline import load_pipeline
 
 USAGE = """usage: saliency-gan VERB [--config YAML] [--SETTING VALUE ...]
 

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 import yaml
 
-from saliency_gan.config import StageConfig, read_yaml, to_plain
+from saliency_gan.config import StageConfig, to_plain
 from saliency_gan.errors import StageError, UserError
+from saliency_gan.pipeline import read_yaml
 
 RESUMABLE_SETTINGS = {"steps", "device", "run", "checkpoint_every", "log_every", "sample_every", "workers"}
 """Settings that may differ between the start of a run and its continuation."""

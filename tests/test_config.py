@@ -13,11 +13,10 @@ from saliency_gan.config import (
     ReportConfig,
     TrainGanConfig,
     TrainSaliencyConfig,
-    load_pipeline,
-    read_yaml,
     to_plain,
 )
 from saliency_gan.errors import UserError
+from saliency_gan.pipeline import load_pipeline, read_yaml
 
 PIPELINES = Path(__file__).parent.parent / "pipelines"
 

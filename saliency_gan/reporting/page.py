@@ -10,8 +10,8 @@ from typing import Any
 import cv2
 import jinja2
 
-from saliency_gan.config import read_yaml
 from saliency_gan.images import UnreadableImageError, encode, read_image
+from saliency_gan.pipeline import read_yaml
 from saliency_gan.reporting.charts import Chart
 
 MAX_SIDE = 1600
