@@ -1,0 +1,150 @@
+"""Settings of `discover` and `masks`, the stages that draw from a frozen generator."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from saliency_gan.config.stage import Precision, StageConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscoverConfig(StageConfig):
+    """Stage 1: finds K latent directions of a frozen generator, scores them and chooses the background direction.
+
+    Args:
+        generator: Name in the zoo (`biggan-caltech101-64`, `biggan-deep-128`, ...) or path of a generator file.
+        weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
+        truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
+        classes: Class names or indices to draw from; None draws from all classes.
+        K: Number of directions.
+        deformator: How A is parametrised: orthonormal, unit (unit-length columns), linear, and the fixed baselines
+            coordinate and random.
+        reconstructor: Network that recognises direction and shift from a pair of images: resnet18 or lenet.
+        steps: Training steps of A and R.
+        batch: Pairs of images a step.
+        lr_deformator: Adam's learning rate for A.
+        lr_reconstructor: Adam's learning rate for R.
+        max_shift: Shift magnitudes eps are drawn from U[-max_shift, max_shift], in units of a unit-length direction.
+        min_shift: |eps| is raised to at least this, keeping its sign.
+        regression_weight: lambda, the weight of the shift's loss beside the direction's cross-entropy.
+        regression_loss: Loss of the predicted shift: mae or mse.
+        precision: fp32 or bf16 (automatic mixed precision).
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between lines of metrics.jsonl.
+        rca_samples: Fresh pairs on which the reconstructor classification accuracy is measured.
+        method: How h_bg is found: rank scores every discovered direction, optimise searches one by gradient.
+        background_shifts: Shift magnitudes at which every direction and sign is scored.
+        background_samples: Images on which a direction is scored.
+        theta: Brightness threshold in [0, 1] of the masks shown and scored here; stage 2 has its own.
+        direction: Index of the direction to use as h_bg; None chooses automatically.
+        sign: +1 or -1, with --direction.
+        shift: Shift magnitude, with --direction.
+        gallery_samples: Latents a gallery picture shows; 0 draws no gallery.
+    """
+
+    generator: str = "biggan-caltech101-64"
+    weights: Path | None = None
+    truncation: float = 1.0
+    classes: tuple[str | int, ...] | None = None
+    K: int = 120
+    deformator: Literal["orthonormal", "unit", "linear", "coordinate", "random"] = "orthonormal"
+    reconstructor: Literal["resnet18", "lenet"] = "resnet18"
+    steps: int = 100_000
+    batch: int = 32
+    lr_deformator: float = 1e-4
+    lr_reconstructor: float = 1e-4
+    max_shift: float = 6.0
+    min_shift: float = 0.5
+    regression_weight: float = 0.25
+    regression_loss: Literal["mae", "mse"] = "mae"
+    precision: Precision = "bf16"
+    checkpoint_every: int = 500
+    log_every: int = 20
+    rca_samples: int = 2048
+    method: Literal["rank", "optimise"] = "rank"
+    background_shifts: tuple[float, ...] = (4.0, 6.0, 9.0)
+    background_samples: int = 64
+    theta: float = 0.9
+    direction: int | None = None
+    sign: Literal[1, -1] = 1
+    shift: float = 6.0
+    gallery_samples: int = 6
+
+    def reads(self) -> list[Path]:
+        return _generator_files(self.generator, self.weights)
+
+    def writes(self) -> list[Path]:
+        directions = ("directions.safetensors", "directions.json", "ranking.png", "gallery")
+        return [self.run / "discover" / name for name in (*directions, "reconstructor.safetensors", "metrics.jsonl")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MasksConfig(StageConfig):
+    """Stage 2: synthesises pairs of an image G(z, c) and the mask [G(z + h_bg, c) < theta].
+
+    Args:
+        generator: Name in the zoo or path; has to be the one whose directions were discovered.
+        weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
+        truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
+        directions: Folder with directions.safetensors and directions.json; None takes the run's discover folder, or
+            the bundled directions of a bundled generator where the run has none.
+        classes: Class names or indices to draw from; None draws from all classes.
+        pairs: Pairs to write; more can be asked for later.
+        batch: Latents drawn at once.
+        rule: threshold (the paper's), difference (plus against minus shift), lighting (original against shifted) or
+            two-sided (agreement of both signs).
+        theta: Brightness threshold in [0, 1] of the threshold and two-sided rules, or otsu for one an image in every
+            rule.
+        margin: Brightness in [0, 1] that the background gains at least in the lighting and difference rules, unless
+            theta is otsu; 0 as published.
+        shift: Shift magnitude along h_bg; None takes the one chosen in stage 1.
+        min_area: Masks that cover a smaller share of the image are rejected.
+        max_area: Masks that cover a larger share of the image are rejected.
+        opening: Diameter in pixels of the morphological opening; 0 for none.
+        min_component: Components smaller than this share of the largest one are removed; 0 keeps all.
+        fill_holes: Fill holes of the mask.
+        max_border: Masks that cover a larger share of the image's border are rejected; 1 accepts all.
+        two_peaks: Reject shifted images whose 12-bin brightness histogram has fewer than two peaks.
+        min_agreement: Reject masks whose IoU with a second rule's is lower: lighting, or threshold where the rule is
+            lighting; 0 for no check.
+        shard_size: Pairs a shard.
+        image_format: png or jpg for the images; masks are always png.
+        precision: fp32 or bf16 (automatic mixed precision) in the generator.
+    """
+
+    generator: str = "biggan-caltech101-64"
+    weights: Path | None = None
+    truncation: float = 1.0
+    directions: Path | None = None
+    classes: tuple[str | int, ...] | None = None
+    pairs: int = 10_000
+    batch: int = 64
+    rule: Literal["threshold", "difference", "lighting", "two-sided"] = "threshold"
+    theta: float | Literal["otsu"] = 0.9
+    margin: float = 0.0
+    shift: float | None = None
+    min_area: float = 0.05
+    max_area: float = 0.6
+    opening: int = 3
+    min_component: float = 0.2
+    fill_holes: bool = True
+    max_border: float = 0.5
+    two_peaks: bool = False
+    min_agreement: float = 0.0
+    shard_size: int = 1000
+    image_format: Literal["png", "jpg"] = "png"
+    precision: Precision = "bf16"
+
+    def reads(self) -> list[Path]:
+        return [*_generator_files(self.generator, self.weights), self.directions or self.run / "discover"]
+
+    def writes(self) -> list[Path]:
+        return [self.run / "masks" / name for name in ("shard-*.tar", "manifest.json", "preview.png", "records")]
+
+
+def _generator_files(generator: str, weights: Path | None) -> list[Path]:
+    """The generator's weights where they are neither bundled nor in the cache."""
+    if weights:
+        return [weights]
+    path = Path(generator)
+    return [path] if path.suffix or len(path.parts) > 1 else []

@@ -1,0 +1,64 @@
+"""Settings of `train-gan`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from saliency_gan.config.stage import Precision, StageConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGanConfig(StageConfig):
+    """Stage 0: trains a class-conditional BigGAN on a folder with one subfolder of images a class.
+
+    Args:
+        images: Folder that holds one subfolder of images a class.
+        exclude: Names of class folders to leave out.
+        min_images: Class folders with fewer readable images are left out.
+        start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) to go on from with
+            the same classes and sizes; None starts at random.
+        resolution: Side of the generated images in pixels: 32, 64, 128, ...
+        latent_dim: Length of z; a multiple of the number of channel values.
+        embedding_dim: Length of the class embedding shared by all blocks.
+        channels: Generator channels at 4 px and after every doubling up to the resolution.
+        discriminator_channels: Discriminator channels after every halving, from a quarter of the pixels down.
+        attention_at: Side of the feature map with self-attention in pixels; 0 for none.
+        steps: Training steps; one step updates the discriminator and the generator once.
+        batch: Images a step.
+        lr_generator: Adam's learning rate for the generator.
+        lr_discriminator: Adam's learning rate for the discriminator.
+        ema: Decay a step of the averaged generator, the one that is saved.
+        translation: Differentiable augmentation: largest shift as a share of the side.
+        colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
+        precision: fp32 or bf16 (automatic mixed precision).
+        sample_every: Steps between grids of samples.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between lines of metrics.jsonl.
+    """
+
+    images: Path = Path("data/images")
+    exclude: tuple[str, ...] = ()
+    min_images: int = 2
+    start: Path | None = None
+    resolution: int = 64
+    latent_dim: int = 120
+    embedding_dim: int = 64
+    channels: tuple[int, ...] = (256, 256, 128, 64, 32)
+    discriminator_channels: tuple[int, ...] = (64, 128, 256)
+    attention_at: int = 0
+    steps: int = 20_000
+    batch: int = 32
+    lr_generator: float = 2e-4
+    lr_discriminator: float = 4e-4
+    ema: float = 0.999
+    translation: float = 0.125
+    colour: float = 0.3
+    precision: Precision = "bf16"
+    sample_every: int = 500
+    checkpoint_every: int = 500
+    log_every: int = 50
+
+    def reads(self) -> list[Path]:
+        return [self.images]
+
+    def writes(self) -> list[Path]:
+        return [self.run / "generator" / name for name in ("generator.safetensors", "samples", "metrics.jsonl")]

@@ -1,0 +1,181 @@
+"""Settings of `train-saliency`, `adapt` and `predict`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from saliency_gan.config.stage import Precision, StageConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSaliencyConfig(StageConfig):
+    """Stage 3: trains a U-Net saliency model on synthetic pairs.
+
+    Args:
+        source: shards reads the run's masks folder; generator synthesises pairs on the fly with the masks settings.
+        shards: Folder with shards and manifest.json; None takes the run's masks folder.
+        architecture: Decoder of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
+        encoder: Encoder of segmentation-models-pytorch.
+        encoder_weights: none starts at random and downloads nothing; imagenet downloads.
+        decoder_channels: Channels of the decoder, coarsest first, one number for every halving that the encoder does;
+            [] takes the library's own.
+        stem_pool: Keep the max-pool in the stem of a ResNet encoder; without it all features are twice as fine.
+        resolution: Side in pixels of the training images, a multiple of 32.
+        steps: Training steps.
+        batch: Pairs a step.
+        loss: bce+dice, or paper (cross-entropy on two logits divided by 10).
+        optimiser: adamw or adam.
+        lr: Learning rate at the start.
+        weight_decay: Weight decay of adamw.
+        lr_drops: Steps, as shares of all steps, at which the learning rate is multiplied by lr_factor.
+        lr_factor: What a drop multiplies the learning rate by.
+        ema: Decay a step of the averaged weights, the ones that are saved.
+        augment: Augmentation: none, flips, or full (flips, crops, zoom-out, colour, blur, JPEG, resampling, dropout).
+        validation_pairs: Synthetic pairs that are held out of training.
+        photos: Folder with images/ and masks/ of photos that every checkpoint is measured on; the one with the best IoU
+            is kept. None measures none and keeps the last.
+        precision: fp32 or bf16 (automatic mixed precision).
+        workers: Processes that augment pairs from shards; 0 does it in the main process.
+        checkpoint_every: Steps between checkpoints and validations.
+        log_every: Steps between lines of metrics.jsonl.
+    """
+
+    source: Literal["shards", "generator"] = "shards"
+    shards: Path | None = None
+    architecture: str = "Unet"
+    encoder: str = "resnet18"
+    encoder_weights: Literal["none", "imagenet"] = "none"
+    decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
+    stem_pool: bool = False
+    resolution: int = 64
+    steps: int = 4000
+    batch: int = 64
+    loss: Literal["bce+dice", "paper"] = "bce+dice"
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    lr_drops: tuple[float, ...] = (0.6, 0.85)
+    lr_factor: float = 0.2
+    ema: float = 0.998
+    augment: Literal["none", "flips", "full"] = "full"
+    validation_pairs: int = 500
+    photos: Path | None = None
+    precision: Precision = "bf16"
+    workers: int = 1
+    checkpoint_every: int = 250
+    log_every: int = 20
+
+    def reads(self) -> list[Path]:
+        pairs = self.run / "discover" if self.source == "generator" else self.shards or self.run / "masks"
+        return [pairs, *([self.photos] if self.photos else [])]
+
+    def writes(self) -> list[Path]:
+        return [self.run / "saliency" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptConfig(StageConfig):
+    """Self-training of the saliency model on unlabelled photos; beyond the paper.
+
+    Args:
+        images: Folder of unlabelled photos, searched with its subfolders.
+        max_images: Photos used at the most, drawn at random.
+        held_out: Photos that are never trained on; their agreement decides which round is best.
+        weights: Saliency model to start from (model.safetensors); None takes the run's saliency folder.
+        shards: Folder of synthetic pairs to mix in; None takes the run's masks folder, where there is one.
+        synthetic_share: Share of a batch that is synthetic pairs, 0 to 1.
+        rounds: Rounds of marking photos and training on them at the most; it stops when agreement stops rising.
+        resolution: Side in pixels at which photos are marked and trained on, a multiple of 32; None takes the model's.
+        scales: Factors of resolution at which a photo is marked, each as it is and mirrored.
+        min_confidence: Photos whose mean certainty |2 p - 1| is lower are left out, 0 to 1.
+        min_agreement: Photos whose masks under flips and scales agree with a lower IoU are left out, 0 to 1.
+        min_area: Photos whose mask covers a smaller share are left out.
+        max_area: Photos whose mask covers a larger share are left out.
+        refine: grabcut refines the masks by colour, none keeps them.
+        grabcut_iterations: Iterations of GrabCut.
+        grabcut_certainty: Saliency from which a pixel is surely foreground to GrabCut, and surely background below 1
+            minus this, 0.5 to 1.
+        min_refined_iou: Where the refined mask overlaps the model's own with a lower IoU, the model's own is kept.
+        steps: Training steps a round.
+        batch: Photos and synthetic pairs a step.
+        lr: Learning rate at the start of a round.
+        weight_decay: Weight decay of AdamW.
+        lr_drops: Steps, as shares of a round's steps, at which the learning rate is multiplied by lr_factor.
+        lr_factor: What a drop multiplies the learning rate by.
+        ema: Decay a step of the averaged weights, the ones that mark the next round's photos.
+        augment: Augmentation: none, flips, or full.
+        photos: Folder with images/ and masks/ of photos that every round is measured on, for the record only.
+        precision: fp32 or bf16 (automatic mixed precision).
+        workers: Processes that augment; 0 does it in the main process.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between lines of metrics.jsonl.
+    """
+
+    images: Path = Path("data/photos")
+    max_images: int = 10_000
+    held_out: int = 300
+    weights: Path | None = None
+    shards: Path | None = None
+    synthetic_share: float = 0.25
+    rounds: int = 3
+    resolution: int | None = None
+    scales: tuple[float, ...] = (1.0, 1.5)
+    min_confidence: float = 0.6
+    min_agreement: float = 0.7
+    min_area: float = 0.04
+    max_area: float = 0.7
+    refine: Literal["grabcut", "none"] = "grabcut"
+    grabcut_iterations: int = 2
+    grabcut_certainty: float = 0.9
+    min_refined_iou: float = 0.5
+    steps: int = 600
+    batch: int = 32
+    lr: float = 5e-4
+    weight_decay: float = 1e-2
+    lr_drops: tuple[float, ...] = (0.7,)
+    lr_factor: float = 0.2
+    ema: float = 0.99
+    augment: Literal["none", "flips", "full"] = "full"
+    photos: Path | None = None
+    precision: Precision = "bf16"
+    workers: int = 1
+    checkpoint_every: int = 200
+    log_every: int = 20
+
+    def reads(self) -> list[Path]:
+        given = [path for path in (self.shards, self.photos) if path]
+        return [self.images, self.weights or self.run / "saliency" / "model.safetensors", *given]
+
+    def writes(self) -> list[Path]:
+        return [self.run / "saliency-adapted" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(StageConfig):
+    """Predicts saliency maps, masks, cut-outs and overlays of photos.
+
+    Args:
+        output: Folder for the results; a folder's photos keep their relative paths.
+        save: What to write a photo: map (soft, grey PNG), mask (binary PNG), cutout (RGBA PNG), overlay (JPEG).
+        threshold: Saliency in [0, 1] from which a pixel belongs to the mask.
+        weights: Saliency model (model.safetensors); None takes the bundled one.
+        resolution: Side in pixels of the square that a photo is squeezed into; None takes the model's own.
+        scales: Factors of that side; the maps of all are averaged.
+        flip: Average with the map of the mirrored photo.
+        batch: Photos predicted at once.
+    """
+
+    output: Path = Path("predictions")
+    save: tuple[Literal["map", "mask", "cutout", "overlay"], ...] = ("map", "mask")
+    threshold: float = 0.5
+    weights: Path | None = None
+    resolution: int | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = True
+    batch: int = 8
+
+    def reads(self) -> list[Path]:
+        return [self.weights] if self.weights else []
+
+    def writes(self) -> list[Path]:
+        return [self.output]
