@@ -1,5 +1,6 @@
 """The directions file: what stage 1 hands to stage 2 and to the report."""
 
+import difflib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,6 +56,7 @@ class Directions:
         scores: One dict a direction, best first: index, rank, sign, shift, polarity, score and every part of it.
         rca: {"accuracy", "low", "high", "samples"} of the reconstructor; empty where it was not measured.
         config: The resolved settings of stage 1.
+        names: What a person calls directions: index -> name, no name twice.
     """
 
     matrix: Tensor
@@ -64,6 +66,7 @@ class Directions:
     scores: list[dict[str, Any]] = field(default_factory=list)
     rca: dict[str, float] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Writes directions.safetensors and directions.json into `folder`, each atomically."""
@@ -81,8 +84,31 @@ class Directions:
                 "background": asdict(self.background),
                 "directions": self.scores,
                 "config": self.config,
+                "names": {str(index): name for index, name in sorted(self.names.items())},
             },
         )
+
+    def index_of(self, direction: int | str) -> int:
+        """Column of A that an index or a name stands for.
+
+        Raises:
+            UserError: If there is no such direction.
+        """
+        count = self.matrix.shape[1]
+        if isinstance(direction, int):
+            if not 0 <= direction < count:
+                raise UserError(
+                    f"There is no direction {direction} among K = {count}: give 0 to {count - 1}, or a name."
+                )
+            return direction
+        indices = {name: index for index, name in self.names.items()}
+        if direction not in indices:
+            near = difflib.get_close_matches(direction, indices, n=1, cutoff=0.0)
+            hint = f"did you mean {near[0]!r}?" if near else "no direction has a name yet, see annotate."
+            raise UserError(
+                f"No direction is called {direction!r}: give an index from 0 to {count - 1} or a name; {hint}"
+            )
+        return indices[direction]
 
     def check_generator(self, generator: Generator) -> None:
         """Refuses a generator that these directions were not discovered in.
@@ -112,9 +138,10 @@ def load_directions(folder: Path) -> Directions:
         shape = (description["latent_dim"], description["K"])
         generator = {"name": str(description["generator"]["name"]), "sha256": str(description["generator"]["sha256"])}
         scores, rca, config = description["directions"], description["rca"], description["config"]
+        names = {int(index): str(name) for index, name in description.get("names", {}).items()}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run discover first.") from None
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{folder} holds no usable directions ({error}): run discover again.") from None
     if matrix.shape != shape or vector.shape != shape[:1]:
         raise UserError(
@@ -123,4 +150,9 @@ def load_directions(folder: Path) -> Directions:
         )
     if not (torch.isfinite(matrix).all() and torch.isfinite(vector).all()):
         raise UserError(f"{path} holds directions that are not finite: run discover again.")
-    return Directions(matrix, vector, background, generator, scores, rca, config)
+    if not names.keys() <= set(range(shape[1])) or len(set(names.values())) < len(names):
+        raise UserError(
+            f"{folder / 'directions.json'} names directions that there are none of, or two alike ({names}): correct its"
+            " entry names, or remove it."
+        )
+    return Directions(matrix, vector, background, generator, scores, rca, config, names)

@@ -5,6 +5,7 @@ Heavy libraries are imported by the verb that needs them, so `--help` answers at
 
 import argparse
 import difflib
+import json
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from saliency_gan.config import STAGES, MasksConfig, StageConfig, to_plain
+from saliency_gan.config import STAGES, MasksConfig, StageConfig, SweepPoint, sweep_points, to_plain
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.pipeline import load_pipeline
 
@@ -23,8 +24,14 @@ USAGE = """usage: saliency-gan VERB [--config YAML] [--SETTING VALUE ...]
 saliency masks without labels, from the latent directions of a frozen GAN
 
 verbs, in the order of the pipeline:
-  train-gan       train a class-conditional generator on a folder of class folders
+  generators      what generators there are, with their size, licence and preset
+  train-gan       train a generator: BigGAN on class folders, or SN-GAN on any images
   discover        stage 1: find latent directions and choose the background direction
+  sweep           stage 1 over a grid of settings: one table and one plot of the RCA
+  annotate        name directions of stage 1
+  walk            an animation or a strip of the images along a direction
+  rate            a local page on which people judge directions, blind
+  mos             what they answered: MOS, its intervals and the raters' agreement
   masks           stage 2: synthesise pairs of images and masks
   train-saliency  stage 3: train a saliency model on those pairs
   adapt           self-train the saliency model on unlabelled photos
@@ -73,6 +80,8 @@ def _run(words: list[str]) -> int:
     config, options = parse(verb, rest)
     if options["dry_run"]:
         _print_plan(verb, config)
+        for point in _points(config, options) if verb == "sweep" else ():
+            print(f"  {point.discover.run}")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # what ends a job saves, too
     return VERBS[verb](config, options)
@@ -104,8 +113,8 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     parser.add_argument("--config", type=str | None, metavar="YAML", help="Pipeline file; flags override it.")
     parser.add_argument("--dry-run", action="store_true", help="Print the settings, what is read and what is written.")
     parser.add_class_arguments(STAGES[verb], None)
-    words = _normalise(verb, words, {option for action in parser._actions for option in action.option_strings})
     try:
+        words = _normalise(verb, words, {option for action in parser._actions for option in action.option_strings})
         pipeline = _pipeline_of(words)
         if pipeline:
             parser.set_defaults(load_pipeline(Path(pipeline))[verb])
@@ -118,24 +127,43 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
 
 
 def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
-    """Takes `--lr-drops` for `--lr_drops`, and `--save map,mask` for `--save [map,mask]` where a setting is a list."""
+    """Takes `--lr-drops` for `--lr_drops`, `--save map,mask` for `--save [map,mask]` where a setting is a list, and a
+    switch without a value, `--remove`, for `--remove true`."""
+    switches = {f"--{field.name}" for field in fields(STAGES[verb]) if field.type is bool}
     lists = {f"--{field.name}" for field in fields(STAGES[verb]) if "tuple[" in str(field.type)}
+    words = _gathered(words) if verb == "sweep" else words
     normal: list[str] = []
-    for word in words:
+    for word, following in zip(words, [*words[1:], "--"], strict=False):
         name, equals, value = word.partition("=")
         if name.startswith("--"):
             name = name if name in known else "--" + name[2:].replace("-", "_")
             if name not in known:
                 raise UserError(f"{verb} has no setting {name}: did you mean {_nearest(name, known)}?")
             word = name + equals + (_bracketed(value) if name in lists and equals else value)
+            word += "=true" * (word in switches and following.startswith("--"))
         elif normal and normal[-1] in lists:
             word = _bracketed(word)
         normal.append(word)
     return normal
 
 
+def _gathered(words: Sequence[str]) -> list[str]:
+    """Takes `--over A --over B` for `--over ["A", "B"]`, since what follows --over holds commas itself."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--over", action="append")
+    found, others = finder.parse_known_args(list(words))
+    return [*others, f"--over={json.dumps(found.over)}"] if found.over else others
+
+
 def _bracketed(value: str) -> str:
-    return value if value.startswith("[") or value in ("null", "None") else f"[{value}]"
+    """A list as YAML has it. Whatever is no number is quoted, for YAML has ideas about words such as @FILE and no."""
+    if value.startswith("[") or value in ("null", "None"):
+        return value
+    if re.search(r"(^|,)\s*[\"']", value):
+        return f"[{value}]"  # with quotes of the user's own
+    words = [word.strip() for word in value.split(",")]
+    number = r"[-+]?[\d._]*([eE][-+]?\d+)?"
+    return f"[{', '.join(word if re.fullmatch(number, word) else json.dumps(word) for word in words)}]"
 
 
 def _pipeline_of(words: Sequence[str]) -> str | None:
@@ -168,6 +196,13 @@ def _print_plan(verb: str, config: StageConfig) -> None:
             print(f"  {path}{'' if title == 'writes' or path.exists() else '  (missing)'}")
 
 
+def _generators(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.generators.listing import list_generators
+
+    list_generators(config)
+    return 0
+
+
 def _train_gan(config: Any, _: dict[str, Any]) -> int:
     from saliency_gan.generators.training import train_gan
 
@@ -179,6 +214,45 @@ def _discover(config: Any, _: dict[str, Any]) -> int:
     from saliency_gan.directions.discovery import discover
 
     discover(config)
+    return 0
+
+
+def _sweep(config: Any, options: dict[str, Any]) -> int:
+    from saliency_gan.directions.sweep import sweep
+
+    return 1 if sweep(config, _points(config, options)) else 0
+
+
+def _points(config: Any, options: dict[str, Any]) -> list[SweepPoint]:
+    base, _ = parse("discover", ["--config", options["config"]] if options["config"] else [])
+    return sweep_points(config, base)
+
+
+def _annotate(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.directions.annotation import annotate
+
+    annotate(config)
+    return 0
+
+
+def _walk(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.directions.walk import walk
+
+    walk(config)
+    return 0
+
+
+def _rate(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.rating.rate import rate
+
+    rate(config)
+    return 0
+
+
+def _mos(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.rating.mos import mos
+
+    mos(config)
     return 0
 
 
@@ -225,8 +299,14 @@ def _report(config: Any, _: dict[str, Any]) -> int:
 
 
 VERBS: dict[str, Callable[[Any, dict[str, Any]], int]] = {
+    "generators": _generators,
     "train-gan": _train_gan,
     "discover": _discover,
+    "sweep": _sweep,
+    "annotate": _annotate,
+    "walk": _walk,
+    "rate": _rate,
+    "mos": _mos,
     "masks": _masks,
     "train-saliency": _train_saliency,
     "adapt": _adapt,

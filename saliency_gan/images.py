@@ -1,5 +1,6 @@
 """The only place where files, uint8 HWC arrays, [0, 1] and [-1, 1] tensors meet."""
 
+import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,22 +59,32 @@ def read_image(path: Path) -> ImageArray:
     Raises:
         UnreadableImageError: If the file is missing, truncated, no image, or has more than MAX_PIXELS.
     """
+    return _decode(path, path)
+
+
+def decode_image(data: bytes, name: str) -> ImageArray:
+    """Decodes an image file's bytes as `read_image` does; errors call it `name`."""
+    return _decode(io.BytesIO(data), name)
+
+
+def _decode(file: Path | io.BytesIO, name: object) -> ImageArray:
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             return to_rgb(image)
     except FileNotFoundError:
-        raise UnreadableImageError(f"There is no image {path}.") from None
+        raise UnreadableImageError(f"There is no image {name}.") from None
     except UnidentifiedImageError:
-        reason = "it is empty" if path.stat().st_size == 0 else "no known format"
-        raise UnreadableImageError(f"{path} cannot be read as an image ({reason}).") from None
+        size = file.stat().st_size if isinstance(file, Path) else len(file.getvalue())
+        reason = "it is empty" if size == 0 else "no known format"
+        raise UnreadableImageError(f"{name} cannot be read as an image ({reason}).") from None
     except Image.DecompressionBombError:
         raise UnreadableImageError(
-            f"{path} has more than the {MAX_PIXELS:,} pixels allowed: shrink it first."
+            f"{name} has more than the {MAX_PIXELS:,} pixels allowed: shrink it first."
         ) from None
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
-        raise UnreadableImageError(f"{path} cannot be read as an image ({_first_line(error)}).") from None
+        raise UnreadableImageError(f"{name} cannot be read as an image ({_first_line(error)}).") from None
 
 
 def to_rgb(image: Image.Image) -> ImageArray:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -24,6 +25,7 @@ def directions():
         scores=scores,
         rca={"accuracy": 0.9, "low": 0.8, "high": 0.95, "samples": 100},
         config={"K": 4, "classes": ["dog"]},
+        names={3: "size", 2: "background"},
     )
 
 
@@ -32,7 +34,7 @@ def test_directions_come_back_as_they_were_saved(directions, tmp_path):
     loaded = load_directions(tmp_path / "discover")
     assert torch.equal(loaded.matrix, directions.matrix)
     assert torch.equal(loaded.background_vector, directions.background_vector)
-    for name in ("background", "generator", "scores", "rca", "config"):
+    for name in ("background", "generator", "scores", "rca", "config", "names"):
         assert getattr(loaded, name) == getattr(directions, name)
 
 
@@ -47,6 +49,24 @@ def test_an_optimised_direction_has_no_index(directions, tmp_path):
     background = Background(None, 1, 3.0, "dark", "optimise")
     Directions(directions.matrix, directions.background_vector, background, directions.generator).save(tmp_path)
     assert load_directions(tmp_path).background == background
+
+
+def test_files_from_before_directions_had_names_are_read(directions, tmp_path):
+    directions.save(tmp_path)
+    description = json.loads((tmp_path / "directions.json").read_text())
+    assert description.pop("names") == {"2": "background", "3": "size"}
+    (tmp_path / "directions.json").write_text(json.dumps(description))
+    assert load_directions(tmp_path).names == {}
+
+
+def test_a_direction_is_meant_by_its_index_or_its_name(directions):
+    assert [directions.index_of(direction) for direction in (0, 3, "size", "background")] == [0, 3, 3, 2]
+    with pytest.raises(UserError, match="no direction 4 among K = 4: give 0 to 3"):
+        directions.index_of(4)
+    with pytest.raises(UserError, match="did you mean 'background'"):
+        directions.index_of("backgruond")
+    with pytest.raises(UserError, match="no direction has a name yet"):
+        replace(directions, names={}).index_of("size")
 
 
 def test_another_generator_is_refused(directions):

@@ -30,6 +30,46 @@ def test_class_names_may_hold_spaces_and_numbers() -> None:
     assert parse("discover", ["--classes", "golden retriever,3"])[0].classes == ("golden retriever", 3)
 
 
+def test_a_switch_needs_no_value() -> None:
+    assert parse("annotate", ["--remove", "--direction", "background"])[0].remove is True
+    assert parse("annotate", ["--direction", "17", "--remove"])[0].remove is True
+    assert parse("annotate", ["--remove", "false"])[0].remove is False
+    assert parse("rate", ["--browser=false"])[0].browser is False
+    assert parse("annotate", ["--direction", "17"])[0].direction == 17
+
+
+@pytest.mark.parametrize(
+    ("written", "classes"),
+    [
+        ("teapot,10-20,7", ("teapot", "10-20", 7)),
+        ("jack-o'-lantern, potter's wheel", ("jack-o'-lantern", "potter's wheel")),
+        ('["paddle, oar", teapot]', ("paddle, oar", "teapot")),
+        ("'paddle, oar',teapot", ("paddle, oar", "teapot")),
+        ("no,on,null", ("no", "on", "null")),  # words of YAML
+        ("null", None),
+    ],
+)
+def test_classes_as_people_write_them(written: str, classes: tuple[str | int, ...] | None) -> None:
+    assert parse("discover", ["--classes", written])[0].classes == classes
+    assert parse("masks", [f"--classes={written}"])[0].classes == classes
+
+
+def test_classes_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "dogs").write_text("golden retriever\npaddle, oar\n")
+    config, _ = parse("discover", ["--classes", f"@{tmp_path / 'dogs'},5"])
+    assert config.classes == ("golden retriever", "paddle, oar", 5)
+
+
+def test_numbers_in_lists_stay_numbers() -> None:
+    assert parse("discover", ["--background-shifts", "4,6.5,1e1"])[0].background_shifts == (4.0, 6.5, 10.0)
+    assert parse("train-saliency", ["--decoder-channels", "64,32"])[0].decoder_channels == (64, 32)
+
+
+def test_a_verb_needs_no_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generators"]) == 0
+    assert "biggan-caltech101-64" in capsys.readouterr().out
+
+
 def test_dashes_stand_for_underscores() -> None:
     assert parse("discover", ["--lr-deformator", "0.5"])[0].lr_deformator == 0.5
 

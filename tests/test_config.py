@@ -17,6 +17,7 @@ from saliency_gan.config import (
 )
 from saliency_gan.errors import UserError
 from saliency_gan.pipeline import load_pipeline, read_yaml
+from saliency_gan.saliency.learner import learning_rate
 
 PIPELINES = Path(__file__).parent.parent / "pipelines"
 
@@ -134,6 +135,23 @@ def test_biggan_deep_128_has_the_published_settings():
     assert (masks.min_area, masks.max_area) == (0.05, 0.5)
     assert TrainSaliencyConfig(**pipeline["train-saliency"]).resolution == 128
     assert len({settings["run"] for settings in pipeline.values()}) == 1
+
+
+def test_biggan_128_paper_has_the_settings_of_the_public_code():
+    pipeline = load_pipeline(PIPELINES / "biggan-128-paper.yaml")
+    discover = DiscoverConfig(**pipeline["discover"])
+    assert (discover.generator, discover.K, discover.steps, discover.batch) == ("biggan-128", 120, 100_000, 32)
+    assert (discover.deformator, discover.reconstructor) == ("orthonormal", "resnet18")
+    masks = MasksConfig(**pipeline["masks"])
+    assert (masks.rule, masks.shift, masks.theta) == ("threshold", 26.0, 0.95)
+    assert (masks.min_area, masks.max_area, masks.max_border, masks.classes) == (0.05, 0.5, 1.0, None)
+    assert (masks.opening, masks.min_component, masks.fill_holes, masks.two_peaks) == (0, 0.0, False, False)
+    train = TrainSaliencyConfig(**pipeline["train-saliency"])
+    assert (train.source, train.resolution, train.steps, train.batch) == ("generator", 128, 15_000, 128)
+    assert (train.loss, train.optimiser, train.ema, train.augment) == ("paper", "adam", 0.0, "none")
+    rates = [learning_rate(step, train.steps, train.lr, train.lr_drops, train.lr_factor) for step in range(train.steps)]
+    for step in (0, 3999, 4000, 7999, 8000, 11999, 12000, 14999):
+        assert rates[step] == pytest.approx(0.005 * 0.2 ** (step // 4000))
 
 
 def test_plain_settings_survive_yaml():

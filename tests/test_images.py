@@ -244,3 +244,13 @@ def test_grid_lays_tiles_out_in_rows_on_white():
     expected = np.full((5, 7), 255)
     expected[0:2, 0:3], expected[0:2, 4:7], expected[3:5, 0:3] = 10, 20, 30
     assert np.array_equal(sheet[:, :, 0], expected)
+
+
+def test_bytes_are_decoded_as_files_are(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert np.array_equal(im.decode_image(data, "number 3"), picture)
+    for damaged, reason in ((data[:-30], "cannot be read"), (b"", "it is empty"), (b"no image", "no known format")):
+        with pytest.raises(im.UnreadableImageError, match=rf"number 3 .*{reason}|number 3 {reason}"):
+            im.decode_image(damaged, "number 3")

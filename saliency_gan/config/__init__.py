@@ -2,13 +2,21 @@
 
 from saliency_gan.config.directions import DiscoverConfig, MasksConfig
 from saliency_gan.config.evaluation import EvaluateConfig, ReportConfig
-from saliency_gan.config.generators import TrainGanConfig
+from saliency_gan.config.generators import GeneratorsConfig, TrainGanConfig
+from saliency_gan.config.rating import AnnotateConfig, MosConfig, RateConfig, WalkConfig
 from saliency_gan.config.saliency import AdaptConfig, PredictConfig, TrainSaliencyConfig
 from saliency_gan.config.stage import Device, Precision, StageConfig, to_plain
+from saliency_gan.config.sweep import SweepConfig, SweepPoint, paper_name, shown, sweep_points
 
 STAGES: dict[str, type[StageConfig]] = {
+    "generators": GeneratorsConfig,
     "train-gan": TrainGanConfig,
     "discover": DiscoverConfig,
+    "sweep": SweepConfig,
+    "annotate": AnnotateConfig,
+    "walk": WalkConfig,
+    "rate": RateConfig,
+    "mos": MosConfig,
     "masks": MasksConfig,
     "train-saliency": TrainSaliencyConfig,
     "adapt": AdaptConfig,
@@ -21,15 +29,25 @@ STAGES: dict[str, type[StageConfig]] = {
 __all__ = [
     "STAGES",
     "AdaptConfig",
+    "AnnotateConfig",
     "Device",
     "DiscoverConfig",
     "EvaluateConfig",
+    "GeneratorsConfig",
     "MasksConfig",
+    "MosConfig",
     "Precision",
     "PredictConfig",
+    "RateConfig",
     "ReportConfig",
     "StageConfig",
+    "SweepConfig",
+    "SweepPoint",
     "TrainGanConfig",
     "TrainSaliencyConfig",
+    "WalkConfig",
+    "paper_name",
+    "shown",
+    "sweep_points",
     "to_plain",
 ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from saliency_gan.config.classes import read_class_files
 from saliency_gan.config.stage import Precision, StageConfig
 
 
@@ -12,10 +13,12 @@ class DiscoverConfig(StageConfig):
     """Stage 1: finds K latent directions of a frozen generator, scores them and chooses the background direction.
 
     Args:
-        generator: Name in the zoo (`biggan-caltech101-64`, `biggan-deep-128`, ...) or path of a generator file.
+        generator: Name in the zoo (`biggan-caltech101-64`, `biggan-deep-128`, ...), path of a generator file, or
+            PATH.py:FUNCTION, your own code: the file is run, and FUNCTION returns the generator.
         weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
-        classes: Class names or indices to draw from; None draws from all classes.
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
+            classes.
         K: Number of directions.
         deformator: How A is parametrised: orthonormal, unit (unit-length columns), linear, and the fixed baselines
             coordinate and random.
@@ -31,12 +34,14 @@ class DiscoverConfig(StageConfig):
         precision: fp32 or bf16 (automatic mixed precision).
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
-        rca_samples: Fresh pairs on which the reconstructor classification accuracy is measured.
+        rca_samples: Fresh pairs on which the reconstructor classification accuracy (RCA) is measured.
+        rca_every: Steps between measurements of the RCA during training, for metrics.jsonl; 0 measures it at the end
+            only.
         method: How h_bg is found: rank scores every discovered direction, optimise searches one by gradient.
         background_shifts: Shift magnitudes at which every direction and sign is scored.
         background_samples: Images on which a direction is scored.
         theta: Brightness threshold in [0, 1] of the masks shown and scored here; stage 2 has its own.
-        direction: Index of the direction to use as h_bg; None chooses automatically.
+        direction: Index or name (see annotate) of the direction to use as h_bg; None chooses automatically.
         sign: +1 or -1, with --direction.
         shift: Shift magnitude, with --direction.
         gallery_samples: Latents a gallery picture shows; 0 draws no gallery.
@@ -61,17 +66,21 @@ class DiscoverConfig(StageConfig):
     checkpoint_every: int = 500
     log_every: int = 20
     rca_samples: int = 2048
+    rca_every: int = 0
     method: Literal["rank", "optimise"] = "rank"
     background_shifts: tuple[float, ...] = (4.0, 6.0, 9.0)
     background_samples: int = 64
     theta: float = 0.9
-    direction: int | None = None
+    direction: int | str | None = None
     sign: Literal[1, -1] = 1
     shift: float = 6.0
     gallery_samples: int = 6
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", read_class_files(self.classes))
+
     def reads(self) -> list[Path]:
-        return _generator_files(self.generator, self.weights)
+        return generator_files(self.generator, self.weights)
 
     def writes(self) -> list[Path]:
         directions = ("directions.safetensors", "directions.json", "ranking.png", "gallery")
@@ -83,12 +92,14 @@ class MasksConfig(StageConfig):
     """Stage 2: synthesises pairs of an image G(z, c) and the mask [G(z + h_bg, c) < theta].
 
     Args:
-        generator: Name in the zoo or path; has to be the one whose directions were discovered.
+        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; has to be the one whose
+            directions were discovered.
         weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
         directions: Folder with directions.safetensors and directions.json; None takes the run's discover folder, or
             the bundled directions of a bundled generator where the run has none.
-        classes: Class names or indices to draw from; None draws from all classes.
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
+            classes.
         pairs: Pairs to write; more can be asked for later.
         batch: Latents drawn at once.
         rule: threshold (the paper's), difference (plus against minus shift), lighting (original against shifted) or
@@ -135,15 +146,21 @@ class MasksConfig(StageConfig):
     image_format: Literal["png", "jpg"] = "png"
     precision: Precision = "bf16"
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", read_class_files(self.classes))
+
     def reads(self) -> list[Path]:
-        return [*_generator_files(self.generator, self.weights), self.directions or self.run / "discover"]
+        return [*generator_files(self.generator, self.weights), self.directions or self.run / "discover"]
 
     def writes(self) -> list[Path]:
         return [self.run / "masks" / name for name in ("shard-*.tar", "manifest.json", "preview.png", "records")]
 
 
-def _generator_files(generator: str, weights: Path | None) -> list[Path]:
-    """The generator's weights where they are neither bundled nor in the cache."""
+def generator_files(generator: str, weights: Path | None) -> list[Path]:
+    """The generator's weights where they are neither bundled nor in the cache, and the user's own code."""
+    source, is_code, _ = generator.rpartition(".py:")
+    if is_code:
+        return [Path(f"{source}.py"), *([weights] if weights else [])]
     if weights:
         return [weights]
     path = Path(generator)

@@ -1,31 +1,47 @@
-"""Settings of `train-gan`."""
+"""Settings of `generators` and `train-gan`."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from saliency_gan.config.stage import Precision, StageConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainGanConfig(StageConfig):
-    """Stage 0: trains a class-conditional BigGAN on a folder with one subfolder of images a class.
+class GeneratorsConfig(StageConfig):
+    """Lists the generators that can be named: size, K, licence, preset, and whether the weights are here.
 
     Args:
-        images: Folder that holds one subfolder of images a class.
-        exclude: Names of class folders to leave out.
-        min_images: Class folders with fewer readable images are left out.
+        json: Print JSON, with the addresses of the weights, instead of a table.
+    """
+
+    json: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainGanConfig(StageConfig):
+    """Stage 0: trains a class-conditional BigGAN on class folders, or an unconditional SN-GAN on any images.
+
+    Args:
+        family: biggan or sngan.
+        images: Folder that holds one subfolder of images a class (biggan). For sngan any folder, searched recursively,
+            an .npz archive of images, or mnist, which is downloaded into data/MNIST.
+        exclude: Names of class folders to leave out (biggan).
+        min_images: Class folders with fewer readable images are left out (biggan).
         start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) to go on from with
             the same classes and sizes; None starts at random.
         resolution: Side of the generated images in pixels: 32, 64, 128, ...
-        latent_dim: Length of z; a multiple of the number of channel values.
-        embedding_dim: Length of the class embedding shared by all blocks.
+        image_channels: 3 for colour, 1 for grey (sngan).
+        latent_dim: Length of z; for biggan a multiple of the number of channel values.
+        embedding_dim: Length of the class embedding shared by all blocks (biggan).
         channels: Generator channels at 4 px and after every doubling up to the resolution.
         discriminator_channels: Discriminator channels after every halving, from a quarter of the pixels down.
-        attention_at: Side of the feature map with self-attention in pixels; 0 for none.
+        attention_at: Side of the feature map with self-attention in pixels; 0 for none (biggan).
         steps: Training steps; one step updates the discriminator and the generator once.
         batch: Images a step.
         lr_generator: Adam's learning rate for the generator.
         lr_discriminator: Adam's learning rate for the discriminator.
+        flip: Mirror half of the training images.
         ema: Decay a step of the averaged generator, the one that is saved.
         translation: Differentiable augmentation: largest shift as a share of the side.
         colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
@@ -35,11 +51,13 @@ class TrainGanConfig(StageConfig):
         log_every: Steps between lines of metrics.jsonl.
     """
 
+    family: Literal["biggan", "sngan"] = "biggan"
     images: Path = Path("data/images")
     exclude: tuple[str, ...] = ()
     min_images: int = 2
     start: Path | None = None
     resolution: int = 64
+    image_channels: int = 3
     latent_dim: int = 120
     embedding_dim: int = 64
     channels: tuple[int, ...] = (256, 256, 128, 64, 32)
@@ -49,6 +67,7 @@ class TrainGanConfig(StageConfig):
     batch: int = 32
     lr_generator: float = 2e-4
     lr_discriminator: float = 4e-4
+    flip: bool = True
     ema: float = 0.999
     translation: float = 0.125
     colour: float = 0.3
@@ -58,7 +77,7 @@ class TrainGanConfig(StageConfig):
     log_every: int = 50
 
     def reads(self) -> list[Path]:
-        return [self.images]
+        return [] if self.images == Path("mnist") else [self.images]
 
     def writes(self) -> list[Path]:
         return [self.run / "generator" / name for name in ("generator.safetensors", "samples", "metrics.jsonl")]

@@ -19,7 +19,6 @@ class TrainSaliencyConfig(StageConfig):
         encoder_weights: none starts at random and downloads nothing; imagenet downloads.
         decoder_channels: Channels of the decoder, coarsest first, one number for every halving that the encoder does;
             [] takes the library's own.
-        stem_pool: Keep the max-pool in the stem of a ResNet encoder; without it all features are twice as fine.
         resolution: Side in pixels of the training images, a multiple of 32.
         steps: Training steps.
         batch: Pairs a step.
@@ -31,6 +30,7 @@ class TrainSaliencyConfig(StageConfig):
         lr_factor: What a drop multiplies the learning rate by.
         ema: Decay a step of the averaged weights, the ones that are saved.
         augment: Augmentation: none, flips, or full (flips, crops, zoom-out, colour, blur, JPEG, resampling, dropout).
+        backdrop: Share of the pairs whose objects are first put, resized, onto textures made of other images, 0 to 1.
         validation_pairs: Synthetic pairs that are held out of training.
         photos: Folder with images/ and masks/ of photos that every checkpoint is measured on; the one with the best IoU
             is kept. None measures none and keeps the last.
@@ -46,7 +46,6 @@ class TrainSaliencyConfig(StageConfig):
     encoder: str = "resnet18"
     encoder_weights: Literal["none", "imagenet"] = "none"
     decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
-    stem_pool: bool = False
     resolution: int = 64
     steps: int = 4000
     batch: int = 64
@@ -58,6 +57,7 @@ class TrainSaliencyConfig(StageConfig):
     lr_factor: float = 0.2
     ema: float = 0.998
     augment: Literal["none", "flips", "full"] = "full"
+    backdrop: float = 0.85
     validation_pairs: int = 500
     photos: Path | None = None
     precision: Precision = "bf16"
@@ -87,6 +87,8 @@ class AdaptConfig(StageConfig):
         rounds: Rounds of marking photos and training on them at the most; it stops when agreement stops rising.
         resolution: Side in pixels at which photos are marked and trained on, a multiple of 32; None takes the model's.
         scales: Factors of resolution at which a photo is marked, each as it is and mirrored.
+        threshold: Saliency from which a pixel is marked; below a half, because a model that only knows a generator's
+            images is less sure of photos.
         min_confidence: Photos whose mean certainty |2 p - 1| is lower are left out, 0 to 1.
         min_agreement: Photos whose masks under flips and scales agree with a lower IoU are left out, 0 to 1.
         min_area: Photos whose mask covers a smaller share are left out.
@@ -104,6 +106,7 @@ class AdaptConfig(StageConfig):
         lr_factor: What a drop multiplies the learning rate by.
         ema: Decay a step of the averaged weights, the ones that mark the next round's photos.
         augment: Augmentation: none, flips, or full.
+        backdrop: Share of the synthetic pairs whose objects are put onto other grounds, as in train-saliency, 0 to 1.
         photos: Folder with images/ and masks/ of photos that every round is measured on, for the record only.
         precision: fp32 or bf16 (automatic mixed precision).
         workers: Processes that augment; 0 does it in the main process.
@@ -120,13 +123,14 @@ class AdaptConfig(StageConfig):
     rounds: int = 3
     resolution: int | None = None
     scales: tuple[float, ...] = (1.0, 1.5)
+    threshold: float = 0.35
     min_confidence: float = 0.6
     min_agreement: float = 0.7
     min_area: float = 0.04
     max_area: float = 0.7
     refine: Literal["grabcut", "none"] = "grabcut"
     grabcut_iterations: int = 2
-    grabcut_certainty: float = 0.9
+    grabcut_certainty: float = 0.95
     min_refined_iou: float = 0.5
     steps: int = 600
     batch: int = 32
@@ -136,6 +140,7 @@ class AdaptConfig(StageConfig):
     lr_factor: float = 0.2
     ema: float = 0.99
     augment: Literal["none", "flips", "full"] = "full"
+    backdrop: float = 0.85
     photos: Path | None = None
     precision: Precision = "bf16"
     workers: int = 1

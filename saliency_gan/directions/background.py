@@ -51,7 +51,8 @@ def choose_background(
     takes the polarity and magnitude that score best.
 
     Args:
-        config: `method`, `background_shifts`, `background_samples`, `theta`, `direction`, `sign`, `shift`, `seed`.
+        config: `method`, `background_shifts`, `background_samples`, `theta`, `direction` (an index by now), `sign`,
+            `shift`, `seed`.
         generator: G, frozen, on fabric's device.
         matrix: A, float [latent_dim, K]; its columns are scored at unit length.
         among: Classes to draw from; None for all.
@@ -61,7 +62,7 @@ def choose_background(
     units = F.normalize(matrix.float().cpu(), dim=0).T
     scores = _rank(jury, units, config.background_shifts)
     if config.direction is not None:
-        index, sign, shift = config.direction, config.sign, config.shift
+        index, sign, shift = int(config.direction), config.sign, config.shift
         entry = jury.best_polarity([(units[index], sign, shift)], config.background_samples)[0]
         return Choice(_background(index, entry, "rank", "user"), sign * units[index], scores)
     if config.method == "optimise":

@@ -10,7 +10,7 @@ from torch.nn.utils.parametrizations import orthogonal
 from saliency_gan.errors import UserError
 
 DeformatorKind = Literal["orthonormal", "unit", "linear", "coordinate", "random"]
-FIXED_KINDS = ("coordinate", "random")
+FIXED_KINDS: tuple[DeformatorKind, ...] = ("coordinate", "random")
 """The baselines: nothing in them is trained."""
 
 

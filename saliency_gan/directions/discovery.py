@@ -2,14 +2,16 @@
 
 import json
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import safetensors.torch
+import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan.artifacts import Background, Directions
+from saliency_gan.artifacts import Background, Directions, load_directions
 from saliency_gan.config import DiscoverConfig, to_plain
 from saliency_gan.directions.background import choose_background
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
@@ -21,10 +23,10 @@ from saliency_gan.images import write_image
 from saliency_gan.runs import StageFolder, delaying_interrupt, saving_on_interrupt, write_bytes
 
 RANKED_SETTINGS = {
-    "rca_samples", "method", "background_shifts", "background_samples", "theta", "direction", "sign", "shift",
-    "gallery_samples",
+    "rca_samples", "rca_every", "method", "background_shifts", "background_samples", "theta", "direction", "sign",
+    "shift", "gallery_samples",
 }  # fmt: skip
-"""Settings of what happens after training; they may differ when a finished run is continued."""
+"""Settings of what is measured and chosen; they may differ when a run is continued."""
 RANKING_SHOWN = 12
 
 
@@ -40,6 +42,8 @@ def discover(config: DiscoverConfig) -> Path:
     Raises:
         UserError: If the settings do not fit together or the checkpoint belongs to another generator.
     """
+    if isinstance(config.direction, str):
+        config = replace(config, direction=load_directions(config.run / "discover").index_of(config.direction))
     _check(config)
     generator = load_generator(config.generator, config.weights, config.truncation)
     with StageFolder(config, "discover", RANKED_SETTINGS) as folder:
@@ -62,9 +66,14 @@ def _check(config: DiscoverConfig) -> None:
         raise UserError(
             f"--min_shift {config.min_shift:g} and --max_shift {config.max_shift:g}: give 0 <= min <= max, max > 0."
         )
+    if config.rca_every < 0 or (config.rca_every and config.rca_samples < 1):
+        raise UserError(
+            f"--rca_every {config.rca_every} with --rca_samples {config.rca_samples}: give 0 for no RCA during"
+            " training, or a number of steps and at least one sample."
+        )
     if config.batch < 2:
         raise UserError(f"--batch {config.batch} is too small for batch normalisation in R: give 2 or more.")
-    if config.direction is not None and not 0 <= config.direction < config.K:
+    if isinstance(config.direction, int) and not 0 <= config.direction < config.K:
         raise UserError(
             f"--direction {config.direction} does not exist among K = {config.K}: give 0 to {config.K - 1}."
         )
@@ -95,6 +104,8 @@ def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
                     began, step_before = time.perf_counter(), trainer.step
                     folder.log(trainer.step, **means, steps_per_second=rate)
                     progress.set_postfix({name: f"{means[name]:.3f}" for name in ("loss", "accuracy", "mae")})
+                if config.rca_every and trainer.step % config.rca_every == 0:
+                    folder.log(trainer.step, rca=_rca(trainer, trainer.step)["accuracy"])
                 if trainer.step % config.checkpoint_every == 0:
                     folder.save_checkpoint(trainer.state())
     folder.save_checkpoint(trainer.state())
@@ -103,8 +114,7 @@ def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
 def _measure(trainer: DiscoveryTrainer, folder: StageFolder) -> Background:
     """Everything after training: RCA, the choice of h_bg, the files and the pictures."""
     config, generator, fabric = trainer.config, trainer.generator, trainer.fabric
-    networks = (trainer.deformator, trainer.reconstructor)
-    rca = measure_rca(trainer.sampler, *networks, fabric, config.rca_samples, config.batch, config.seed)
+    rca = _rca(trainer)
     if rca:
         print(
             f"RCA {rca['accuracy']:.3f} (95 % interval {rca['low']:.3f} to {rca['high']:.3f}, {rca['samples']} pairs)"
@@ -112,7 +122,8 @@ def _measure(trainer: DiscoveryTrainer, folder: StageFolder) -> Background:
     matrix = trainer.deformator.matrix.detach().cpu()
     choice = choose_background(config, generator, matrix, trainer.among, fabric)
     identity = {"name": generator.name, "sha256": generator.sha256}
-    Directions(matrix, choice.vector, choice.background, identity, choice.scores, rca, to_plain(config)).save(
+    names = _names_given(folder.path, matrix)
+    Directions(matrix, choice.vector, choice.background, identity, choice.scores, rca, to_plain(config), names).save(
         folder.path
     )
     _save_reconstructor(trainer, folder.path / "reconstructor.safetensors")
@@ -125,8 +136,24 @@ def _measure(trainer: DiscoveryTrainer, folder: StageFolder) -> Background:
         draw_ranking(config, generator, shown, choice.background, trainer.among, fabric),
     )
     if config.gallery_samples:
-        write_gallery(folder.path / "gallery", config, generator, matrix, choice.scores, trainer.among, fabric)
+        write_gallery(folder.path / "gallery", config, generator, matrix, choice.scores, names, trainer.among, fabric)
     return choice.background
+
+
+def _rca(trainer: DiscoveryTrainer, step: int | None = None) -> dict[str, float]:
+    config, networks = trainer.config, (trainer.deformator, trainer.reconstructor)
+    return measure_rca(trainer.sampler, *networks, trainer.fabric, config.rca_samples, config.batch, config.seed, step)
+
+
+def _names_given(folder: Path, matrix: Tensor) -> dict[int, str]:
+    """What a person called the directions before; says so where A was trained on since then."""
+    try:
+        before = load_directions(folder)
+    except UserError:  # there is nothing to keep
+        return {}
+    if before.names and not torch.equal(before.matrix, matrix):
+        print("The directions were named before A was trained further: look at the gallery again and check the names.")
+    return before.names
 
 
 def _save_reconstructor(trainer: DiscoveryTrainer, path: Path) -> None:

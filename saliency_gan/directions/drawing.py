@@ -1,9 +1,12 @@
-"""Images without gradients, in batches."""
+"""Images without gradients, in batches, and sheets of them."""
 
+import cv2
+import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from saliency_gan import images as im
 from saliency_gan.generators.base import Generator
 
 
@@ -50,3 +53,20 @@ def draw_shifted(generator: Generator, latents: Tensor, classes: Tensor, offsets
     everywhere = (latents[None] + offsets[:, None]).flatten(0, 1)
     images = draw(generator, everywhere, classes.repeat(len(offsets)), fabric)
     return images.unflatten(0, (len(offsets), len(latents)))
+
+
+def lay_out(shown: Tensor, tile: int) -> im.ImageArray:
+    """Images of `draw_shifted` as one sheet with a row a latent and a column a shift.
+
+    Args:
+        shown: float [M, N, channels, H, W] in [-1, 1].
+        tile: Side in pixels that every image is resized to.
+
+    Returns:
+        uint8 [H', W', 3].
+    """
+    tiles = im.to_uint8(shown.transpose(0, 1).flatten(0, 1))
+    how = cv2.INTER_AREA if tiles.shape[1] > tile else cv2.INTER_NEAREST
+    return im.grid(
+        [np.asarray(cv2.resize(one, (tile, tile), interpolation=how), np.uint8) for one in tiles], len(shown)
+    )

@@ -1,6 +1,6 @@
 """Pictures of directions: the ranking that a person can overrule, one strip a direction, and an index page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from saliency_gan import images as im
 from saliency_gan.artifacts import Background
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import CRITERIA, brightness
-from saliency_gan.directions.drawing import draw_shifted
+from saliency_gan.directions.drawing import draw_shifted, lay_out
 from saliency_gan.directions.streams import STREAM_GALLERY
 from saliency_gan.generators.base import Generator
 from saliency_gan.runs import random_stream, write_bytes
@@ -56,7 +56,7 @@ def draw_ranking(
         shown = draw_shifted(generator, latents, classes, steps[:, None] * vector, fabric)
         masks = brightness(shown[-1:], entry["polarity"]) < config.theta
         tiles = torch.cat([shown, masks[:, :, None].expand(-1, -1, shown.shape[2], -1, -1) * 1.6 - 1])
-        sheet = _sheet(tiles, RANKING_TILE)
+        sheet = lay_out(tiles, RANKING_TILE)
         is_chosen = (entry["index"], entry["sign"], entry["shift"]) == (chosen.index, chosen.sign, chosen.shift)
         name = "optimised" if entry["index"] is None else f"direction {entry['index']}"
         caption = f"{name}  sign {entry['sign']:+d}  shift {entry['shift']:g}  {entry['polarity']}"
@@ -71,6 +71,7 @@ def write_gallery(
     generator: Generator,
     matrix: Tensor,
     scores: Sequence[dict[str, Any]],
+    names: Mapping[int, str],
     among: Sequence[int] | None,
     fabric: Fabric,
 ) -> None:
@@ -82,6 +83,7 @@ def write_gallery(
         generator: G, frozen, on fabric's device.
         matrix: A, float [latent_dim, K]; its columns are shown at unit length.
         scores: The ranking, best first.
+        names: What a person calls directions, by index.
         among: Classes to draw from; None for all.
         fabric: Where and in which precision to compute.
     """
@@ -91,8 +93,35 @@ def write_gallery(
         tqdm(F.normalize(matrix.float().cpu(), dim=0).T, "drawing the gallery", unit="direction")
     ):
         shown = draw_shifted(generator, latents, classes, steps * unit, fabric)
-        im.write_image(folder / f"direction-{index:03d}.png", _sheet(shown, min(generator.resolution, 128)))
-    write_bytes(folder / "index.html", _index_page(scores).encode())
+        im.write_image(folder / f"direction-{index:03d}.png", lay_out(shown, min(generator.resolution, 128)))
+    write_index(folder, scores, names)
+
+
+def write_index(folder: Path, scores: Sequence[dict[str, Any]], names: Mapping[int, str]) -> None:
+    """Writes index.html, the page that shows the gallery's pictures in the order of the ranking with their names."""
+    legend = "".join(f"<li><b>{name}</b>: {escape(meaning)}</li>" for name, meaning in CRITERIA.items())
+    rows = "".join(
+        f"<h2>{entry['rank']}. {_heading(entry['index'], names)}</h2>"
+        f"<p>score {entry['score']:.3f} at sign {entry['sign']:+d}, shift {entry['shift']:g},"
+        f" polarity {entry['polarity']}: "
+        + ", ".join(f"{name} {value:.2f}" for name, value in entry["parts"].items())
+        + f'</p><img loading="lazy" alt="" src="direction-{entry["index"]:03d}.png">'
+        for entry in scores
+    )
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Directions</title>'
+        "<style>body{font:15px sans-serif;max-width:64em;margin:2em auto}img{max-width:100%}</style>"
+        "<h1>Directions, best background direction first</h1>"
+        "<p>A row is one latent; along a row the shift goes from -8 to 8. Choose another one with"
+        " <code>saliency-gan discover --direction INDEX --sign SIGN --shift SHIFT</code>, name one with"
+        " <code>saliency-gan annotate --direction INDEX --name NAME</code>.</p>"
+        f"<ul>{legend}</ul>{rows}</html>\n"
+    )
+    write_bytes(folder / "index.html", page.encode())
+
+
+def _heading(index: int, names: Mapping[int, str]) -> str:
+    return f"{escape(names[index])} (direction {index})" if index in names else f"direction {index}"
 
 
 def _subjects(generator: Generator, count: int, seed: int, among: Sequence[int] | None) -> tuple[Tensor, Tensor]:
@@ -100,36 +129,7 @@ def _subjects(generator: Generator, count: int, seed: int, among: Sequence[int] 
     return generator.sample_latents(count, random), generator.sample_classes(count, random, among)
 
 
-def _sheet(shown: Tensor, tile: int) -> im.ImageArray:
-    """[columns, rows, channels, H, W] in [-1, 1] -> one uint8 image, every tile resized to `tile` pixels."""
-    tiles = im.to_uint8(shown.transpose(0, 1).flatten(0, 1))
-    how = cv2.INTER_AREA if tiles.shape[1] > tile else cv2.INTER_NEAREST
-    return im.grid(
-        [np.asarray(cv2.resize(one, (tile, tile), interpolation=how), np.uint8) for one in tiles], len(shown)
-    )
-
-
 def _captioned(sheet: im.ImageArray, caption: str) -> im.ImageArray:
     strip = np.full((18, sheet.shape[1], 3), 255, np.uint8)
     cv2.putText(strip, caption, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([strip, sheet])
-
-
-def _index_page(scores: Sequence[dict[str, Any]]) -> str:
-    legend = "".join(f"<li><b>{name}</b>: {escape(meaning)}</li>" for name, meaning in CRITERIA.items())
-    rows = "".join(
-        f"<h2>{entry['rank']}. direction {entry['index']}</h2>"
-        f"<p>score {entry['score']:.3f} at sign {entry['sign']:+d}, shift {entry['shift']:g},"
-        f" polarity {entry['polarity']}: "
-        + ", ".join(f"{name} {value:.2f}" for name, value in entry["parts"].items())
-        + f'</p><img loading="lazy" alt="" src="direction-{entry["index"]:03d}.png">'
-        for entry in scores
-    )
-    return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Directions</title>'
-        "<style>body{font:15px sans-serif;max-width:64em;margin:2em auto}img{max-width:100%}</style>"
-        "<h1>Directions, best background direction first</h1>"
-        "<p>A row is one latent; along a row the shift goes from -8 to 8. Choose another one with"
-        " <code>saliency-gan discover --direction INDEX --sign SIGN --shift SHIFT</code>.</p>"
-        f"<ul>{legend}</ul>{rows}</html>\n"
-    )

@@ -23,8 +23,9 @@ def measure_rca(
     samples: int,
     batch: int,
     seed: int,
+    step: int | None = None,
 ) -> dict[str, float]:
-    """Share of fresh pairs whose direction R names (Voynov & Babenko 2020, section 4).
+    """Share of fresh pairs whose direction R names (Voynov & Babenko 2020, section 4), and how far off its shifts are.
 
     Both images of a pair have the same class, as in training. R is in evaluation mode meanwhile.
 
@@ -36,23 +37,33 @@ def measure_rca(
         samples: Number of pairs.
         batch: Pairs a forward pass.
         seed: The run's seed; the pairs come from streams that training does not draw from.
+        step: Where this is measured during training: the step, each of which has pairs of its own.
 
     Returns:
-        accuracy, low and high (Wilson 95 % interval) and samples; empty where `samples` is 0.
+        accuracy, low and high (Wilson 95 % interval), samples, and shift_mae, the mean |eps - eps^|; empty where
+        `samples` is 0.
     """
     if not samples:
         return {}
-    correct = 0
+    correct, error = 0, 0.0
+    key = (seed, STREAM_RCA) if step is None else (seed, STREAM_RCA, step)
     was_training = reconstructor.training
     reconstructor.eval()
-    for start in tqdm(range(0, samples, batch), "measuring RCA", unit="batch"):
-        sample = sampler.draw(min(batch, samples - start), random_stream(seed, STREAM_RCA, start))
+    for start in tqdm(range(0, samples, batch), "measuring RCA", unit="batch", leave=False):
+        sample = sampler.draw(min(batch, samples - start), random_stream(*key, start))
         with fabric.autocast():
-            logits, _ = reconstructor(*draw_pairs(sampler.generator, deformator, sample))
+            logits, shifts = reconstructor(*draw_pairs(sampler.generator, deformator, sample))
         correct += int((logits.argmax(1) == sample.directions).sum())
+        error += float((shifts.float() - sample.shifts).abs().sum())
     reconstructor.train(was_training)
     low, high = wilson_interval(correct, samples)
-    return {"accuracy": correct / samples, "low": low, "high": high, "samples": samples}
+    return {
+        "accuracy": correct / samples,
+        "low": low,
+        "high": high,
+        "samples": samples,
+        "shift_mae": error / samples,
+    }
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:

@@ -1,6 +1,5 @@
 """The contract that every generator fulfils, so that no stage needs to know which family it drives."""
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self
@@ -8,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from saliency_gan.errors import UserError
+from saliency_gan.generators.classes import class_indices
 
 
 class Generator(nn.Module, ABC):
@@ -60,35 +59,13 @@ class Generator(nn.Module, ABC):
             return torch.randint(self.num_classes, (count,), generator=random)
         return torch.tensor(list(among))[torch.randint(len(among), (count,), generator=random)]
 
-    def class_indices(self, names: Sequence[str | int] | None) -> list[int] | None:
-        """Translates class names or indices into indices; None stays None (all classes).
-
-        A name counts as written, else in any case.
+    def class_indices(self, asked: Sequence[str | int] | None) -> list[int] | None:
+        """Translates class names, indices and ranges into indices, see `classes`; None stays None (all classes).
 
         Raises:
-            UserError: If a name or an index is not one of this generator's, or none is given.
+            UserError: If something that was asked for is not exactly one of this generator's, or nothing was.
         """
-        if names is None:
-            return None
-        if not names:
-            raise UserError(
-                "An empty list of classes was given: name at least one, or leave classes out for all of them."
-            )
-        return [self._class_index(str(name).strip()) for name in names]
-
-    def _class_index(self, name: str) -> int:
-        if name in self.class_names:
-            return self.class_names.index(name)
-        lower = [known.lower() for known in self.class_names]
-        if name.lower() in lower:
-            return lower.index(name.lower())
-        if name.isdecimal() and int(name) < self.num_classes:
-            return int(name)
-        near = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.0)[0]
-        raise UserError(
-            f"{self.name} has no class {name!r}: give an index below {self.num_classes} or a name;"
-            f" did you mean {self.class_names[lower.index(near)]!r}?"
-        )
+        return None if asked is None else class_indices(asked, self.class_names, self.name)
 
     def freeze(self) -> Self:
         """Switches to evaluation and keeps no gradient for any weight; returns itself."""

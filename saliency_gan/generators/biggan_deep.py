@@ -4,22 +4,19 @@ Its latents and directions are not those of `biggan.BigGAN`: z of 128 numbers en
 norms carry statistics for 51 truncations.
 """
 
-import os
 from pathlib import Path
 
-import pooch
 import pytorch_pretrained_biggan as package
 import torch
 import torch.nn.functional as F
-from pytorch_pretrained_biggan.model import PRETRAINED_CONFIG_ARCHIVE_MAP, PRETRAINED_MODEL_ARCHIVE_MAP
 from torch import Tensor, nn
 
 from saliency_gan.errors import UserError
+from saliency_gan.generators import imagenet
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs import load_torch, read_json, sha256_of, write_json
+from saliency_gan.runs import load_torch, read_json, sha256_of
 
-CONFIG, WEIGHTS, HASHES = "config.json", "pytorch_model.bin", "sha256.json"
-URLS = {CONFIG: PRETRAINED_CONFIG_ARCHIVE_MAP, WEIGHTS: PRETRAINED_MODEL_ARCHIVE_MAP}
+CONFIG, WEIGHTS = "config.json", "pytorch_model.bin"
 
 
 class BigGANDeep(Generator):
@@ -58,24 +55,21 @@ class BigGANDeep(Generator):
         return nn.init.trunc_normal_(latents, a=-2.0, b=2.0, generator=random).mul_(self.truncation)
 
 
-def load_biggan_deep(name: str, weights: Path | None = None, truncation: float = 1.0) -> BigGANDeep:
-    """Loads BigGAN-deep from a local folder, or from the public files, which are downloaded once.
+def load_biggan_deep(name: str, weights: Path, truncation: float = 1.0) -> BigGANDeep:
+    """Loads BigGAN-deep from its two public files.
 
     Args:
         name: biggan-deep-128, biggan-deep-256 or biggan-deep-512.
         weights: Folder with config.json and pytorch_model.bin (or named as they are on the server, with `name-` in
-            front), or the weights file in such a folder; None downloads into the cache folder.
+            front), or the weights file in such a folder.
         truncation: See `BigGANDeep`.
 
     Raises:
-        UserError: If files are missing, damaged or of another model, or cannot be downloaded.
+        UserError: If files are missing, damaged or of another model.
     """
-    if not 0 < truncation <= 1:
-        raise UserError(f"truncation {truncation} was asked of {name}, but it has to lie above 0 and at most at 1.")
-    given = _download(name) if weights is None else weights
-    folder = given.parent if given.is_file() else given
+    folder = weights.parent if weights.is_file() else weights
     config_path = _find(folder, name, CONFIG)
-    weights_path = given if given.is_file() else _find(folder, name, WEIGHTS)
+    weights_path = weights if weights.is_file() else _find(folder, name, WEIGHTS)
     model = _build(config_path, name)
     state = load_torch(weights_path)
     try:
@@ -85,50 +79,9 @@ def load_biggan_deep(name: str, weights: Path | None = None, truncation: float =
         missing = [" ".join(str(error).split())[:200]]
     if missing:
         raise UserError(f"{weights_path} does not hold the weights that {config_path} describes ({missing[0]}).")
-    if weights is None:
-        _pin(folder)  # only now: a portal's login page is no reason to refuse the real file next time
     generator = BigGANDeep(_fold_spectral_norm(model), name, truncation)
     generator.sha256 = sha256_of(weights_path)
     return generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $SALIENCY_GAN_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("SALIENCY_GAN_CACHE") or pooch.os_cache("saliency_gan"))
-
-
-def _download(name: str) -> Path:
-    """Fetches the two files of `name` unless the cache holds them; returns their folder.
-
-    The server publishes no checksum, so the first download is taken as it comes; see `_pin`.
-    """
-    folder = cache_folder() / name
-    hashes = _pinned(folder)
-    pooch.get_logger().setLevel("WARNING")
-    for file, urls in URLS.items():
-        try:
-            pooch.retrieve(urls[name], hashes.get(file), fname=file, path=folder, progressbar=True)
-        except Exception as error:  # requests, urllib3 and the file system each raise their own
-            reason = " ".join(str(error).split())[:100]
-            raise UserError(
-                f"{urls[name]} could not be downloaded ({type(error).__name__}: {reason}): get {URLS[CONFIG][name]} and"
-                f" {URLS[WEIGHTS][name]} another way, put both into one folder and give --weights FOLDER."
-            ) from None
-    return folder
-
-
-def _pin(folder: Path) -> None:
-    """Holds every later load to the sha256 of the files that were downloaded first and could be used; prints it."""
-    hashes = _pinned(folder)
-    for file in URLS:
-        if file not in hashes:
-            hashes[file] = sha256_of(folder / file)
-            print(f"{folder / file} has sha256 {hashes[file]}; no official one is known, later loads are held to this.")
-            write_json(folder / HASHES, hashes)
-
-
-def _pinned(folder: Path) -> dict[str, str]:
-    return read_json(folder / HASHES) if (folder / HASHES).exists() else {}
 
 
 def _find(folder: Path, name: str, file: str) -> Path:
@@ -162,8 +115,6 @@ def _fold_spectral_norm(model: package.BigGAN) -> package.BigGAN:
 
 
 def _class_names(count: int) -> tuple[str, ...]:
-    """The ImageNet classes in their usual order; numbers for a model of other classes."""
-    from torchvision.models import ResNet50_Weights
-
-    categories = tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
-    return categories if count == len(categories) else tuple(str(index) for index in range(count))
+    """The ImageNet classes, or numbers for a model of other classes."""
+    names = imagenet.class_names()
+    return names if count == len(names) else tuple(str(index) for index in range(count))

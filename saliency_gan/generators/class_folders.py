@@ -1,50 +1,17 @@
-"""Training images of stage 0: a folder with one subfolder of images a class, checked and held in memory."""
+"""Training images of a class-conditional generator: a folder with one subfolder of images a class."""
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from tqdm import tqdm
 
 from saliency_gan import images as im
 from saliency_gan.errors import UserError
+from saliency_gan.generators.training_images import TrainingImages, read_squares
 
 
-@dataclass(frozen=True)
-class ClassFolders:
-    """A labelled image set held in memory.
-
-    Attributes:
-        images: uint8 [N, side, side, 3].
-        labels: int64 [N].
-        names: One name a class.
-        left_out: One sentence a file or class folder that was left out.
-    """
-
-    images: im.ImageArray
-    labels: Tensor
-    names: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-    def sampling_weights(self) -> Tensor:
-        """Weight an image so that a class is drawn in proportion to the square root of its size; float64 [N]."""
-        counts = torch.bincount(self.labels, minlength=len(self.names)).double()
-        return counts.rsqrt()[self.labels]
-
-    def describe(self) -> str:
-        """The data check as text: images a class, and what was left out."""
-        counts = torch.bincount(self.labels, minlength=len(self.names)).tolist()
-        lines = [f"{len(self.labels)} images in {len(self.names)} classes, {min(counts)} to {max(counts)} a class"]
-        lines += [f"  {count:5d}  {name}" for count, name in sorted(zip(counts, self.names, strict=True), reverse=True)]
-        lines += [f"left out: {sentence}" for sentence in self.left_out]
-        return "\n".join(lines)
-
-
-def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min_images: int = 2) -> ClassFolders:
+def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min_images: int = 2) -> TrainingImages:
     """Reads `root/CLASS/*.jpg` (and other formats), resizes every image to fit `side` and pads it with its edge pixels.
 
     Args:
@@ -61,9 +28,7 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     folders = [folder for folder in folders if folder.name not in exclude]
     files = [path for folder in folders for path in sorted(folder.iterdir()) if _is_image(path)]
-    with ThreadPoolExecutor() as pool:
-        progress = tqdm(pool.map(lambda path: _read(path, side), files), "reading images", len(files), unit="image")
-        results = list(zip(files, progress, strict=True))
+    results = list(zip(files, read_squares(files, side), strict=True))
     left_out = [str(result) for _, result in results if isinstance(result, im.UnreadableImageError)]
     readable = [(path.parent.name, result) for path, result in results if isinstance(result, np.ndarray)]
     counts = Counter(name for name, _ in readable)
@@ -76,19 +41,13 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
     if len(names) < 2:
         raise UserError(
             f"{root} has {len(names)} class folders with at least {min_images} readable images, but a class-conditional"
-            " generator needs 2 or more: put the images of each class into a subfolder of its own."
+            " generator needs 2 or more: put the images of each class into a subfolder of its own, or train one without"
+            " classes with --family sngan."
         )
     kept = [(image, names.index(name)) for name, image in readable if name in names]
     images, labels = zip(*kept, strict=True)
-    return ClassFolders(np.stack(images), torch.tensor(labels), names, tuple(left_out))
+    return TrainingImages(np.stack(images), torch.tensor(labels), names, tuple(left_out))
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in im.IMAGE_SUFFIXES and not path.name.startswith(".")
-
-
-def _read(path: Path, side: int) -> im.ImageArray | im.UnreadableImageError:
-    try:
-        return im.square(im.read_image(path), side)
-    except im.UnreadableImageError as error:
-        return error

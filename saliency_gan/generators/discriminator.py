@@ -1,4 +1,4 @@
-"""The critic of adversarial training: a residual projection discriminator with spectral norm (Miyato & Koyama 2018)."""
+"""The critic of adversarial training: a residual discriminator with spectral norm (Miyato et al. 2018)."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,9 @@ from saliency_gan.runs import write_bytes
 
 
 class ProjectionDiscriminator(nn.Module):
-    """D(x, c) = psi(phi(x)) + <embedding(c), phi(x)>, with phi a stack of residual blocks.
+    """D(x, c) = psi(phi(x)) + <embedding(c), phi(x)>, with phi a stack of residual blocks (Miyato & Koyama 2018).
+
+    Where there is only one class the second term is left out.
 
     The first layer takes each 2 x 2 square of pixels as channels: full-resolution convolutions with few channels are
     what costs most on a CPU, and leaving them out halves the time of a step.
@@ -36,7 +38,7 @@ class ProjectionDiscriminator(nn.Module):
             for index, (inputs, outputs) in enumerate(pairwise(widths))
         )
         self.score = spectral_norm(nn.Linear(channels[-1], 1))
-        self.embedding = spectral_norm(nn.Embedding(num_classes, channels[-1]))
+        self.embedding = spectral_norm(nn.Embedding(num_classes, channels[-1])) if num_classes > 1 else None
 
     def forward(self, images: Tensor, classes: Tensor) -> Tensor:
         """Scores images [N, channels, H, W] in [-1, 1] of classes int64 [N]: realism [N], higher is more real."""
@@ -44,7 +46,8 @@ class ProjectionDiscriminator(nn.Module):
         for block in self.blocks:
             features = block(features)
         features = F.relu(features).float().sum(dim=(2, 3)) / 4
-        return self.score(features).squeeze(1) + (self.embedding(classes) * features).sum(dim=1)
+        scores = self.score(features).squeeze(1)
+        return scores if self.embedding is None else scores + (self.embedding(classes) * features).sum(dim=1)
 
 
 class DiscriminatorBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""Stage 0, `train-gan`: adversarial training of a class-conditional BigGAN on a folder of class folders."""
+"""Stage 0, `train-gan`: adversarial training of a BigGAN on class folders, or of an SN-GAN on any images."""
 
 import copy
 import time
@@ -16,9 +16,11 @@ from saliency_gan.config import TrainGanConfig
 from saliency_gan.devices import make_fabric
 from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
-from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
-from saliency_gan.generators.class_folders import ClassFolders, load_class_folders
+from saliency_gan.generators.class_folders import load_class_folders
 from saliency_gan.generators.discriminator import ProjectionDiscriminator, load_discriminator, save_discriminator
+from saliency_gan.generators.families import TrainedGenerator, new_generator
+from saliency_gan.generators.training_images import TrainingImages
+from saliency_gan.generators.unlabelled_images import load_unlabelled_images
 from saliency_gan.generators.zoo import load_generator, save_generator
 from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt
 
@@ -42,7 +44,7 @@ def train_gan(config: TrainGanConfig) -> Path:
         UserError: If the images, the sizes of the networks or the checkpoint cannot be used.
         StageError: If a file cannot be written.
     """
-    data = load_class_folders(config.images, config.resolution, config.exclude, config.min_images)
+    data = _read_images(config)
     print(data.describe())
     fabric = make_fabric(config.device, config.precision)
     with StageFolder(config, "generator") as folder:
@@ -76,27 +78,32 @@ def train_gan(config: TrainGanConfig) -> Path:
     return output
 
 
+def _read_images(config: TrainGanConfig) -> TrainingImages:
+    """What the family learns from: class folders for BigGAN, any images for SN-GAN."""
+    if config.image_channels not in (1, 3):
+        raise UserError(f"--image_channels {config.image_channels}: give 3 for colour or 1 for grey.")
+    if config.family == "biggan":
+        if config.image_channels != 3:
+            raise UserError(f"--image_channels {config.image_channels} is for --family sngan; BigGAN draws in colour.")
+        return load_class_folders(config.images, config.resolution, config.exclude, config.min_images)
+    if config.exclude or config.attention_at:
+        raise UserError("--exclude and --attention_at are for --family biggan: leave them out.")
+    return load_unlabelled_images(config.images, config.resolution, config.image_channels)
+
+
 class _Trainer:
     """The two networks, their optimisers, the average, and one step of training."""
 
-    def __init__(self, config: TrainGanConfig, data: ClassFolders, fabric: Fabric) -> None:
+    def __init__(self, config: TrainGanConfig, data: TrainingImages, fabric: Fabric) -> None:
         if config.resolution < 2 * 2 ** len(config.discriminator_channels):
             raise UserError(
                 f"{len(config.discriminator_channels)} discriminator_channels halve {config.resolution} px images below"
                 " one pixel: give fewer."
             )
-        architecture = BigGANArchitecture(
-            resolution=config.resolution,
-            latent_dim=config.latent_dim,
-            num_classes=len(data.names),
-            embedding_dim=config.embedding_dim,
-            channels=config.channels,
-            attention_at=config.attention_at,
-        )
         torch.manual_seed(config.seed)
-        generator = BigGAN(architecture, "trained", data.names)
+        generator = new_generator(config, data.names)
         generator.initialise(random_stream(config.seed, STREAM_INIT))
-        discriminator = ProjectionDiscriminator(len(data.names), config.discriminator_channels)
+        discriminator = ProjectionDiscriminator(len(data.names), config.discriminator_channels, generator.channels)
         self.config, self.data, self.fabric = config, data, fabric
         self.weights = data.sampling_weights()
         self.average = copy.deepcopy(generator).to(fabric.device).requires_grad_(False)
@@ -121,8 +128,8 @@ class _Trainer:
                 network.load_state_dict(generator.state_dict())
         except RuntimeError:
             raise UserError(
-                f"The generator in {folder} has other sizes than this config: give its resolution, latent_dim,"
-                " embedding_dim, channels and attention_at."
+                f"The generator in {folder} is of another family or has other sizes than this config: give its family,"
+                " resolution, latent_dim, embedding_dim, channels, image_channels and attention_at."
             ) from None
         load_discriminator(self.discriminator.module, folder / "discriminator.safetensors")
 
@@ -158,7 +165,7 @@ class _Trainer:
     def _real_batch(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
         images = im.to_signed(self.data.images[chosen.numpy()])
-        flip = torch.rand(len(images), 1, 1, 1, generator=random) < 0.5
+        flip = torch.rand(len(images), 1, 1, 1, generator=random) < (0.5 if self.config.flip else 0.0)
         images = torch.where(flip, images.flip(3), images)
         return images.to(self.fabric.device), self.data.labels[chosen].to(self.fabric.device)
 
@@ -210,7 +217,7 @@ class _Trainer:
             drawn = self.average(latents.to(self.fabric.device), classes.to(self.fabric.device))
         return im.grid(im.to_uint8(drawn), columns)
 
-    def finished_generator(self) -> BigGAN:
+    def finished_generator(self) -> TrainedGenerator:
         """The averaged generator with its statistics measured."""
         self._measure_statistics(FINAL_BATCHES)
         return self.average

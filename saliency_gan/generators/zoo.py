@@ -1,7 +1,9 @@
-"""A name -> weights -> a frozen Generator."""
+"""A name -> weights -> a frozen Generator. `GENERATORS` is the table of names."""
 
 import difflib
 import json
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,14 +13,137 @@ import torch
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
+from saliency_gan.generators.custom import is_custom, load_custom
+from saliency_gan.generators.downloads import PublicFile, fetch, pin
+from saliency_gan.generators.families import TrainedGenerator, generator_of
 from saliency_gan.runs import sha256_of, write_bytes
 
-BUNDLED = ("biggan-caltech101-64",)
-"""Generators whose weights are part of the package."""
 
-BIGGAN_DEEP = ("biggan-deep-128", "biggan-deep-256", "biggan-deep-512")
-"""Generators whose weights are downloaded, or given with --weights."""
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What is known about a generator before its weights are there.
+
+    Attributes:
+        adapter: `module.function` in saliency_gan.generators that reads its public weights: called with name and path,
+            and with the truncation where the family has it. None for a file that train-gan wrote.
+        resolution: Side of the images in pixels.
+        latent_dim: d, the length of z.
+        num_classes: Number of classes; 1 for an unconditional generator.
+        parameters: Numbers in the weights, without batch statistics.
+        K: Number of directions that the preset looks for.
+        pipeline: The preset, a file in pipelines/.
+        licence: Licence that the weights are published under.
+        files: What is downloaded, and from where; none for weights that are part of the package.
+        truncates: Whether the family scales and cuts its latents.
+    """
+
+    adapter: str | None = None
+    resolution: int
+    latent_dim: int
+    num_classes: int
+    parameters: int
+    K: int
+    pipeline: str
+    licence: str
+    files: tuple[PublicFile, ...] = ()
+    truncates: bool = False
+
+
+def _biggan_deep(side: int, parameters: int) -> Entry:
+    address = f"https://s3.amazonaws.com/models.huggingface.co/biggan/biggan-deep-{side}"
+    return Entry(
+        adapter="biggan_deep.load_biggan_deep",
+        resolution=side,
+        latent_dim=128,
+        num_classes=1000,
+        parameters=parameters,
+        K=120,
+        pipeline=f"biggan-deep-{side}.yaml",
+        licence="MIT",
+        files=tuple(PublicFile(name, (f"{address}-{name}",)) for name in ("config.json", "pytorch_model.bin")),
+        truncates=True,
+    )
+
+
+GENERATORS: dict[str, Entry] = {
+    "biggan-caltech101-64": Entry(
+        resolution=64,
+        latent_dim=120,
+        num_classes=59,
+        parameters=1_659_203,
+        K=120,
+        pipeline="caltech101-64.yaml",
+        licence="MIT",
+    ),
+    "sngan-mnist": Entry(
+        resolution=32,
+        latent_dim=128,
+        num_classes=1,
+        parameters=122_273,
+        K=64,
+        pipeline="sngan-mnist.yaml",
+        licence="MIT",
+    ),
+    "sngan-anime": Entry(
+        resolution=64,
+        latent_dim=128,
+        num_classes=1,
+        parameters=1_517_635,
+        K=128,
+        pipeline="sngan-anime.yaml",
+        licence="research only",
+    ),
+    "biggan-deep-128": _biggan_deep(128, 50_388_609),
+    "biggan-deep-256": _biggan_deep(256, 55_880_833),
+    "biggan-deep-512": _biggan_deep(512, 56_163_905),
+    "biggan-128": Entry(
+        adapter="biggan_128.load_biggan_128",
+        resolution=128,
+        latent_dim=120,
+        num_classes=1000,
+        parameters=70_433_988,
+        K=120,
+        pipeline="biggan-128-paper.yaml",
+        licence="MIT",
+        files=(
+            PublicFile(
+                "G_ema.pth",
+                (
+                    # What Voynov & Babenko's download.py fetches, then the archive of BigGAN-PyTorch itself (138k).
+                    "https://www.dropbox.com/s/zte4oein08ajsij/pretrained_biggan.tar?dl=1#G_ema.pth",
+                    "https://drive.usercontent.google.com/download"
+                    "?id=1nAle7FCVFZdix2--ks0r5JBkFnKw8ctW&confirm=t#G_ema.pth",
+                ),
+            ),
+        ),
+    ),
+    "progan-celebahq-1024": Entry(
+        adapter="progan.load_progan",
+        resolution=1024,
+        latent_dim=512,
+        num_classes=1,
+        parameters=23_071_526,
+        K=200,
+        pipeline="progan-celebahq-1024.yaml",
+        licence="CC BY-NC 4.0",
+        files=(
+            PublicFile(
+                "100_celeb_hq_network-snapshot-010403.pth",
+                (
+                    # The conversion itself, then what Voynov & Babenko's download.py fetches.
+                    "https://github.com/ptrblck/prog_gans_pytorch_inference/raw/master/"
+                    "100_celeb_hq_network-snapshot-010403.pth",
+                    "https://www.dropbox.com/s/707xjn1rla8nwqc/pretrained_proggan.tar?dl=1"
+                    "#100_celeb_hq_network-snapshot-010403.pth",
+                ),
+            ),
+        ),
+    ),
+}
+"""Name -> generator. No publisher names a sha256, see `downloads.pin`."""
+
+BUNDLED = tuple(name for name, entry in GENERATORS.items() if not entry.files)
+"""Generators whose weights are part of the package."""
 
 GENERATOR_FILE = "generator.safetensors"
 PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
@@ -29,37 +154,69 @@ def bundled_folder(name: str) -> Path:
     return Path(str(files("saliency_gan") / "weights" / name))
 
 
+def is_bundled(name: str) -> bool:
+    """Whether the package holds the weights of the generator `name`."""
+    return (bundled_folder(name) / GENERATOR_FILE).is_file()
+
+
 def load_generator(name: str, weights: Path | None = None, truncation: float = 1.0) -> Generator:
     """Loads a generator, frozen and in evaluation mode, on the CPU.
 
     Args:
-        name: A name of the zoo, or the path of a file that `save_generator` wrote or of its folder.
-        weights: The weights where they are not bundled: a folder or a file.
+        name: A key of `GENERATORS`, the path of a file that `save_generator` wrote or of its folder, or
+            `PATH.py:FUNCTION`.
+        weights: The weights where they are not bundled: a folder or a file; None looks into the cache, and downloads.
         truncation: Scale of the latents, in families that have it.
 
     Raises:
         UserError: If the name is unknown, or the weights are missing, damaged or of another family.
+        StageError: If they cannot be downloaded.
     """
-    if name in BIGGAN_DEEP:
-        from saliency_gan.generators.biggan_deep import load_biggan_deep
-
-        return load_biggan_deep(name, weights, truncation).freeze()
+    if name in GENERATORS:
+        return _load_known(name, weights, truncation).freeze()
     if truncation != 1:
-        raise UserError(f"truncation {truncation} was asked of {name}, but only {', '.join(BIGGAN_DEEP)} have it.")
-    if name in BUNDLED:
-        return _read_biggan(weights or bundled_folder(name), name).freeze()
+        raise _no_truncation(name, truncation)
+    if is_custom(name):
+        return load_custom(name, weights).freeze()
     path = Path(name)
     if path.suffix or path.exists():
         if weights is not None:
             raise UserError(
                 f"Both the generator file {name} and the weights {weights} were given: leave out one of them."
             )
-        return _read_biggan(path, path.stem).freeze()
-    near = difflib.get_close_matches(name, (*BUNDLED, *BIGGAN_DEEP), n=1, cutoff=0.0)[0]
+        return _read_trained(path, path.stem).freeze()
+    near = difflib.get_close_matches(name, GENERATORS, n=1, cutoff=0.0)[0]
     raise UserError(f"There is no generator and no file {name!r}: did you mean {near!r}?")
 
 
-def save_generator(generator: BigGAN, path: Path, dtype: torch.dtype = torch.float16) -> None:
+def _load_known(name: str, weights: Path | None, truncation: float) -> Generator:
+    entry = GENERATORS[name]
+    if truncation != 1 and not entry.truncates:
+        raise _no_truncation(name, truncation)
+    if not 0 < truncation <= 1:
+        raise UserError(f"truncation {truncation} was asked of {name}, but it has to lie above 0 and at most at 1.")
+    if entry.adapter is None:
+        if weights is None and not is_bundled(name):
+            raise UserError(
+                f"The weights of {name} are not in this installation: train them with `saliency-gan train-gan --config"
+                f" pipelines/{entry.pipeline}` and give the run's generator folder with --weights."
+            )
+        return _read_trained(weights or bundled_folder(name), name)
+    module, _, function = entry.adapter.partition(".")
+    adapter = getattr(import_module(f"saliency_gan.generators.{module}"), function)
+    path = fetch(name, entry.files) if weights is None else weights
+    generator: Generator = adapter(name, path, truncation) if entry.truncates else adapter(name, path)
+    if weights is None:
+        pin(name, entry.files)
+    return generator
+
+
+def _no_truncation(name: str, truncation: float) -> UserError:
+    families = ", ".join(known for known, entry in GENERATORS.items() if entry.truncates)
+    return UserError(f"truncation {truncation} was asked of {name}, but only {families} have it.")
+
+
+def save_generator(generator: TrainedGenerator, path: Path, dtype: torch.dtype = torch.float16) -> None:
     """Writes weights and everything else that `load_generator` needs into one safetensors file.
 
     Args:
@@ -75,16 +232,14 @@ def save_generator(generator: BigGAN, path: Path, dtype: torch.dtype = torch.flo
     write_bytes(path, safetensors.torch.save(tensors, {"generator": json.dumps(generator.metadata())}))
 
 
-def _read_biggan(path: Path, name: str) -> BigGAN:
+def _read_trained(path: Path, name: str) -> TrainedGenerator:
     """Reads a file of `save_generator`, or the one in the folder `path`."""
     path = path / GENERATOR_FILE if path.is_dir() else path
     try:
         with safetensors.safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {})["generator"])
             tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  (no mapping)
-        sizes = description["architecture"]
-        architecture = BigGANArchitecture(**{**sizes, "channels": tuple(sizes["channels"])})
-        generator = BigGAN(architecture, name, tuple(description["class_names"]))
+        generator = generator_of(description, name)
         counters = {key: value for key, value in generator.state_dict().items() if key.endswith("num_batches_tracked")}
         generator.load_state_dict(tensors | counters)
     except FileNotFoundError:

@@ -20,7 +20,7 @@ from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, learning_rate
 from saliency_gan.saliency.marking import Mark, mark_photos
 from saliency_gan.saliency.model import SaliencyModel, load_model
-from saliency_gan.saliency.pairs import Mixture, Pairs
+from saliency_gan.saliency.pairs import Mixture, Pairs, Part
 from saliency_gan.saliency.photos import MIN_PHOTOS, read_photos
 from saliency_gan.saliency.predictor import Predictor, resize
 from saliency_gan.saliency.sources import read_shards
@@ -138,11 +138,12 @@ class _Adaptation:
             )
         write_image(folder.path / "preview.png", preview(self.photos, marks))
         pairs = Pairs(self.photos[list(masks)], np.stack(list(masks.values())))
-        parts = [(pairs, config.batch)]
+        parts = [Part(pairs, config.batch)]
         if self.synthetic:
             count = round(config.batch * config.synthetic_share)
-            parts = [(pairs, config.batch - count), (self.synthetic, count)]
-        mixture = Mixture(parts, Augmentation(config.augment, self.side), config.seed, STREAM_SAMPLE, self.round)
+            parts = [Part(pairs, config.batch - count), Part(self.synthetic, count, config.backdrop)]
+        augmentation = Augmentation(config.augment, self.side)
+        mixture = Mixture(parts, augmentation, config.seed, STREAM_SAMPLE, self.round)
         model = copy.deepcopy(self.teacher)
         self.learner = Learner(model, self.fabric, "bce+dice", "adamw", config.weight_decay, config.ema)
         if self._unfinished:
@@ -251,7 +252,15 @@ def _check_settings(config: AdaptConfig) -> None:
     ):
         if getattr(config, name) < 1:
             raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
-    for name in ("synthetic_share", "min_confidence", "min_agreement", "min_area", "max_area", "min_refined_iou"):
+    for name in (
+        "synthetic_share",
+        "backdrop",
+        "min_confidence",
+        "min_agreement",
+        "min_area",
+        "max_area",
+        "min_refined_iou",
+    ):
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(f"{name} is {getattr(config, name)}, but has to be from 0 to 1.")
     if config.synthetic_share == 1:

@@ -63,8 +63,8 @@ def mark_photos(predictor: Predictor, photos: ImageArray, config: AdaptConfig, b
 
 def _mark(photo: ImageArray, views: SaliencyMap, config: AdaptConfig) -> Mark:
     saliency = views.mean(axis=0)
-    own = saliency >= 0.5
-    agreement = float(np.mean([intersection_over_union(view >= 0.5, own) for view in views]))
+    own = saliency >= config.threshold
+    agreement = float(np.mean([intersection_over_union(view >= config.threshold, own) for view in views]))
     confidence, area = float(np.abs(2 * saliency - 1).mean()), float(own.mean())
     if (
         confidence < config.min_confidence
@@ -73,31 +73,33 @@ def _mark(photo: ImageArray, views: SaliencyMap, config: AdaptConfig) -> Mark:
     ):
         return Mark(None, confidence, agreement, area, 0.0)
     saliency = stretch(saliency, photo.shape[:2])
-    mask, refined_iou = saliency >= 0.5, 1.0
+    mask, refined_iou = saliency >= config.threshold, 1.0
     if config.refine == "grabcut":
-        refined = refine_by_colour(photo, saliency, config.grabcut_certainty, config.grabcut_iterations)
+        refined = refine_by_colour(photo, saliency, mask, config.grabcut_certainty, config.grabcut_iterations)
         refined_iou = intersection_over_union(refined, mask)
         if refined_iou >= config.min_refined_iou:
             mask = refined
     return Mark(255 * mask.astype(np.uint8), confidence, agreement, area, refined_iou)
 
 
-def refine_by_colour(image: ImageArray, saliency: SaliencyMap, certainty: float, iterations: int) -> NDArray[np.bool_]:
+def refine_by_colour(
+    image: ImageArray, saliency: SaliencyMap, mask: NDArray[np.bool_], certainty: float, iterations: int
+) -> NDArray[np.bool_]:
     """Moves a mask's outline to where the colours change, by GrabCut (Rother et al. 2004).
 
     Args:
         image: uint8 [H, W, 3].
         saliency: Float [H, W] in [0, 1].
+        mask: bool [H, W], where GrabCut starts.
         certainty: Saliency from which a pixel stays foreground; below 1 minus this it stays background.
         iterations: Iterations of GrabCut.
 
     Returns:
         bool [H, W]; the mask as it is where either side has no pixel at all.
     """
-    own = saliency >= 0.5
-    if own.all() or not own.any():
-        return own
-    labels = np.where(own, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+    if mask.all() or not mask.any():
+        return mask
+    labels = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[saliency >= certainty] = cv2.GC_FGD
     labels[saliency < 1 - certainty] = cv2.GC_BGD
     cv2.setRNGSeed(0)  # GrabCut starts from k-means; each thread has a random state of its own

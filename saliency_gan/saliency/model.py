@@ -31,7 +31,6 @@ class SaliencyArchitecture:
         encoder: Encoder of segmentation-models-pytorch.
         decoder_channels: Channels of the decoder, coarsest first, one number for every halving that the encoder does;
             () takes the library's own.
-        stem_pool: Keep the max-pool of a ResNet's stem; without it all features are twice as fine.
         outputs: 1 logit, or the paper's 2 of background and foreground.
         resolution: Side in pixels of the squares that the model was trained on.
     """
@@ -39,7 +38,6 @@ class SaliencyArchitecture:
     architecture: str = "Unet"
     encoder: str = "resnet18"
     decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
-    stem_pool: bool = False
     outputs: Literal[1, 2] = 1
     resolution: int = 64
 
@@ -175,8 +173,6 @@ def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Modul
             classes=architecture.outputs,
             **sizes,
         )
-        if not architecture.stem_pool and hasattr(network.encoder, "maxpool"):
-            network.encoder.maxpool = nn.Identity()
         _drop_unused_layers(network)
     except OSError as error:
         reason = " ".join(str(error).split())[:120]
@@ -187,9 +183,8 @@ def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Modul
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(
-            f"{architecture.architecture} with encoder {architecture.encoder}, decoder_channels {channels} and"
-            f" stem_pool {architecture.stem_pool} cannot be built ({reason}):"
-            " try --decoder-channels '[]' --stem-pool true."
+            f"{architecture.architecture} with encoder {architecture.encoder} and decoder_channels {channels} cannot be"
+            f" built ({reason}): try --decoder-channels '[]'."
         ) from None
     return network
 

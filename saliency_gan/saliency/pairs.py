@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from saliency_gan.images import ImageArray
 from saliency_gan.runs import random_stream
 from saliency_gan.saliency.augmentation import Augmentation
+from saliency_gan.saliency.backdrop import change_backdrop
 
 Batch = tuple[ImageArray, ImageArray]
 """Images uint8 [N, side, side, 3] and masks uint8 [N, side, side], 0 to 255."""
@@ -38,26 +39,41 @@ class Pairs:
         return Pairs(self.images[indices], self.masks[indices])
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one set of pairs gives to every batch.
+
+    Attributes:
+        pairs: The set.
+        count: Pairs of it in a batch.
+        backdrop: Share of them whose objects are put onto other grounds, 0 to 1; see `change_backdrop`.
+    """
+
+    pairs: Pairs
+    count: int
+    backdrop: float = 0.0
+
+
 class Mixture(Dataset[Batch]):
     """An endless sequence of augmented batches; batch `number` is the same whenever and wherever it is made.
 
     Args:
-        parts: Sets of pairs and how many pairs of each go into every batch.
+        parts: What goes into every batch.
         augmentation: What is done to a pair.
         key: Key of the random streams; the batch's number is added to it.
     """
 
-    def __init__(self, parts: Sequence[tuple[Pairs, int]], augmentation: Augmentation, *key: int) -> None:
-        self._parts = [(pairs, count) for pairs, count in parts if count]
+    def __init__(self, parts: Sequence[Part], augmentation: Augmentation, *key: int) -> None:
+        self._parts = [part for part in parts if part.count]
         self._augmentation = augmentation
         self._key = key
 
     def __getitem__(self, number: int) -> Batch:
         random = random_stream(*self._key, number)
         batches = []
-        for pairs, count in self._parts:
-            drawn = torch.randint(len(pairs), (count,), generator=random).tolist()
-            batches.append(augment(pairs.subset(drawn), self._augmentation, random))
+        for part in self._parts:
+            drawn = torch.randint(len(part.pairs), (part.count,), generator=random).tolist()
+            batches.append(augment(part.pairs.subset(drawn), self._augmentation, random, part.backdrop))
         images, masks = zip(*batches, strict=True)
         return np.concatenate(images), np.concatenate(masks)
 
@@ -75,9 +91,14 @@ class Mixture(Dataset[Batch]):
         return iter(loader)
 
 
-def augment(pairs: Pairs, augmentation: Augmentation, random: torch.Generator) -> Batch:
-    """Augments every pair once."""
-    changed = [augmentation(image, mask, random) for image, mask in zip(pairs.images, pairs.masks, strict=True)]
+def augment(pairs: Pairs, augmentation: Augmentation, random: torch.Generator, backdrop: float = 0.0) -> Batch:
+    """Augments every pair once, after putting the objects of a share `backdrop` of them onto other grounds."""
+    changed = []
+    for image, mask in zip(pairs.images, pairs.masks, strict=True):
+        if backdrop and torch.rand((), generator=random) < backdrop:
+            seed = int(torch.randint(2**63 - 1, (), generator=random))
+            image, mask = change_backdrop(image, mask, pairs.images, np.random.default_rng(seed))
+        changed.append(augmentation(image, mask, random))
     return np.stack([image for image, _ in changed]), np.stack([mask for _, mask in changed])
 
 

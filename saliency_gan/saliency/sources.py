@@ -11,7 +11,7 @@ from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
 from saliency_gan.errors import UserError
 from saliency_gan.runs import random_stream, sha256_of
 from saliency_gan.saliency.augmentation import Augmentation
-from saliency_gan.saliency.pairs import Batch, Mixture, Pairs, augment
+from saliency_gan.saliency.pairs import Batch, Mixture, Pairs, Part, augment
 from saliency_gan.saliency.streams import STREAM_SAMPLE, STREAM_SPLIT
 
 
@@ -65,7 +65,8 @@ class ShardSource:
         self.position = 0
         self.typical = pairs.subset(order[config.validation_pairs :])
         augmentation = Augmentation(config.augment, config.resolution)
-        self._mixture = Mixture([(self.typical, config.batch)], augmentation, config.seed, STREAM_SAMPLE)
+        part = Part(self.typical, config.batch, config.backdrop)
+        self._mixture = Mixture([part], augmentation, config.seed, STREAM_SAMPLE)
         self._workers = config.workers
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -97,7 +98,8 @@ class GeneratorSource:
             for step in range(first, last):
                 pairs = Pairs(*next(drawn))
                 self.position = stream.position
-                yield augment(pairs, augmentation, random_stream(self._config.seed, STREAM_SAMPLE, step))
+                random = random_stream(self._config.seed, STREAM_SAMPLE, step)
+                yield augment(pairs, augmentation, random, self._config.backdrop)
 
 
 def read_shards(folder: Path) -> tuple[Pairs, dict[str, Any]]:

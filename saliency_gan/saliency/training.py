@@ -18,7 +18,7 @@ from saliency_gan.runs import StageFolder, delaying_interrupt, saving_on_interru
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, learning_rate
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
-from saliency_gan.saliency.pairs import Mixture, Pairs
+from saliency_gan.saliency.pairs import Mixture, Pairs, Part
 from saliency_gan.saliency.sources import Source, open_source
 from saliency_gan.saliency.streams import STREAM_STATISTICS
 from saliency_gan.saliency.validation import PhotoCheck, measure_pairs, predict_squares
@@ -82,7 +82,6 @@ class _Training:
             architecture=config.architecture,
             encoder=config.encoder,
             decoder_channels=config.decoder_channels,
-            stem_pool=config.stem_pool,
             outputs=2 if config.loss == "paper" else 1,
             resolution=config.resolution,
         )
@@ -98,7 +97,7 @@ class _Training:
         ]
         self.held_out = Pairs(np.stack([image for image, _ in held_out]), np.stack([mask for _, mask in held_out]))
         typical = Mixture(
-            [(source.typical, STATISTICS_BATCH)],
+            [Part(source.typical, STATISTICS_BATCH, config.backdrop)],
             Augmentation(config.augment, config.resolution),
             config.seed,
             STREAM_STATISTICS,
@@ -177,5 +176,7 @@ def _check_settings(config: TrainSaliencyConfig) -> None:
             raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
     if config.workers < 0:
         raise UserError(f"workers is {config.workers}, but has to be 0 or more.")
+    if not 0 <= config.backdrop <= 1:
+        raise UserError(f"backdrop is {config.backdrop}, but has to be from 0 to 1.")
     if not 0 <= config.ema < 1:
         raise UserError(f"ema is {config.ema}, but has to be from 0 to below 1.")

@@ -11,12 +11,14 @@ import torch
 
 from saliency_gan import images as im
 from saliency_gan.artifacts import load_directions
-from saliency_gan.config import DiscoverConfig
+from saliency_gan.config import AnnotateConfig, DiscoverConfig
+from saliency_gan.directions.annotation import annotate
 from saliency_gan.directions.discovery import discover
+from saliency_gan.directions.rca import measure_rca
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator, save_generator
-from tests.directions.worlds import tiny_biggan
+from tests.directions.worlds import tiny_biggan, tiny_sngan
 
 
 @pytest.fixture
@@ -141,6 +143,23 @@ def test_a_person_overrules_the_choice_without_training_again(config, monkeypatc
     assert torch.allclose(after.background_vector, -after.matrix[:, 3], atol=1e-6)
 
 
+def test_a_person_names_directions_and_chooses_by_name(config, capsys):
+    discover(replace(config, steps=5))
+    annotate(AnnotateConfig(run=config.run, direction=3, name="background"))
+    named = replace(config, steps=5, direction="background", sign=-1, shift=5.0)
+    discover(named)
+    after = load_directions(config.run / "discover")
+    assert (after.background.index, after.background.chosen_by) == (3, "user")
+    assert after.config["direction"] == 3 and after.names == {3: "background"}
+    assert "background (direction 3)" in (config.run / "discover" / "gallery" / "index.html").read_text()
+    assert "check the names" not in capsys.readouterr().out
+    discover(config)
+    assert load_directions(config.run / "discover").names == {3: "background"}
+    assert "named before A was trained further" in capsys.readouterr().out
+    with pytest.raises(UserError, match="did you mean 'background'"):
+        discover(replace(config, direction="backdrop"))
+
+
 def test_optimised_direction_needs_no_training(config, monkeypatch):
     monkeypatch.setattr("saliency_gan.directions.optimised.ITERATIONS", 3)
     folder = discover(replace(config, steps=0, method="optimise", gallery_samples=0, rca_samples=0))
@@ -166,6 +185,8 @@ def test_every_kind_of_deformator_runs_through(config, kind):
         ({"min_shift": 7.0}, "0 <= min <= max"),
         ({"max_shift": 0.0, "min_shift": 0.0}, "max > 0"),
         ({"batch": 1}, "--batch 1"),
+        ({"rca_every": 2, "rca_samples": 0}, "--rca_every 2 with --rca_samples 0"),
+        ({"rca_every": -1}, "--rca_every -1"),
         ({"background_shifts": ()}, "positive"),
         ({"background_shifts": (4.0, -4.0)}, "positive"),
         ({"theta": 1.5}, "--theta 1.5"),
@@ -201,3 +222,49 @@ def test_damaged_checkpoint_is_refused(config, content):
     (folder / "checkpoints" / "last.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"last\.pt"):
         discover(config)
+
+
+@pytest.mark.parametrize("killed_at", [None, 7])
+def test_rca_along_the_way_is_logged_and_disturbs_nothing(config, monkeypatch, killed_at):
+    discover(config)
+    plain = results(config)
+    watched = replace(config, run=config.run.parent / "watched", rca_every=5)
+    step = DiscoveryTrainer.train_step
+
+    def step_or_die(self):
+        if self.step == killed_at:
+            raise RuntimeError("killed")
+        step(self)
+
+    if killed_at:
+        monkeypatch.setattr(DiscoveryTrainer, "train_step", step_or_die)
+        with pytest.raises(RuntimeError, match="killed"):
+            discover(watched)
+        monkeypatch.setattr(DiscoveryTrainer, "train_step", step)
+    discover(watched)
+    *files, metrics = results(watched)
+    assert files == list(plain[:3])
+    assert [line for line in metrics if "rca" not in line] == plain[3]
+    logged = {line["step"]: line["rca"] for line in metrics if "rca" in line}
+    assert list(logged) == [5, 10]
+    trainer = DiscoveryTrainer(config, load_generator(config.generator))
+    for _ in range(5):
+        trainer.train_step()
+    parts = (trainer.sampler, trainer.deformator, trainer.reconstructor, trainer.fabric)
+    assert logged[5] == pytest.approx(measure_rca(*parts, 24, 4, config.seed, step=5)["accuracy"], abs=1e-6)
+
+
+@pytest.mark.parametrize("reconstructor", ["lenet", "resnet18"])
+def test_grey_images_without_classes_go_through(config, tmp_path, reconstructor):
+    save_generator(tiny_sngan(), tmp_path / "digits.safetensors")
+    settings = replace(config, generator=str(tmp_path / "digits.safetensors"), reconstructor=reconstructor, steps=3)
+    folder = discover(settings)
+    directions = load_directions(folder)
+    assert directions.matrix.shape == (12, 6) and directions.rca["samples"] == 24
+    first = {"lenet": "trunk.0.weight", "resnet18": "trunk.conv1.weight"}[reconstructor]
+    with safetensors.safe_open(folder / "reconstructor.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["reconstructor"]) == {"kind": reconstructor, "K": 6, "channels": 1}
+        assert file.get_tensor(first).shape[1] == 2, "the two grey images are stacked"
+    picture = im.read_image(folder / "gallery" / "direction-000.png")
+    assert picture.shape == (2 * 18 - 2, 9 * 18 - 2, 3)
+    assert (picture == picture[:, :, :1]).all(), "grey is repeated"

@@ -19,7 +19,7 @@ def entry(index, sign=1, shift=9.0, polarity="bright"):
 def test_gallery_shows_every_direction_from_minus_8_to_8(tmp_path):
     world, config = DiscWorld(), DiscoverConfig(K=3, gallery_samples=2, seed=4)
     matrix = torch.eye(8)[:, :3] * torch.tensor([0.5, 1.0, 7.0])
-    write_gallery(tmp_path, config, world, matrix, [entry(2), entry(0), entry(1)], None, cpu_fabric())
+    write_gallery(tmp_path, config, world, matrix, [entry(2), entry(0), entry(1)], {0: "size"}, None, cpu_fabric())
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [f"direction-00{index}.png" for index in range(3)]
     random = random_stream(4, STREAM_GALLERY)
     latents, classes = world.sample_latents(2, random), world.sample_classes(2, random)
@@ -35,6 +35,7 @@ def test_gallery_shows_every_direction_from_minus_8_to_8(tmp_path):
     places = [page.index(f'src="direction-00{index}.png"') for index in (2, 0, 1)]
     assert places == sorted(places), "in the order of the ranking"
     assert "border 0.25" in page and "score 0.500" in page
+    assert page.count("size (direction 0)</h2>") == 1 and "direction 2</h2>" in page
 
 
 @pytest.mark.parametrize("polarity", ["bright", "dark"])
@@ -66,6 +67,6 @@ def test_large_images_are_shown_at_128_pixels(tmp_path):
     world = DiscWorld()
     world.resolution = 192
     write_gallery(
-        tmp_path, DiscoverConfig(gallery_samples=1), world, torch.eye(8)[:, :1], [entry(0)], None, cpu_fabric()
+        tmp_path, DiscoverConfig(gallery_samples=1), world, torch.eye(8)[:, :1], [entry(0)], {}, None, cpu_fabric()
     )
     assert im.read_image(tmp_path / "direction-000.png").shape == (128, 9 * 130 - 2, 3)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import PairSampler
 from saliency_gan.directions.rca import measure_rca, wilson_interval
+from saliency_gan.directions.streams import STREAM_RCA
 from saliency_gan.runs import random_stream
 from tests.directions.worlds import DiscWorld, cpu_fabric
 
@@ -69,3 +70,36 @@ def test_rca_counts_the_right_answers_of_every_sample():
 def test_rca_repeats_under_a_seed_and_can_be_left_out():
     assert measured(Pretender(), 130) == measured(Pretender(), 130)
     assert measured(Pretender(), 0) == {}
+
+
+class Biased(nn.Module):
+    """Guesses direction 0 and shift 1.5, and remembers nothing."""
+
+    def forward(self, originals: Tensor, shifted: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.eye(4)[:1].expand(len(originals), -1), torch.full((len(originals),), 1.5)
+
+
+def test_shift_error_is_the_mean_absolute_one_on_the_same_pairs():
+    generator = DiscWorld()
+    sampler = PairSampler(generator, None, 4, 6.0, 0.5, torch.device("cpu"))
+    errors, right = [], 0
+    for start in range(0, 150, 64):
+        sample = sampler.draw(min(64, 150 - start), random_stream(3, STREAM_RCA, start))
+        errors += [abs(1.5 - shift) for shift in sample.shifts.tolist()]
+        right += sum(direction == 0 for direction in sample.directions.tolist())
+    rca = measured(Biased(), 150)
+    assert rca["shift_mae"] == pytest.approx(sum(errors) / 150, rel=1e-5)
+    assert rca["accuracy"] == right / 150
+
+
+def test_every_step_has_pairs_of_its_own():
+    shown = []
+    for step in (None, 0, 10, 20, 10):
+        pretender = Pretender()
+        generator = DiscWorld()
+        sampler = PairSampler(generator, None, 4, 6.0, 0.5, torch.device("cpu"))
+        deformator = Deformator("coordinate", 8, 4, random_stream(0))
+        measure_rca(sampler, deformator, pretender, cpu_fabric(), 8, 64, seed=3, step=step)
+        shown.append(pretender.shown[0])
+    alike = [(one, other) for one in range(5) for other in range(one) if torch.equal(shown[one], shown[other])]
+    assert alike == [(4, 2)]

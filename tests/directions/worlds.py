@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
+from saliency_gan.generators.sngan import SNGAN, SNGANArchitecture
 from saliency_gan.runs import random_stream
 
 TINY = BigGANArchitecture(resolution=16, latent_dim=12, num_classes=3, embedding_dim=4, channels=(16, 12, 8))
@@ -13,6 +14,13 @@ TINY = BigGANArchitecture(resolution=16, latent_dim=12, num_classes=3, embedding
 
 def tiny_biggan() -> BigGAN:
     generator = BigGAN(TINY, "tiny")
+    generator.initialise(random_stream(0))
+    return generator.freeze()
+
+
+def tiny_sngan() -> SNGAN:
+    """Grey, without classes."""
+    generator = SNGAN(SNGANArchitecture(resolution=16, latent_dim=12, channels=(12, 8, 8), image_channels=1), "digits")
     generator.initialise(random_stream(0))
     return generator.freeze()
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
+from saliency_gan.generators.sngan import SNGAN, SNGANArchitecture
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.runs import random_stream
 
@@ -31,6 +32,21 @@ def make_biggan(resolution: int = 16, attention_at: int = 0) -> BigGAN:
     for attention in generator.attention.values():
         attention.scale.data.fill_(0.7)
     generator.sha256 = "0" * 64
+    return generator
+
+
+def make_sngan(channels: tuple[int, ...] = (12, 8, 8), image_channels: int = 3) -> SNGAN:
+    """A tiny SN-GAN whose batch norms are not the trivial ones of a new model."""
+    generator = SNGAN(SNGANArchitecture(2 * 2 ** len(channels), 10, channels, image_channels), "tiny")
+    random = random_stream(8)
+    generator.initialise(random)
+    for module in generator.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1, generator=random)
+            module.running_var.uniform_(0.5, 1.5, generator=random)
+            module.weight.data.uniform_(0.5, 1.5, generator=random)
+            module.bias.data.normal_(0, 0.1, generator=random)
+    generator.sha256 = "1" * 64
     return generator
 
 
@@ -77,6 +93,8 @@ def families(deep_folder) -> dict[str, Callable]:
         "biggan": lambda: make_biggan().freeze(),
         "biggan with attention": lambda: make_biggan(32, 16).freeze(),
         "biggan-deep": lambda: deep,
+        "sngan": lambda: make_sngan((12, 8, 8)).freeze(),
+        "sngan grey": lambda: make_sngan((8, 8, 8, 8), 1).freeze(),
     }
 
 

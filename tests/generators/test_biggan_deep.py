@@ -1,21 +1,31 @@
-import functools
 import hashlib
-import http.server
 import json
 import pickle
-import threading
+from dataclasses import replace
 
 import pytest
 import pytorch_pretrained_biggan as package
 import torch
+from pytorch_pretrained_biggan.model import PRETRAINED_CONFIG_ARCHIVE_MAP, PRETRAINED_MODEL_ARCHIVE_MAP
 
 from saliency_gan.errors import UserError
-from saliency_gan.generators import biggan_deep
-from saliency_gan.generators.biggan_deep import load_biggan_deep
+from saliency_gan.generators import zoo
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.runs import random_stream
 
 from .conftest import NARROW_DEEP, Payload, make_deep, save_deep
+from .mirrors import serving
+
+FIRST, LAST = (
+    [[False, 16, 16], [True, 16, 16], [False, 16, 16], [True, 16, 8]],
+    [[False, 8, 8], [True, 8, 4], [False, 4, 4], [True, 4, 2], [False, 2, 2], [True, 2, 1]],
+)
+DEEP_LAYERS = {
+    128: FIRST + LAST,
+    256: [*FIRST, [False, 8, 8], [True, 8, 8], *LAST],
+    512: [*FIRST, [False, 8, 8], [True, 8, 8], *LAST, [False, 1, 1], [True, 1, 1]],
+}
+"""(upsamples, inputs, outputs) of every layer in the public config.json, channels in multiples of 128."""
 
 
 def draw_by_package(model, generator, latents, classes, truncation):
@@ -129,96 +139,65 @@ def test_damaged_weights_are_refused(deep_folder, tmp_path):
 
 
 @pytest.fixture
-def server(deep_folder, tmp_path, monkeypatch):
-    """Serves the two public files from this machine and lends an empty cache; yields served folder, cache, requests."""
-    served, requests = tmp_path / "served", []
-    served.mkdir()
-    for file in ("config.json", "pytorch_model.bin"):
-        (served / f"biggan-deep-128-{file}").write_bytes((deep_folder / file).read_bytes())
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            requests.append(self.path.rpartition("/")[2])
-
-    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=served))
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    for file in ("config.json", "pytorch_model.bin"):
-        url = f"http://127.0.0.1:{httpd.server_port}/biggan-deep-128-{file}"
-        monkeypatch.setitem(biggan_deep.URLS, file, {"biggan-deep-128": url})
+def mirror(deep_folder, tmp_path, monkeypatch):
+    """Serves the two public files from this machine and lends an empty cache."""
     monkeypatch.setenv("SALIENCY_GAN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    yield served, tmp_path / "cache" / "biggan-deep-128", requests
-    httpd.shutdown()
-    httpd.server_close()
+    entry = zoo.GENERATORS["biggan-deep-128"]
+    with serving() as mirror:
+        files = tuple(replace(file, urls=(mirror.url(file.name),)) for file in entry.files)
+        monkeypatch.setitem(zoo.GENERATORS, "biggan-deep-128", replace(entry, files=files))
+        for file in files:
+            mirror.files[file.name] = (deep_folder / file.name).read_bytes()
+        yield mirror
 
 
-def test_public_files_are_downloaded_once_and_their_sha256_is_kept(server, deep_folder, capsys):
-    _, cache, requests = server
-    first = load_biggan_deep("biggan-deep-128")
-    hashes = json.loads((cache / "sha256.json").read_text())
-    assert hashes == {
-        file: hashlib.sha256((deep_folder / file).read_bytes()).hexdigest()
-        for file in ("config.json", "pytorch_model.bin")
-    }
-    assert first.sha256 == hashes["pytorch_model.bin"]
+def test_public_files_are_downloaded_once_and_pinned(mirror, deep_folder, tmp_path, capsys):
+    first = load_generator("biggan-deep-128", truncation=0.5)
+    pinned = json.loads((tmp_path / "cache" / "biggan-deep-128" / "sha256.json").read_text())
+    names = ("config.json", "pytorch_model.bin")
+    assert pinned == {name: hashlib.sha256((deep_folder / name).read_bytes()).hexdigest() for name in names}
+    assert (first.sha256, first.truncation) == (pinned["pytorch_model.bin"], 0.5)
     assert f"pytorch_model.bin has sha256 {first.sha256}; no official one is known" in capsys.readouterr().out
-    assert load_biggan_deep("biggan-deep-128").sha256 == first.sha256
-    assert sorted(requests) == ["biggan-deep-128-config.json", "biggan-deep-128-pytorch_model.bin"]
+    assert load_generator("biggan-deep-128").sha256 == first.sha256
+    assert [path for path, *_ in mirror.requests] == list(names)
     assert capsys.readouterr().out == ""
 
 
-def test_a_cached_file_that_was_damaged_is_downloaded_again(server):
-    _, cache, requests = server
-    sha256 = load_biggan_deep("biggan-deep-128").sha256
-    (cache / "pytorch_model.bin").write_bytes(b"rotten")
-    assert load_biggan_deep("biggan-deep-128").sha256 == sha256
-    assert requests.count("biggan-deep-128-pytorch_model.bin") == 2
-
-
-def test_a_file_that_changed_on_the_server_is_refused(server):
-    served, cache, _ = server
-    load_biggan_deep("biggan-deep-128")
-    (cache / "pytorch_model.bin").unlink()
-    (served / "biggan-deep-128-pytorch_model.bin").write_bytes(b"something else")
-    with pytest.raises(UserError, match=r"could not be downloaded \(ValueError: .*known hash"):
-        load_biggan_deep("biggan-deep-128")
-    assert not (cache / "pytorch_model.bin").exists()
-
-
-def test_a_login_page_in_place_of_the_file_is_not_kept_as_the_true_one(server):
-    served, cache, _ = server
-    real = (served / "biggan-deep-128-pytorch_model.bin").read_bytes()
-    (served / "biggan-deep-128-pytorch_model.bin").write_bytes(b"<html>Please log in</html>")
+def test_a_login_page_in_place_of_the_file_is_not_kept_as_the_true_one(mirror, tmp_path):
+    real, mirror.files["pytorch_model.bin"] = mirror.files["pytorch_model.bin"], b"<html>Please log in</html>"
     with pytest.raises(UserError, match=r"pytorch_model.bin is damaged .* delete it"):
-        load_biggan_deep("biggan-deep-128")
-    (served / "biggan-deep-128-pytorch_model.bin").write_bytes(real)
-    (cache / "pytorch_model.bin").unlink()
-    assert load_biggan_deep("biggan-deep-128").sha256 == hashlib.sha256(real).hexdigest()
+        load_generator("biggan-deep-128")
+    mirror.files["pytorch_model.bin"] = real
+    (tmp_path / "cache" / "biggan-deep-128" / "pytorch_model.bin").unlink()
+    assert load_generator("biggan-deep-128").sha256 == hashlib.sha256(real).hexdigest()
 
 
-def test_without_a_network_the_files_to_fetch_are_named(server):
-    served, _, _ = server
-    (served / "biggan-deep-128-pytorch_model.bin").unlink()
-    with pytest.raises(UserError, match=r"could not be downloaded \(HTTPError: 404.*put both into one folder and give"):
-        load_biggan_deep("biggan-deep-128")
+def test_given_weights_need_no_network(deep_folder, monkeypatch):
+    monkeypatch.setattr(zoo, "fetch", None)
+    assert load_generator("biggan-deep-128", deep_folder).resolution == 128
 
 
-def test_the_public_addresses_are_those_of_the_package():
-    address = "https://s3.amazonaws.com/models.huggingface.co/biggan/biggan-deep-{}-{}"
-    for side in (128, 256, 512):
-        for file in ("config.json", "pytorch_model.bin"):
-            assert biggan_deep.URLS[file][f"biggan-deep-{side}"] == address.format(side, file)
+@pytest.mark.parametrize("side", [128, 256, 512])
+def test_the_public_addresses_are_those_of_the_package(side):
+    name = f"biggan-deep-{side}"
+    addresses = {"config.json": PRETRAINED_CONFIG_ARCHIVE_MAP, "pytorch_model.bin": PRETRAINED_MODEL_ARCHIVE_MAP}
+    assert {file.name: file.urls for file in zoo.GENERATORS[name].files} == {
+        file: (urls[name],) for file, urls in addresses.items()
+    }
 
 
 @pytest.mark.slow
-def test_biggan_deep_128_at_its_true_size(tmp_path):
-    model = make_deep()
-    generator = load_generator("biggan-deep-128", save_deep(model, tmp_path), truncation=0.5)
-    assert sum(parameter.numel() for parameter in model.parameters()) == 50_388_609
-    assert (generator.latent_dim, generator.num_classes, len(set(generator.class_names))) == (128, 1000, 1000)
-    latents, classes = generator.sample_latents(2, random_stream(0)), torch.tensor([207, 999])
+@pytest.mark.parametrize("side", [128, 256, 512])
+def test_biggan_deep_at_its_true_size(tmp_path, side):
+    model = make_deep(output_dim=side, layers=DEEP_LAYERS[side])
+    generator = load_generator(f"biggan-deep-{side}", save_deep(model, tmp_path), truncation=0.5)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert parameters == {128: 50_388_609, 256: 55_880_833, 512: 56_163_905}[side]
+    assert (generator.latent_dim, generator.num_classes, generator.resolution) == (128, 1000, side)
+    latents, classes = generator.sample_latents(1, random_stream(0)), torch.tensor([207])
     images = generator(latents, classes)
-    assert images.shape == (2, 3, 128, 128) and images.std() > 0.01
+    assert images.shape == (1, 3, side, side) and images.std() > 0.01
     assert torch.equal(images, draw_by_package(model, generator, latents, classes, 0.5))
     reference = package.BigGAN(model.config)
     reference.load_state_dict(torch.load(tmp_path / "pytorch_model.bin", weights_only=True))

@@ -54,3 +54,33 @@ def test_block_equals_pooling_after_the_shortcut():
     both = residual + F.conv2d(features, block.shortcut.weight, block.shortcut.bias)
     pooled = (both[:, :, ::2, ::2] + both[:, :, 1::2, ::2] + both[:, :, ::2, 1::2] + both[:, :, 1::2, 1::2]) / 4
     torch.testing.assert_close(block(features), pooled, rtol=0, atol=1e-12)
+
+
+def test_without_classes_there_is_no_projection():
+    torch.manual_seed(0)
+    discriminator = ProjectionDiscriminator(1, (8, 12), image_channels=1).eval()
+    assert not any(name.startswith("embedding") for name in discriminator.state_dict())
+    seen = []
+    discriminator.blocks[-1].register_forward_hook(lambda _module, _inputs, features: seen.append(features))
+    images = torch.randn(2, 1, 16, 16, generator=random_stream(0))
+    scores = discriminator(images, torch.zeros(2, dtype=torch.int64))
+    phi = seen[0].clamp(min=0).sum(dim=(2, 3)) / 4
+    expected = (phi * discriminator.score.weight[0]).sum(dim=1) + discriminator.score.bias[0]
+    torch.testing.assert_close(scores, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_spectral_norm_bounds_the_layers_however_large_the_weights_grow():
+    torch.manual_seed(0)
+    discriminator = ProjectionDiscriminator(1, (8,), image_channels=1).train()
+    images, classes = torch.randn(2, 1, 16, 16, generator=random_stream(0)), torch.zeros(2, dtype=torch.int64)
+    with torch.no_grad():
+        for _ in range(200):
+            discriminator(images, classes)
+        discriminator.eval()
+        before = discriminator(images, classes) - discriminator.score.bias
+        for module in discriminator.modules():
+            if hasattr(module, "parametrizations"):
+                module.parametrizations.weight.original.mul_(50)
+                norm = torch.linalg.matrix_norm(module.weight.double().flatten(1), ord=2)
+                assert norm <= 1.001
+        torch.testing.assert_close(discriminator(images, classes) - discriminator.score.bias, before)

@@ -2,6 +2,7 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 
@@ -262,3 +263,89 @@ def test_a_start_of_other_sizes_or_without_its_discriminator_is_refused(config):
     (first / "discriminator.safetensors").unlink()
     with pytest.raises(UserError, match="There is no"):
         train_gan(config("lone", start=first))
+
+
+@pytest.fixture
+def digits(config, tmp_path):
+    """Settings of a tiny SN-GAN on grey pictures of an archive."""
+    pictures = np.random.default_rng(0).integers(0, 256, (10, 16, 16), np.uint8)
+    np.savez(tmp_path / "digits.npz", x_train=pictures)
+
+    def make(run="digits", **changes):
+        sizes = {"latent_dim": 10, "channels": (12, 8, 8), "attention_at": 0, "image_channels": 1}
+        return config(run, **({"family": "sngan", "images": tmp_path / "digits.npz", **sizes} | changes))
+
+    return make
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_sngan_is_trained_on_grey_images_without_classes(digits, precision, capsys):
+    settings = digits(precision=precision)
+    generator = load_generator(str(train_gan(settings)))
+    assert "10 images\n" in capsys.readouterr().out
+    assert (generator.num_classes, generator.channels, generator.resolution) == (1, 1, 16)
+    images = generator(generator.sample_latents(4, random_stream(0)), torch.zeros(4, dtype=torch.int64))
+    assert images.shape == (4, 1, 16, 16) and images.isfinite().all() and images.std() > 0.01
+    assert set(metrics_of(settings)[0]) == {"step", "loss_discriminator", "loss_generator", "score_real", "score_fake"}
+    samples = settings.run / "generator" / "samples" / "step-000004.png"
+    assert im.read_image(samples).shape == (8 * 18 - 2, 12 * 18 - 2, 3)
+
+
+def test_a_killed_sngan_goes_on_to_the_same_numbers(digits, monkeypatch):
+    expected, metrics = train_gan(digits()).read_bytes(), metrics_of(digits())
+    broken = digits("broken")
+    train_step = training._Trainer.train_step
+
+    def die_at_five(trainer):
+        if trainer.step == 5:
+            raise Killed
+        return train_step(trainer)
+
+    monkeypatch.setattr(training._Trainer, "train_step", die_at_five)
+    with pytest.raises(Killed):
+        train_gan(broken)
+    monkeypatch.setattr(training._Trainer, "train_step", train_step)
+    assert train_gan(broken).read_bytes() == expected
+    assert metrics_of(broken) == metrics
+
+
+def test_an_sngan_learns_from_class_folders_as_from_any_folder(digits, class_folders, capsys):
+    generator = load_generator(str(train_gan(digits(images=class_folders, image_channels=3, steps=1))))
+    assert "18 images\n" in capsys.readouterr().out
+    assert (generator.num_classes, generator.channels) == (1, 3)
+
+
+def test_images_are_mirrored_only_where_that_is_asked_for(digits):
+    for flip, share in ((False, 0.0), (True, 0.5)):
+        settings = digits(flip=flip)
+        trainer = training._Trainer(settings, training._read_images(settings), make_fabric("cpu", "fp32"))
+        pictures = im.to_signed(trainer.data.images)
+        batches = [trainer._real_batch(random_stream(index))[0] for index in range(50)]
+        straight = [(pictures == image).all(dim=(1, 2, 3)).any().item() for batch in batches for image in batch]
+        assert 1 - sum(straight) / 200 == pytest.approx(share, abs=0.18 * share)  # five sigma
+
+
+def test_an_sngan_goes_on_from_a_finished_one_but_not_from_another_family(digits, config):
+    first = train_gan(digits()).parent
+    train_gan(digits("second", start=first, steps=1))
+    with pytest.raises(UserError, match="holds a generator of 1 classes that differ from the 3"):
+        train_gan(config("third", start=first))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"image_channels": 2}, "--image_channels 2: give 3 for colour or 1 for grey"),
+        ({"exclude": ("boat",)}, "--exclude and --attention_at are for --family biggan"),
+        ({"attention_at": 8}, "--exclude and --attention_at are for --family biggan"),
+        ({"resolution": 32}, "3 channel numbers make a 16 px generator, but resolution is 32"),
+    ],
+)
+def test_settings_that_an_sngan_does_not_have_are_refused(digits, changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        train_gan(digits(**changes))
+
+
+def test_a_grey_biggan_is_refused(config):
+    with pytest.raises(UserError, match="--image_channels 1 is for --family sngan"):
+        train_gan(config(image_channels=1))

@@ -1,17 +1,21 @@
 import hashlib
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 
+from saliency_gan.cli import main, parse
 from saliency_gan.errors import UserError
 from saliency_gan.generators import zoo
 from saliency_gan.generators.zoo import load_generator, save_generator
 from saliency_gan.runs import random_stream
 
 from .conftest import Payload, make_biggan
+
+PIPELINES = Path(zoo.__file__).parents[2] / "pipelines"
 
 
 @pytest.fixture
@@ -128,6 +132,32 @@ def test_a_file_and_other_weights_are_refused(saved):
         load_generator(str(saved), saved)
 
 
-def test_bundled_generators_lie_in_the_package():
-    for name in zoo.BUNDLED:
-        assert zoo.bundled_folder(name).parts[-3:] == ("saliency_gan", "weights", name)
+@pytest.mark.parametrize("name", filter(zoo.is_bundled, zoo.BUNDLED))
+def test_bundled_generators_lie_in_the_package_and_are_as_the_table_says(name):
+    assert zoo.bundled_folder(name).parts[-3:] == ("saliency_gan", "weights", name)
+    generator, entry = load_generator(name), zoo.GENERATORS[name]
+    assert (generator.resolution, generator.latent_dim) == (entry.resolution, entry.latent_dim)
+    assert generator.num_classes == entry.num_classes
+    assert sum(parameter.numel() for parameter in generator.parameters()) == entry.parameters
+
+
+@pytest.mark.parametrize("name", zoo.GENERATORS)
+@pytest.mark.parametrize("verb", ["discover", "masks"])
+def test_every_generator_has_a_preset_that_can_be_run(name, verb, tmp_path, capsys):
+    entry = zoo.GENERATORS[name]
+    pipeline = PIPELINES / entry.pipeline
+    config, _ = parse(verb, ["--config", str(pipeline)])
+    assert config.generator == name
+    if verb == "discover":
+        assert config.K == entry.K
+        assert config.deformator != "orthonormal" or entry.latent_dim >= entry.K
+    assert main([verb, "--config", str(pipeline), "--run", str(tmp_path), "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    assert f"generator: {name}\n" in plan and f"writes:\n  {tmp_path}" in plan
+
+
+@pytest.mark.parametrize("truncation", [0.5, 2.0])
+@pytest.mark.parametrize("name", [name for name, entry in zoo.GENERATORS.items() if not entry.truncates])
+def test_generators_without_truncation_refuse_it_before_anything_is_read(name, truncation, tmp_path):
+    with pytest.raises(UserError, match=f"truncation {truncation} was asked of {name}, but only biggan-deep-128, "):
+        load_generator(name, tmp_path / "missing", truncation)

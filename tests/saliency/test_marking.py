@@ -11,7 +11,7 @@ from saliency_gan.saliency.predictor import Predictor
 from saliency_gan.saliency.validation import intersection_over_union
 from tests.saliency.toys import disc, discs
 
-EASY = AdaptConfig(min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0)
+EASY = AdaptConfig(threshold=0.45, min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0)
 
 
 class Told(Predictor):
@@ -32,7 +32,7 @@ def test_grabcut_finds_the_true_outline() -> None:
     rough[cv2.dilate(mask, np.ones((21, 21))) > 0] = 0.3
     rough[cv2.erode(mask, np.ones((11, 11))) > 0] = 0.95
     assert intersection_over_union(rough >= 0.5, mask > 0) < 0.6
-    refined = refine_by_colour(image, rough, 0.9, 2)
+    refined = refine_by_colour(image, rough, rough >= 0.5, 0.9, 2)
     assert intersection_over_union(refined, mask > 0) > 0.97
 
 
@@ -41,14 +41,16 @@ def test_what_is_certain_stays() -> None:
     saliency = np.full((64, 64), 0.3, np.float32)
     saliency[mask > 0] = 0.6
     saliency[2:14, 2:14] = 0.95  # dark noise like the rest of the ground
-    refined = refine_by_colour(image, saliency, 0.9, 2)
+    refined = refine_by_colour(image, saliency, saliency >= 0.5, 0.9, 2)
     assert refined[4:12, 4:12].all()
 
 
 @pytest.mark.parametrize("value", [0.1, 0.9])
 def test_a_mask_without_outline_is_left_as_it_is(value: float) -> None:
     image, _ = disc(2)
-    np.testing.assert_array_equal(refine_by_colour(image, np.full((32, 32), value, np.float32), 0.9, 2), value > 0.5)
+    saliency = np.full((32, 32), value, np.float32)
+    mask = saliency >= 0.5
+    np.testing.assert_array_equal(refine_by_colour(image, saliency, mask, 0.9, 2), mask)
 
 
 def test_a_mark_says_what_a_loop_says() -> None:
@@ -57,14 +59,14 @@ def test_a_mark_says_what_a_loop_says() -> None:
     mark = mark_photos(Told(views), photos, replace(EASY, refine="none"))[0]
     views = views.astype(np.float32).astype(float)
     mean = views.mean(axis=0)[0]
-    own = mean >= 0.5
-    agreements = [(own & (view[0] >= 0.5)).sum() / (own | (view[0] >= 0.5)).sum() for view in views]
+    own = mean >= 0.45
+    agreements = [(own & (view[0] >= 0.45)).sum() / (own | (view[0] >= 0.45)).sum() for view in views]
     assert mark.agreement == pytest.approx(np.mean(agreements), abs=1e-6)
     assert mark.confidence == pytest.approx(np.abs(2 * mean - 1).mean(), abs=1e-6)
     assert mark.area == pytest.approx(own.mean())
     assert mark.score == mark.agreement
     assert mark.mask is not None
-    np.testing.assert_array_equal(mark.mask > 0, cv2.resize(mean, (32, 32)) >= 0.5)
+    np.testing.assert_array_equal(mark.mask > 0, cv2.resize(mean, (32, 32)) >= 0.45)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_a_mark_says_what_a_loop_says() -> None:
 def test_each_limit_leaves_out_what_breaks_it(limit: dict[str, float], kept: list[bool]) -> None:
     small, unsure, torn = (np.full((2, 8, 8), 0.05) for _ in range(3))
     small[:, 2:6, 2:5] = 0.95
-    unsure[:] = 0.45
+    unsure[:] = 0.43
     unsure[:, 1:7, 1:7] = 0.55
     torn[0, :, :4], torn[1, :, 2:] = 0.95, 0.98
     photos, _ = discs(3)

@@ -71,19 +71,12 @@ def test_layers_that_are_never_used_are_not_kept() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_without_the_stem_pool_features_are_twice_as_fine() -> None:
-    for stem_pool, sides in ((True, [32, 16, 8, 4]), (False, [32, 32, 16, 8])):
-        encoder = SaliencyModel(SaliencyArchitecture(stem_pool=stem_pool)).network.encoder
-        assert [features.shape[-1] for features in encoder(torch.zeros(1, 3, 64, 64))[1:]] == sides
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"architecture": "Unett"}, "did you mean 'unet'"),
         ({"encoder": "resnet19"}, "has no encoder 'resnet19'"),
         ({"decoder_channels": (16,) * 9}, "cannot be built"),
-        ({"architecture": "UnetPlusPlus"}, "--stem-pool true"),
         ({"resolution": 50}, "multiple of 32"),
         ({"outputs": 3}, "outputs is 3"),
     ],
@@ -94,7 +87,7 @@ def test_impossible_networks_are_refused(settings: dict, message: str) -> None:
 
 
 def test_other_networks_of_the_library_work() -> None:
-    model = SaliencyModel(SaliencyArchitecture("FPN", "mobilenet_v2", (), stem_pool=True, resolution=32)).eval()
+    model = SaliencyModel(SaliencyArchitecture("FPN", "mobilenet_v2", (), resolution=32)).eval()
     assert model(torch.zeros(1, 3, 64, 32)).shape == (1, 1, 64, 32)
 
 

@@ -1,12 +1,12 @@
 import numpy as np
 
 from saliency_gan.saliency.augmentation import Augmentation
-from saliency_gan.saliency.pairs import Mixture, Pairs
+from saliency_gan.saliency.pairs import Mixture, Pairs, Part
 from tests.saliency.toys import discs
 
 
 def test_worker_processes_make_the_same_batches() -> None:
-    mixture = Mixture([(Pairs(*discs(20)), 6)], Augmentation("full", 32), 0, 1)
+    mixture = Mixture([Part(Pairs(*discs(20)), 6, 0.5)], Augmentation("full", 32), 0, 1)
     alone, helped = list(mixture.batches(3, 8, 0)), list(mixture.batches(3, 8, 2))
     assert len(alone) == len(helped) == 5
     for (images, masks), (other_images, other_masks) in zip(alone, helped, strict=True):
@@ -16,17 +16,17 @@ def test_worker_processes_make_the_same_batches() -> None:
 
 def test_a_batch_depends_on_its_number_and_key_alone() -> None:
     pairs, augmentation = Pairs(*discs(20)), Augmentation("flips", 32)
-    mixture = Mixture([(pairs, 6)], augmentation, 0, 1)
+    mixture = Mixture([Part(pairs, 6)], augmentation, 0, 1)
     late = next(mixture.batches(5, 6, 0))
     np.testing.assert_array_equal(late[0], list(mixture.batches(0, 6, 0))[5][0])
     assert not np.array_equal(late[0], mixture[4][0])
-    assert not np.array_equal(late[0], Mixture([(pairs, 6)], augmentation, 0, 2)[5][0])
+    assert not np.array_equal(late[0], Mixture([Part(pairs, 6)], augmentation, 0, 2)[5][0])
 
 
 def test_every_batch_mixes_the_parts_as_asked() -> None:
     bright = Pairs(np.full((5, 16, 16, 3), 200, np.uint8), np.full((5, 16, 16), 255, np.uint8))
     dark = Pairs(np.zeros((3, 32, 32, 3), np.uint8), np.zeros((3, 32, 32), np.uint8))
-    images, masks = Mixture([(bright, 5), (dark, 3)], Augmentation("none", 32), 0)[0]
+    images, masks = Mixture([Part(bright, 5), Part(dark, 3)], Augmentation("none", 32), 0)[0]
     assert images.shape == (8, 32, 32, 3)
     assert (images == 200).all(axis=(1, 2, 3)).sum() == 5
     np.testing.assert_array_equal(masks.all(axis=(1, 2)), (images > 0).all(axis=(1, 2, 3)))
@@ -35,6 +35,6 @@ def test_every_batch_mixes_the_parts_as_asked() -> None:
 def test_all_pairs_are_drawn() -> None:
     images = np.arange(12, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
     pairs = Pairs(images, images[:, :, :, 0])
-    mixture = Mixture([(pairs, 8)], Augmentation("none", 1), 0)
+    mixture = Mixture([Part(pairs, 8)], Augmentation("none", 1), 0)
     drawn = np.concatenate([mixture[number][0] for number in range(20)])
     assert set(drawn.ravel().tolist()) == set(range(12))

@@ -12,10 +12,9 @@ from saliency_gan.masks.shards import encode_pair, shard_name, write_shard
 from saliency_gan.runs import sha256_of, write_json
 from saliency_gan.saliency.model import SaliencyArchitecture
 
-TINY_ARCHITECTURE = SaliencyArchitecture(decoder_channels=(16, 8, 8), stem_pool=True, resolution=32)
+TINY_ARCHITECTURE = SaliencyArchitecture(decoder_channels=(16, 8, 8), resolution=32)
 TINY: dict[str, Any] = {
     "decoder_channels": (16, 8, 8),
-    "stem_pool": True,
     "resolution": 32,
     "batch": 8,
     "workers": 0,

@@ -1,0 +1,86 @@
+"""`annotate`: the names that people give to directions; they live in directions.json."""
+
+import unicodedata
+from pathlib import Path
+
+from saliency_gan.artifacts import Directions, load_directions
+from saliency_gan.config import AnnotateConfig
+from saliency_gan.directions.gallery import write_index
+from saliency_gan.errors import UserError
+from saliency_gan.runs import read_json, write_json
+
+LONGEST_NAME = 40
+RESERVED = ("none", "null")
+"""What the command line takes for no direction."""
+
+
+def annotate(config: AnnotateConfig) -> None:
+    """Names a direction, takes its name back, or lists the names, as `config` says.
+
+    Raises:
+        UserError: If there is no such direction, the name cannot be used, or the settings contradict each other.
+    """
+    folder = config.run / "discover"
+    directions = load_directions(folder)
+    if config.direction is None:
+        if config.name is not None or config.remove:
+            raise UserError("Which direction is meant is not said: give --direction with an index or a name.")
+        print(
+            "\n".join(_listing(directions)) or f"No direction in {folder} has a name yet: give --direction and --name."
+        )
+        return
+    index = directions.index_of(config.direction)
+    if config.remove == (config.name is not None):
+        raise UserError(f"What to do with direction {index} is not clear: give either --name NAME or --remove.")
+    if config.name is None:
+        rename(folder, index, None)
+        print(f"direction {index} has no name any more")
+    else:
+        name = clean_name(config.name)
+        rename(folder, index, name)
+        print(f"direction {index} is called {name}")
+
+
+def rename(folder: Path, index: int, name: str | None) -> None:
+    """Writes the name of a direction into directions.json and into the gallery's page; nothing else changes.
+
+    Args:
+        folder: Folder of directions.json.
+        index: Column of A.
+        name: What `clean_name` made of a name; None takes the present one back.
+
+    Raises:
+        UserError: If another direction has this name.
+    """
+    directions = load_directions(folder)
+    names = {key: value for key, value in directions.names.items() if key != index}
+    if name is not None:
+        for other, taken in names.items():
+            if taken == name:
+                raise UserError(
+                    f"Direction {other} is called {name!r} already: choose another name, or remove that one."
+                )
+        names[index] = name
+    description = read_json(folder / "directions.json")
+    description["names"] = {str(key): names[key] for key in sorted(names)}
+    write_json(folder / "directions.json", description)
+    if (folder / "gallery").is_dir():
+        write_index(folder / "gallery", directions.scores, names)
+
+
+def clean_name(name: str) -> str:
+    """A name as it is stored: composed characters, single spaces, none around it.
+
+    Raises:
+        UserError: If it is empty, too long, a number, or holds characters that cannot be seen.
+    """
+    cleaned = " ".join(unicodedata.normalize("NFC", name).split())
+    if not cleaned or len(cleaned) > LONGEST_NAME or not cleaned.isprintable():
+        raise UserError(f"The name {cleaned[:60]!r} cannot be used: give 1 to {LONGEST_NAME} visible characters.")
+    if cleaned.lstrip("+-").isdecimal() or cleaned.lower() in RESERVED:
+        raise UserError(f"The name {cleaned!r} would be taken for an index or for no direction: give a word.")
+    return cleaned
+
+
+def _listing(directions: Directions) -> list[str]:
+    return [f"{index:>5}  {name}" for index, name in sorted(directions.names.items())]

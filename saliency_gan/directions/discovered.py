@@ -1,0 +1,60 @@
+"""The directions of a run together with the generator they belong to, for everything that shows them again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from saliency_gan.artifacts import Directions, load_directions
+from saliency_gan.errors import UserError
+from saliency_gan.generators.base import Generator
+from saliency_gan.generators.custom import is_custom
+from saliency_gan.generators.zoo import BUNDLED, bundled_folder, load_generator
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """What `discover` found and where.
+
+    Attributes:
+        generator: G, frozen, on the CPU.
+        directions: Its directions.
+        folder: The folder they were read from.
+    """
+
+    generator: Generator
+    directions: Directions
+    folder: Path
+
+
+def open_discovered(run: Path, generator: str | None, weights: Path | None) -> Discovered:
+    """Loads a run's directions and their generator.
+
+    Args:
+        run: Run folder.
+        generator: Name or path of the generator; None takes the one that discover was run on. Where the run has no
+            directions, the bundled ones of a bundled generator.
+        weights: The generator's weights; None takes those of discover.
+
+    Raises:
+        UserError: If the run has no directions, or the generator is not theirs, or nobody named it although it is code.
+    """
+    folder = run / "discover"
+    if not folder.is_dir():
+        if generator not in BUNDLED:
+            raise UserError(
+                f"{folder} does not exist: run discover first, name another folder with --run, or give"
+                f" --generator {BUNDLED[0]} for the bundled directions."
+            )
+        folder = bundled_folder(generator)
+    directions = load_directions(folder)
+    settings = directions.config
+    if weights is None and generator is None and settings.get("weights"):
+        weights = Path(settings["weights"])
+    name = generator or settings.get("generator", directions.generator["name"])
+    if generator is None and is_custom(name):
+        raise UserError(
+            f"The directions in {folder} belong to {name}, which is code, and code is only run when a person names it:"
+            f" add --generator {name}{f' --weights {weights}' if weights else ''}."
+        )
+    loaded = load_generator(name, weights, settings.get("truncation", 1.0))
+    directions.check_generator(loaded)
+    return Discovered(loaded, directions, folder)

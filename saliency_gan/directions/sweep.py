@@ -1,0 +1,99 @@
+"""`sweep`: stage 1 over a grid of settings, one run a point, and what came out as a table and a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from saliency_gan.config import DiscoverConfig, SweepConfig, SweepPoint, to_plain
+from saliency_gan.directions.discovery import RANKED_SETTINGS, discover
+from saliency_gan.directions.sweep_figures import SweepResult, figures_of, markdown_table, picture
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.generators.zoo import load_generator
+from saliency_gan.runs import RESUMABLE_SETTINGS, StageFolder, read_json, write_bytes, write_json
+
+IMMATERIAL = (RESUMABLE_SETTINGS | RANKED_SETTINGS) - {"steps", "rca_samples"}
+"""Settings of discover on which a point's figures do not depend."""
+
+
+def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
+    """Runs every point through `discover`, or takes what it left before, and writes the results after each one.
+
+    A point that fails is named and the rest goes on; what was interrupted goes on when the sweep is called again.
+
+    Args:
+        config: What was swept over.
+        points: The grid, see `sweep_points`.
+
+    Returns:
+        Number of points that failed.
+
+    Raises:
+        UserError: If a generator cannot be loaded.
+        StageError: If a file cannot be written.
+    """
+    sources = {(point.discover.generator, point.discover.weights, point.discover.truncation) for point in points}
+    sha256 = {source: load_generator(*source).sha256 for source in sources}
+    results: list[SweepResult] = []
+    failed: dict[str, str] = {}
+    for number, point in enumerate(points, start=1):
+        settings = point.discover
+        generator = sha256[settings.generator, settings.weights, settings.truncation]
+        print(f"[{number}/{len(points)}] {point.slug}", flush=True)
+        try:
+            if not _is_done(settings, generator):
+                discover(settings)
+            results.append(_result(point))
+        except Exception as error:  # whatever stops one point, the others are worth their hours
+            reason = str(error) if isinstance(error, UserError | StageError) else f"{type(error).__name__}: {error}"
+            failed[point.slug] = " ".join(reason.split())
+            print(f"{point.slug} failed: {failed[point.slug]}", flush=True)
+        _write(config, results, failed, unfinished=len(points) - number)
+    print(f"{config.run / 'sweep' / config.title}.md:\n{_table(config, results, failed)}", end="")
+    return len(failed)
+
+
+def _is_done(settings: DiscoverConfig, generator_sha256: str) -> bool:
+    """Whether the point's folder holds the figures of just these settings and this generator.
+
+    Raises:
+        UserError: If it holds a longer training than was asked for.
+    """
+    path = settings.run / "discover" / "directions.json"
+    if not path.exists():
+        return False
+    found = read_json(path)
+    before, now = found["config"], to_plain(settings)
+    if before["steps"] > now["steps"]:
+        raise UserError(
+            f"{path.parent} was trained for {before['steps']} steps already, more than the {now['steps']} asked for:"
+            " ask for as many, or choose another --run."
+        )
+    same = all(before.get(name) == value for name, value in now.items() if name not in IMMATERIAL)
+    return same and found["generator"]["sha256"] == generator_sha256 and "shift_mae" in found["rca"]
+
+
+def _result(point: SweepPoint) -> SweepResult:
+    rca: dict[str, float] = read_json(point.discover.run / "discover" / "directions.json")["rca"]
+    if not rca:
+        raise UserError(f"{point.slug} has no RCA: give --rca_samples above 0 in the pipeline's discover section.")
+    lines = StageFolder(point.discover, "discover").read_metrics()
+    steps = point.discover.steps
+    curve = [(int(line["step"]), line["rca"]) for line in lines if "rca" in line and line["step"] < steps]
+    return SweepResult(point, rca, [*curve, (steps, rca["accuracy"])])
+
+
+def _write(config: SweepConfig, results: Sequence[SweepResult], failed: dict[str, str], unfinished: int) -> None:
+    def path(suffix: str) -> Path:
+        return config.run / "sweep" / f"{config.title}{suffix}"
+
+    rows = figures_of(results)
+    content: dict[str, Any] = {"over": list(config.over), "unfinished": unfinished, "failed": failed}
+    write_json(path(".json"), content | {"rows": [row.to_json() for row in rows]})
+    write_bytes(path(".md"), _table(config, results, failed).encode())
+    if rows:
+        write_bytes(path(".png"), picture(rows))
+
+
+def _table(config: SweepConfig, results: Sequence[SweepResult], failed: dict[str, str]) -> str:
+    notes = [f"Failed: {slug}: {reason}" for slug, reason in failed.items()]
+    return markdown_table(f"RCA over {config.title}", figures_of(results), notes)

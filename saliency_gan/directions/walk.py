@@ -1,0 +1,113 @@
+"""`walk`: a picture or an animation of the images along one direction."""
+
+import io
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from tqdm import tqdm
+
+from saliency_gan import images as im
+from saliency_gan.artifacts import Directions
+from saliency_gan.config import WalkConfig
+from saliency_gan.devices import make_fabric
+from saliency_gan.directions.discovered import open_discovered
+from saliency_gan.directions.drawing import draw_shifted, images_at_once
+from saliency_gan.directions.streams import STREAM_WALK
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.runs import random_stream, write_bytes
+
+ANIMATION_FRAMES, STRIP_FRAMES = 33, 9
+SUFFIXES = (".gif", ".mp4", ".png")
+
+
+def walk(config: WalkConfig) -> Path:
+    """Renders G(z + s h, c) for s from `config.start` to `config.end`, h of unit length.
+
+    An animation shows all z at once and one s after the other; a strip has a row a z and a column an s.
+
+    Returns:
+        The file, `config.output`.
+
+    Raises:
+        UserError: If a setting is out of range, or there is no such direction, generator or class.
+        StageError: If the file cannot be written.
+    """
+    _check(config)
+    found = open_discovered(config.run, config.generator, config.weights)
+    fabric = make_fabric(config.device, config.precision)
+    generator = found.generator.to(fabric.device)
+    among = generator.class_indices(config.classes)
+    vector = _unit_vector(found.directions, config.direction)
+    random = random_stream(config.seed, STREAM_WALK)
+    latents = generator.sample_latents(config.samples, random)
+    classes = generator.sample_classes(config.samples, random, among)
+    suffix = config.output.suffix.lower()
+    frames = config.frames or (STRIP_FRAMES if suffix == ".png" else ANIMATION_FRAMES)
+    offsets = torch.linspace(config.start, config.end, frames)[:, None] * vector
+    shown = []
+    for some in tqdm(offsets.split(max(1, images_at_once(generator) // config.samples)), "walking", unit="batch"):
+        for images in draw_shifted(generator, latents, classes, some, fabric):
+            shown.append([_resized(image, config.scale) for image in im.to_uint8(images)])
+    if suffix == ".png":
+        rows = [tile for row in zip(*shown, strict=True) for tile in row]
+        data = im.encode(im.grid(rows, columns=frames))
+    else:
+        columns = math.ceil(math.sqrt(config.samples))
+        sheets = [im.grid(tiles, columns) for tiles in shown]
+        data = (_gif if suffix == ".gif" else _mp4)(sheets + sheets[-2:0:-1] * config.back, config.fps)
+    write_bytes(config.output, data)
+    print(f"walk from {config.start:g} to {config.end:g} written to {config.output}")
+    return config.output
+
+
+def _check(config: WalkConfig) -> None:
+    if config.output.suffix.lower() not in SUFFIXES or config.output.is_dir():
+        raise UserError(f"--output {config.output} should be the name of a file that ends in {', '.join(SUFFIXES)}.")
+    if config.samples < 1 or (config.frames is not None and config.frames < 2):
+        raise UserError(f"--samples {config.samples} --frames {config.frames}: give at least 1 sample and 2 frames.")
+    if not 1 <= config.fps <= 50 or not 0 < config.scale <= 16:
+        raise UserError(f"--fps {config.fps} has to be from 1 to 50 and --scale {config.scale:g} above 0, at most 16.")
+    if config.start == config.end or not math.isfinite(config.start + config.end):
+        raise UserError(f"--start {config.start:g} and --end {config.end:g} have to be two different numbers.")
+
+
+def _unit_vector(directions: Directions, direction: int | str | None) -> torch.Tensor:
+    if direction is None:
+        return directions.background_vector
+    return F.normalize(directions.matrix[:, directions.index_of(direction)], dim=0)
+
+
+def _resized(image: im.ImageArray, scale: float) -> im.ImageArray:
+    side = max(1, round(scale * image.shape[0]))
+    return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
+
+
+def _gif(sheets: Sequence[im.ImageArray], fps: int) -> bytes:
+    """An animation without end; every frame has its own 256 colours."""
+    frames = [Image.fromarray(sheet).quantize(256, Image.Quantize.MEDIANCUT) for sheet in sheets]
+    buffer = io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
+    return buffer.getvalue()
+
+
+def _mp4(sheets: Sequence[im.ImageArray], fps: int) -> bytes:
+    """MPEG-4 video; OpenCV writes only to files with a video's suffix, and only even sizes play everywhere."""
+    height, width = (side + side % 2 for side in sheets[0].shape[:2])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "walk.mp4"
+        video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+        if not video.isOpened():
+            raise StageError("This build of OpenCV cannot write mp4: give an --output that ends in .gif or .png.")
+        for sheet in sheets:
+            bottom, right = height - sheet.shape[0], width - sheet.shape[1]
+            even = cv2.copyMakeBorder(sheet, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+            video.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
+        video.release()
+        return path.read_bytes()

@@ -1,0 +1,203 @@
+"""A generator of the user's own, `PATH.py:FUNCTION`: their code is run, and what it returns is held to the contract."""
+
+import hashlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saliency_gan.errors import UserError
+from saliency_gan.generators.base import Generator
+from saliency_gan.runs import random_stream
+
+STREAM_CHECK = 60
+"""First part of the key of the random stream of the two images that are drawn on load."""
+GUIDE = "see 'Your own generator' in docs/generators.md"
+
+
+def is_custom(name: str) -> bool:
+    """Whether `name` is `PATH.py:FUNCTION`, or a PATH.py whose function was forgotten."""
+    return name.endswith(".py") or ".py:" in name
+
+
+def load_custom(name: str, weights: Path | None = None) -> Generator:
+    """Runs the file, calls its function and checks what it returns.
+
+    The file's folder can be imported from meanwhile, as when Python runs the file. The generator's `sha256` is that of
+    the file's bytes and of every tensor of its state dict; what it imports from other files is not in it.
+
+    Args:
+        name: `PATH.py:FUNCTION`.
+        weights: Passed to the function as its only argument; None calls it without one.
+
+    Raises:
+        UserError: If there is no such file or function, if it fails, or if what it returns breaks the contract of
+            `base.Generator`; the message says where.
+    """
+    path_text, _, function_name = name.rpartition(":")
+    if not path_text.endswith(".py") or not function_name:
+        raise UserError(f"{name} names no function: give {name.partition('.py')[0]}.py:FUNCTION, {GUIDE}.")
+    path = Path(path_text)
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give PATH.py:FUNCTION, {GUIDE}.") from None
+    with _importing_beside(path), _naming_failures(name, path):
+        function = _function(_run(path, source), function_name)
+        arguments = _arguments(function, weights, name)
+        generator = function(*arguments)
+        check_contract(generator, name)
+    generator.sha256 = _identity(source, generator)
+    return generator
+
+
+def check_contract(generator: Any, name: str) -> None:
+    """Holds a generator to `base.Generator` and sets it up: on the CPU, frozen, channels last, with a name.
+
+    Args:
+        generator: What a function of the user's returned.
+        name: `PATH.py:FUNCTION`, for messages, and for the name of a generator without one.
+
+    Raises:
+        UserError: If it is none, or naming the first thing that the contract says otherwise.
+    """
+    if not isinstance(generator, Generator):
+        required = ("latent_dim", "num_classes", "class_names", "resolution", "forward", "feature_layers")
+        lacking = [part for part in required if not hasattr(generator, part)]
+        raise UserError(
+            f"{name} returned a {type(generator).__name__}, no saliency_gan.generators.base.Generator"
+            f"{' (it lacks ' + ', '.join(lacking) + ')' if lacking else ''}: wrap it in a subclass, {GUIDE}."
+        )
+    _check_attributes(generator, name)
+    generator.freeze().to(device="cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _check_images(generator, name)
+
+
+def _check_attributes(generator: Generator, name: str) -> None:
+    if not getattr(generator, "name", ""):
+        generator.name = Path(name.rpartition(":")[0]).stem
+    for attribute in ("latent_dim", "num_classes", "resolution", "channels"):
+        value = getattr(generator, attribute, None)
+        _require(type(value) is int and value > 0, name, f"{attribute} is {value!r}, not a whole number above 0")
+    _require(generator.channels in (1, 3), name, f"channels is {generator.channels}, not 1 or 3")
+    names = getattr(generator, "class_names", None)
+    are_names = isinstance(names, tuple | list) and all(isinstance(one, str) for one in names)
+    _require(are_names, name, f"class_names is {names!r}, not a tuple of text")
+    generator.class_names = tuple(generator.class_names)
+    count = len(generator.class_names)
+    _require(count == generator.num_classes, name, f"{count} class_names stand beside {generator.num_classes} classes")
+    layers = generator.feature_layers
+    own = set(generator.modules())
+    are_layers = isinstance(layers, dict) and all(isinstance(key, str) and layers[key] in own for key in layers)
+    _require(are_layers, name, "feature_layers is not a dictionary of names and modules of the generator")
+
+
+def _check_images(generator: Generator, name: str) -> None:
+    """Draws two images as the stages will: with a gradient that reaches z, then again without one."""
+    random = random_stream(STREAM_CHECK)
+    latents, classes = generator.sample_latents(2, random), generator.sample_classes(2, random)
+    found, expected = _described(latents), f"float32 {(2, generator.latent_dim)}"
+    _require(found == expected, name, f"sample_latents drew {found}, not {expected}")
+    with torch.enable_grad():
+        images = generator(latents.requires_grad_(), classes)
+    found = _described(images)
+    expected = f"float32 {(2, generator.channels, generator.resolution, generator.resolution)}"
+    _require(found == expected, name, f"forward returned {found}, not {expected}")
+    low, high = images.min().item(), images.max().item()  # both are nan where any value is
+    _require(-1 <= low <= high <= 1, name, f"the images reach from {low:.3g} to {high:.3g}, not at most from -1 to 1")
+    if low >= 0:
+        print(
+            f"{name}: two images reach from {low:.3g} to {high:.3g}; black is -1, so scale images in [0, 1] by 2 x - 1."
+        )
+    _require(images.requires_grad, name, "forward cuts the gradient between z and the images, so no A can be learned")
+    with torch.no_grad():
+        again = generator(latents, classes)
+    _require(torch.allclose(images, again, rtol=0, atol=1e-3), name, "the same z and c gave two different images")
+
+
+def _require(fulfilled: bool, name: str, complaint: str) -> None:
+    if not fulfilled:
+        raise UserError(f"The generator of {name} breaks the contract: {complaint}; {GUIDE}.")
+
+
+def _described(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
+
+
+def _run(path: Path, source: bytes) -> ModuleType:
+    """Runs exactly the bytes that go into the identity; an import could take older ones from a bytecode cache."""
+    module = ModuleType(f"saliency_gan_custom_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    exec(compile(source, str(path), "exec"), module.__dict__)
+    return module
+
+
+def _function(module: ModuleType, function_name: str) -> Callable[..., Any]:
+    function = getattr(module, function_name, None)
+    if callable(function):
+        return function
+    own = [
+        key
+        for key, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not key.startswith("_")
+    ]
+    raise UserError(
+        f"{module.__file__} has no function {function_name!r}:"
+        f" {'give one of ' + ', '.join(own) if own else 'it defines none'}, {GUIDE}."
+    )
+
+
+def _arguments(function: Callable[..., Any], weights: Path | None, name: str) -> tuple[Path, ...]:
+    arguments = () if weights is None else (weights,)
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        if weights is None:
+            raise UserError(f"{name} takes weights: give --weights PATH.") from None
+        raise UserError(f"{name} takes no weights, but --weights {weights} was given: leave them out.") from None
+    return arguments
+
+
+@contextmanager
+def _importing_beside(path: Path) -> Iterator[None]:
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
+
+
+@contextmanager
+def _naming_failures(name: str, path: Path) -> Iterator[None]:
+    """Turns whatever the user's code raises into one sentence that names their line which was running."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f" at line {line}" if line else ""
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{name} failed{where} ({type(error).__name__}: {reason}), {GUIDE}.") from None
+
+
+def _identity(source: bytes, generator: nn.Module) -> str:
+    digest = hashlib.sha256(source)
+    for key, tensor in generator.state_dict().items():
+        if isinstance(tensor, Tensor):
+            digest.update(f"{key} {_described(tensor)}".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

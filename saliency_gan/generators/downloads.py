@@ -1,0 +1,268 @@
+"""Public weights into a cache folder: resumed after a break, from mirrors in turn, checked, and whole or not at all."""
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+from urllib.parse import urlsplit
+
+import platformdirs
+import requests
+from tqdm import tqdm
+
+from saliency_gan.errors import StageError
+from saliency_gan.runs import disk_error, read_json, sha256_of, write_json
+
+HASHES = "sha256.json"
+"""Beside the downloads whose publisher names no sha256: the one of what was downloaded first and could be used."""
+
+TIMEOUT = (10, 60)
+"""Seconds to wait for a connection, and for the next bytes."""
+
+CHUNK = 1 << 16
+"""Bytes that are written at once."""
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """A file that a generator needs.
+
+    Attributes:
+        name: What it is called in the cache folder.
+        urls: Where it is, best first. One that ends in `#NAME` is a zip or tar archive, of which only the file NAME is
+            kept. None at all where nobody offers it for download.
+        sha256: Hex digest; None where the publisher names none.
+    """
+
+    name: str
+    urls: tuple[str, ...]
+    sha256: str | None = None
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $SALIENCY_GAN_CACHE, or the user's cache folder."""
+    return Path(os.environ.get("SALIENCY_GAN_CACHE") or platformdirs.user_cache_path("saliency_gan"))
+
+
+def fetch(generator: str, files: Sequence[PublicFile]) -> Path:
+    """Downloads what the cache lacks, or holds with another sha256 than the known or pinned one.
+
+    Args:
+        generator: Name in the zoo and of the folder in the cache.
+        files: What it needs.
+
+    Returns:
+        The folder in the cache that holds all files.
+
+    Raises:
+        StageError: If no mirror gives a file, or the cache cannot be written.
+    """
+    folder = cache_folder() / generator
+    if absent(generator, files):
+        with _locked(folder):  # several processes may load the same generator at once
+            for file in absent(generator, files):
+                _download(generator, file, folder / file.name)
+    return folder
+
+
+def absent(generator: str, files: Sequence[PublicFile]) -> list[PublicFile]:
+    """Which of the files the cache lacks, or holds with another sha256 than the known or pinned one."""
+    folder = cache_folder() / generator
+    return [file for file in files if not _is_good(folder / file.name, _expected(file, folder))]
+
+
+def pin(generator: str, files: Sequence[PublicFile]) -> None:
+    """Holds later downloads to the sha256 of those that could be used now, where none is known, and prints it.
+
+    Called after the files were read, so that a portal's login page is never taken for the true file.
+    """
+    folder = cache_folder() / generator
+    for file in files:
+        if _expected(file, folder) is None:
+            digest = sha256_of(folder / file.name)
+            write_json(folder / HASHES, _pinned(folder) | {file.name: digest})
+            print(f"{folder / file.name} has sha256 {digest}; no official one is known, later loads are held to this.")
+
+
+def _expected(file: PublicFile, folder: Path) -> str | None:
+    return file.sha256 or _pinned(folder).get(file.name)
+
+
+def _pinned(folder: Path) -> dict[str, str]:
+    return read_json(folder / HASHES) if (folder / HASHES).exists() else {}
+
+
+def _is_good(path: Path, expected: str | None) -> bool:
+    return path.is_file() and (expected is None or sha256_of(path) == expected)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")
+    except OSError as error:
+        raise disk_error(folder, error) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+class _RefusedError(Exception):
+    """What a mirror sent is not the file."""
+
+
+def _download(generator: str, file: PublicFile, path: Path) -> None:
+    expected = _expected(file, path.parent)
+    failures = [f"the copy there has another sha256 than {expected}"] if path.exists() else []
+    for url in file.urls:
+        try:
+            return _download_from(url, path, expected)
+        except (requests.RequestException, _RefusedError) as error:
+            failures.append(f"{urlsplit(url).netloc}: {_reason(error)}")
+        except OSError as error:
+            raise disk_error(path, error) from None
+    source = f"get it from {' or '.join(file.urls)} another way and" if file.urls else "get it from its makers and"
+    raise StageError(
+        f"{generator} needs {file.name}, which could not be downloaded"
+        f" ({'; '.join(failures) or 'it has no public address'}): {source} put it at {path}, or give --weights PATH."
+    )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"{error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.RequestException):  # its text names urllib3's classes, then the cause in quotes
+        return re.sub(r"[\"']\)+$", "", " ".join(str(error).split()).rpartition(": ")[2]) or type(error).__name__
+    return str(error)
+
+
+def _download_from(url: str, path: Path, expected: str | None) -> None:
+    address, _, member = url.partition("#")
+    stem = f".{path.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}"
+    partial = path.with_name(f"{stem}.partial")
+    _transfer(address, partial, path.name)
+    try:
+        whole = _unpack(partial, member) if member else partial
+        if expected not in (None, digest := sha256_of(whole)):
+            raise _RefusedError(f"what it sent has sha256 {digest}, not {expected}")
+    except _RefusedError:
+        _remove(path.parent, f"{stem}.*")
+        raise
+    whole.replace(path)
+    _remove(path.parent, f".{path.name}.*.partial")  # those of other mirrors, too
+
+
+def _remove(folder: Path, pattern: str) -> None:
+    for path in folder.glob(pattern):
+        path.unlink()
+
+
+def _transfer(address: str, partial: Path, label: str) -> None:
+    """Fills `partial` with all that the address holds, going on after every break as long as that brings new bytes."""
+    most = -1
+    while True:
+        try:
+            return _receive(address, partial, label)
+        except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+            size = partial.stat().st_size if partial.exists() else 0
+            if size <= max(most, 0):
+                raise
+            most = size
+
+
+def _receive(address: str, partial: Path, label: str) -> None:
+    """One request: the bytes that are missing, or all where the server cannot go on or has another version by now."""
+    version = _version_of(partial)
+    start = partial.stat().st_size if partial.exists() and version.exists() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers |= {"Range": f"bytes={start}-", "If-Range": version.read_text()}
+    with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
+            if response.headers.get("Content-Range") == f"bytes */{start}":
+                return  # all of them were there already, but were not used
+            partial.unlink()
+            return _receive(address, partial, label)
+        response.raise_for_status()
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise _RefusedError("it sent a web page instead of the file")
+        if response.status_code != requests.codes.partial_content:
+            start = 0
+            partial.unlink(missing_ok=True)
+            _note_version(version, response)
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        with (
+            open(partial, "ab" if start else "wb") as file,
+            tqdm(desc=label, initial=start, total=total, unit="B", unit_scale=True, unit_divisor=1024) as progress,
+        ):
+            for chunk in response.iter_content(CHUNK):
+                file.write(chunk)
+                progress.update(len(chunk))
+            file.flush()
+            os.fsync(file.fileno())
+        if total is not None and partial.stat().st_size != total:
+            raise requests.ConnectionError(f"it sent {partial.stat().st_size} of {total} bytes")
+
+
+def _version_of(partial: Path) -> Path:
+    """Holds what the server calls the version that `partial` is a part of."""
+    return partial.with_suffix(".version.partial")
+
+
+def _note_version(path: Path, response: requests.Response) -> None:
+    tag = response.headers.get("ETag", "")
+    version = response.headers.get("Last-Modified", "") if tag.startswith("W/") or not tag else tag
+    if version:
+        path.write_text(version)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _unpack(archive: Path, member: str) -> Path:
+    """Writes the file in an archive that is called `member`, in whatever folder of the archive it lies, beside it."""
+    unpacked = archive.with_suffix(".unpacked.partial")
+    try:
+        with _open_member(archive, member) as source, open(unpacked, "wb") as target:
+            shutil.copyfileobj(source, target, CHUNK)
+            target.flush()
+            os.fsync(target.fileno())
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise _RefusedError(f"what it sent is no archive or a damaged one ({error})") from None
+    return unpacked
+
+
+@contextmanager
+def _open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
+    def is_it(name: str) -> bool:
+        return PurePosixPath(name).name == member
+
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as zipped:
+            for name in filter(is_it, zipped.namelist()):
+                with zipped.open(name) as source:
+                    yield source
+                return
+    else:
+        with tarfile.open(archive) as tarred:
+            for entry in tarred:
+                if entry.isfile() and is_it(entry.name):
+                    content = tarred.extractfile(entry)
+                    assert content is not None  # it would be for a folder
+                    yield content
+                    return
+    raise _RefusedError(f"the archive it sent holds no {member}")

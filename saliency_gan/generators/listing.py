@@ -1,0 +1,68 @@
+"""The verb `generators`: what the zoo has, how large it is, and whether the weights are here."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from saliency_gan.config import GeneratorsConfig
+from saliency_gan.generators.downloads import cache_folder
+from saliency_gan.generators.zoo import GENERATORS, bundled_folder, is_bundled
+
+BYTES_A_PARAMETER = 4
+"""Published weights are float32."""
+
+
+def list_generators(config: GeneratorsConfig) -> None:
+    """Prints the table of generators, or the same and more as JSON."""
+    described = [describe(name) for name in GENERATORS]
+    if config.json:
+        print(json.dumps(described, indent=1))
+        return
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for header in ("generator", "px", "size", "K", "licence", "status", "preset"):
+        table.add_column(
+            header, no_wrap=header not in ("licence", "status"), min_width=8 if header == "status" else None
+        )
+    for entry in described:
+        numbers = (str(entry["resolution"]), f"{entry['parameters'] / 1e6:.1f}M", str(entry["K"]))
+        table.add_row(entry["name"], *numbers, entry["licence"], entry["status"], Path(entry["preset"]).name)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console.print(table)
+    console.print(
+        "\nsaliency-gan discover --config pipelines/PRESET runs one; a file that train-gan wrote and"
+        " PATH.py:FUNCTION are generators, too: see docs/generators.md."
+    )
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Everything about a generator of the zoo as plain JSON values; `weights` is where they are or would be."""
+    entry = GENERATORS[name]
+    folder = cache_folder() / name if entry.files else bundled_folder(name)
+    return {
+        "name": name,
+        "resolution": entry.resolution,
+        "latent_dim": entry.latent_dim,
+        "num_classes": entry.num_classes,
+        "parameters": entry.parameters,
+        "K": entry.K,
+        "licence": entry.licence,
+        "status": _status(name),
+        "preset": f"pipelines/{entry.pipeline}",
+        "weights": str(folder),
+        "files": [{"name": file.name, "sha256": file.sha256, "urls": list(file.urls)} for file in entry.files],
+    }
+
+
+def _status(name: str) -> str:
+    entry = GENERATORS[name]
+    if not entry.files:
+        return "bundled" if is_bundled(name) else "to be trained"
+    if all((cache_folder() / name / file.name).is_file() for file in entry.files):
+        return "in the cache"
+    if all(file.urls for file in entry.files):
+        return f"to download ({BYTES_A_PARAMETER * entry.parameters / 1e6:.0f} MB)"
+    return "weights needed"

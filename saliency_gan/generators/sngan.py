@@ -1,0 +1,119 @@
+"""The SN-GAN family (Miyato et al. 2018): an unconditional residual generator of any power-of-two size.
+
+Spectral norm is the critic's, see `discriminator`; the generator itself has batch norm. The layers are those of the
+generators in Voynov & Babenko's public code: z of 128 numbers, channels (256, 256, 256, 256) for MNIST at 32 px and
+(1024, 512, 256, 128, 64) for AnimeFaces at 64 px.
+"""
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saliency_gan.errors import UserError
+from saliency_gan.generators.base import Generator
+
+
+@dataclass(frozen=True)
+class SNGANArchitecture:
+    """What has to be known to build a generator before its weights are read.
+
+    Attributes:
+        resolution: Output side in pixels; 4 * 2^(number of blocks).
+        latent_dim: d; z enters at the first layer only.
+        channels: Channels at 4 px and after every block, so one more than there are blocks.
+        image_channels: 3 for colour, 1 for grey.
+    """
+
+    resolution: int = 32
+    latent_dim: int = 128
+    channels: tuple[int, ...] = (256, 256, 256, 256)
+    image_channels: int = 1
+
+    def __post_init__(self) -> None:
+        side = 2 * 2 ** len(self.channels)
+        if len(self.channels) < 2 or self.resolution != side:
+            raise UserError(
+                f"{len(self.channels)} channel numbers make a {side} px generator, but resolution is"
+                f" {self.resolution}: give log2(resolution / 2) numbers, at least two."
+            )
+
+
+class SNGAN(Generator):
+    """An unconditional residual generator: linear layer to 4 px, blocks that double the side, norm, ReLU, conv, tanh.
+
+    Args:
+        architecture: Sizes of everything.
+        name: Name used in messages and in files.
+        class_names: What to call the only class.
+    """
+
+    def __init__(
+        self, architecture: SNGANArchitecture, name: str = "sngan", class_names: tuple[str, ...] = ("all",)
+    ) -> None:
+        super().__init__()
+        if len(class_names) != 1:
+            raise ValueError(f"{len(class_names)} class names were given, but an SN-GAN is unconditional.")
+        self.architecture = architecture
+        self.name = name
+        self.latent_dim = architecture.latent_dim
+        self.num_classes = 1
+        self.class_names = class_names
+        self.resolution = architecture.resolution
+        self.channels = architecture.image_channels
+        channels = architecture.channels
+        self.first = nn.Linear(architecture.latent_dim, channels[0] * 4 * 4)
+        self.blocks = nn.ModuleList(UpsamplingBlock(inputs, outputs) for inputs, outputs in pairwise(channels))
+        self.last_norm = nn.BatchNorm2d(channels[-1])
+        self.last = nn.Conv2d(channels[-1], architecture.image_channels, 3, padding=1)
+
+    def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """Draws images; see `Generator.forward`. The classes play no part."""
+        features = self.first(latents).view(len(latents), -1, 4, 4)
+        features = features.contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            features = block(features)
+        return torch.tanh(self.last(F.relu(self.last_norm(features))).float())
+
+    @property
+    def feature_layers(self) -> dict[str, nn.Module]:
+        """block0 (8 px) up to the block of the full resolution."""
+        return {f"block{index}": block for index, block in enumerate(self.blocks)}
+
+    def initialise(self, random: torch.Generator) -> None:
+        """Sets every weight as Glorot & Bengio 2010, those of the residual branches sqrt(2) larger, and biases to zero.
+
+        Miyato et al.'s code and Voynov & Babenko's do so.
+        """
+        residual = {conv for block in self.blocks for conv in (block.conv1, block.conv2)}
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                nn.init.xavier_uniform_(module.weight, 2**0.5 if module in residual else 1.0, generator=random)
+                nn.init.zeros_(module.bias)
+
+    def metadata(self) -> dict[str, object]:
+        """Everything but the weights that is needed to build this generator again; plain JSON values."""
+        return {"family": "sngan", "architecture": asdict(self.architecture), "class_names": list(self.class_names)}
+
+
+class UpsamplingBlock(nn.Module):
+    """Residual block: norm, ReLU, upsample x2, conv, norm, ReLU, conv.
+
+    The shortcut is upsampled, and convolved where the number of channels changes.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.shortcut = nn.Conv2d(inputs, outputs, 3, padding=1) if inputs != outputs else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [N, inputs, H, W] -> features [N, outputs, 2 H, 2 W]."""
+        residual = F.interpolate(F.relu(self.norm1(features)), scale_factor=2)
+        residual = self.conv2(F.relu(self.norm2(self.conv1(residual))))
+        return residual + self.shortcut(F.interpolate(features, scale_factor=2))

@@ -1,0 +1,61 @@
+"""What stage 0 learns from: images of one size in memory, with a class each."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from saliency_gan import images as im
+
+
+@dataclass(frozen=True)
+class TrainingImages:
+    """An image set held in memory.
+
+    Attributes:
+        images: uint8 [N, side, side, C].
+        labels: int64 [N]; zeros where there is only one class.
+        names: One name a class.
+        left_out: One sentence a file or class folder that was left out.
+    """
+
+    images: im.ImageArray
+    labels: Tensor
+    names: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    def sampling_weights(self) -> Tensor:
+        """Weight an image so that a class is drawn in proportion to the square root of its size; float64 [N]."""
+        counts = torch.bincount(self.labels, minlength=len(self.names)).double()
+        return counts.rsqrt()[self.labels]
+
+    def describe(self) -> str:
+        """The data check as text: how many images, how many a class, and what was left out."""
+        lines = [f"{len(self.labels)} images"]
+        if len(self.names) > 1:
+            counts = torch.bincount(self.labels, minlength=len(self.names)).tolist()
+            lines[0] += f" in {len(self.names)} classes, {min(counts)} to {max(counts)} a class"
+            ordered = sorted(zip(counts, self.names, strict=True), reverse=True)
+            lines += [f"  {count:5d}  {name}" for count, name in ordered]
+        lines += [f"left out: {sentence}" for sentence in self.left_out]
+        return "\n".join(lines)
+
+
+def read_squares(files: Sequence[Path], side: int) -> Iterable[im.ImageArray | im.UnreadableImageError]:
+    """Reads every file as uint8 [side, side, 3], resized to fit and padded with its edge pixels.
+
+    A file that cannot be used gives its error instead.
+    """
+
+    def read(path: Path) -> im.ImageArray | im.UnreadableImageError:
+        try:
+            return im.square(im.read_image(path), side)
+        except im.UnreadableImageError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:
+        yield from tqdm(pool.map(read, files), "reading images", len(files), unit="image")

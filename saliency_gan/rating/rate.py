@@ -1,0 +1,40 @@
+"""`rate`: serves the page on which people judge directions."""
+
+import webbrowser
+from contextlib import suppress
+
+from saliency_gan.config import RateConfig
+from saliency_gan.rating.answers import clean_rater, load_raters
+from saliency_gan.rating.server import RatingServer
+from saliency_gan.rating.session import Session
+from saliency_gan.rating.study import Study
+from saliency_gan.runs import StageFolder
+
+CHANGEABLE = {"generator", "weights", "learned", "random", "coordinate", "rater", "port", "browser", "precision"}
+"""Settings that may differ from one sitting to the next; seed and samples decide what a rater sees."""
+
+
+def rate(config: RateConfig) -> None:
+    """Serves the page until Ctrl-C; every answer is in `run/rating/raters/NAME.json` as soon as it is given.
+
+    Raises:
+        UserError: If a setting is out of range, the port is taken, or the run's directions are missing, not learned or
+            others than those that were rated before.
+    """
+    if config.rater is not None:
+        clean_rater(config.rater)
+    study = Study(config)
+    with StageFolder(config, "rating", CHANGEABLE) as folder:
+        study.claim(folder.path)
+        raters = folder.path / "raters"
+        session = Session(study, raters)
+        with RatingServer(session, config.port) as server:
+            print(f"Rate {len(study.directions)} directions at {server.url}", flush=True)
+            print("Every answer is saved at once; Ctrl-C ends the server.", flush=True)
+            if config.browser:
+                webbrowser.open(server.url)
+            with suppress(KeyboardInterrupt):
+                server.serve_forever()
+            study.close()
+        counts = ", ".join(f"{rater}: {len(answers)}" for rater, answers in load_raters(raters).items())
+    print(f"\n{session.saved} answers saved just now; answered so far by {counts or 'nobody'}")

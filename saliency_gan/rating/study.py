@@ -1,0 +1,195 @@
+"""What is rated, in which order, and the sheets that raters see."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from saliency_gan import images as im
+from saliency_gan.config import RateConfig
+from saliency_gan.devices import make_fabric
+from saliency_gan.directions.deformator import FIXED_KINDS, Deformator
+from saliency_gan.directions.discovered import open_discovered
+from saliency_gan.directions.drawing import draw_shifted, lay_out
+from saliency_gan.directions.gallery import GALLERY_SHIFTS
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.runs import random_stream, read_json, write_json
+
+KINDS = ("learned", "random", "coordinate")
+"""Where a rated direction is from: the run's A, a random orthonormal A, or the latent axes."""
+
+STREAM_RATED, STREAM_RATER = 40, 41
+"""First part of the key of the random streams of this stage, apart from those of the other stages."""
+
+SHEETS_KEPT = 16
+LARGEST_TILE = 128
+"""Pixels."""
+
+
+@dataclass(frozen=True)
+class RatedDirection:
+    """A direction that raters see: column `index` of the matrix of its kind."""
+
+    kind: str
+    index: int
+
+    @property
+    def id(self) -> str:
+        """What answers are stored under."""
+        return f"{self.kind}-{self.index}"
+
+
+class Study:
+    """The directions of a run and their baselines, ready to be shown.
+
+    Every rater sees the same directions in an order of their own, and ten (z, c) of their own.
+
+    Args:
+        config: The stage's settings.
+
+    Attributes:
+        found: The run's directions and their generator.
+        directions: What is rated, of all kinds.
+        columns: Directions that there are of every kind, rated or not.
+
+    Raises:
+        UserError: If a setting is out of range, or the run's directions are missing or not learned.
+    """
+
+    def __init__(self, config: RateConfig) -> None:
+        _check(config)
+        self.config = config
+        self.found = open_discovered(config.run, config.generator, config.weights)
+        self._matrices = _matrices(self.found.directions.matrix, config.seed)
+        self.columns = {kind: matrix.shape[1] for kind, matrix in self._matrices.items()}
+        deformator = self.found.directions.config.get("deformator")
+        if deformator in FIXED_KINDS:
+            raise UserError(
+                f"The directions in {self.found.folder} are {deformator} ones, not learned: rate a run with a"
+                " learned A, beside which random and coordinate directions are shown anyway."
+            )
+        self.directions = [
+            RatedDirection(kind, index)
+            for number, kind in enumerate(KINDS)
+            for index in _chosen(self.columns[kind], getattr(config, kind), config.seed, number)
+        ]
+        self._fabric = make_fabric(config.device, config.precision)
+        self._generator = self.found.generator.to(self._fabric.device)
+        self._among = self._generator.class_indices(self.found.directions.config.get("classes"))
+        self._sheets: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._drawing = threading.Lock()
+        self._closed = False
+
+    def claim(self, folder: Path) -> None:
+        """Writes study.json, which says whose directions are rated in `folder`.
+
+        Raises:
+            UserError: If other directions are rated there.
+        """
+        identity = {
+            "A_sha256": digest_of(self.found.directions.matrix),
+            "generator": self.found.directions.generator,
+            "columns": self.columns,
+            "shifts": list(GALLERY_SHIFTS),
+        }
+        path = folder / "study.json"
+        if path.exists():
+            check_study(read_json(path), self.found.directions.matrix, path)
+        write_json(path, identity)
+
+    def order_of(self, rater: str) -> list[RatedDirection]:
+        """The directions in the order that this rater sees them."""
+        order = torch.randperm(len(self.directions), generator=self._stream(rater, 0))
+        return [self.directions[number] for number in order.tolist()]
+
+    def sheet(self, rater: str, direction: RatedDirection) -> bytes:
+        """A JPEG of G(z + s h, c): a row a z and c of this rater, a column an s of GALLERY_SHIFTS, h of unit length.
+
+        The last few are kept. Can be called from several threads.
+
+        Raises:
+            StageError: If the study was closed.
+        """
+        key = rater, direction.id
+        with self._drawing:
+            if self._closed:
+                raise StageError("The study has ended: start saliency-gan rate again.")
+            if key not in self._sheets:
+                self._sheets[key] = self._draw(rater, direction)
+                if len(self._sheets) > SHEETS_KEPT:
+                    self._sheets.popitem(last=False)
+            self._sheets.move_to_end(key)
+            return self._sheets[key]
+
+    def close(self) -> None:
+        """Waits for a sheet that is being drawn; none is drawn from now on, for torch must not compute at the exit."""
+        with self._drawing:
+            self._closed = True
+
+    def subjects(self, rater: str) -> tuple[Tensor, Tensor]:
+        """The z, float [samples, latent_dim], and c, int64 [samples], on which this rater sees every direction."""
+        random = self._stream(rater, 1)
+        latents = self._generator.sample_latents(self.config.samples, random)
+        return latents, self._generator.sample_classes(self.config.samples, random, self._among)
+
+    def vector(self, direction: RatedDirection) -> Tensor:
+        """h, float [latent_dim], of unit length."""
+        return self._matrices[direction.kind][:, direction.index]
+
+    def _draw(self, rater: str, direction: RatedDirection) -> bytes:
+        offsets = torch.tensor(GALLERY_SHIFTS)[:, None] * self.vector(direction)
+        shown = draw_shifted(self._generator, *self.subjects(rater), offsets, self._fabric)
+        return im.encode(lay_out(shown, min(self._generator.resolution, LARGEST_TILE)), ".jpg", quality=90)
+
+    def _stream(self, rater: str, purpose: int) -> torch.Generator:
+        number = int.from_bytes(hashlib.sha256(rater.encode()).digest()[:7])
+        return random_stream(self.config.seed, STREAM_RATER, number, purpose)
+
+
+def check_study(study: Any, matrix: Tensor, path: Path) -> None:
+    """Refuses a study of other directions than A's.
+
+    Raises:
+        UserError: If what `path` holds is no study, or one of another A.
+    """
+    if not isinstance(study, dict) or study.get("A_sha256") != digest_of(matrix):
+        raise UserError(
+            f"The answers beside {path} are about other directions than those that the run holds now: choose another"
+            f" folder with --run, or move {path.parent} away to begin again."
+        )
+
+
+def digest_of(matrix: Tensor) -> str:
+    """sha256 of A alone, which does not change where another h_bg is chosen or a direction is named."""
+    return hashlib.sha256(matrix.float().contiguous().numpy().tobytes()).hexdigest()
+
+
+def _check(config: RateConfig) -> None:
+    counts = {kind: getattr(config, kind) for kind in KINDS}
+    if min(counts.values()) < 0 or not any(counts.values()):
+        raise UserError(f"{counts} directions were asked for, but at least one is needed and none can be negative.")
+    if not 1 <= config.samples <= 50:
+        raise UserError(f"--samples {config.samples} is out of range: give 1 to 50 latents a direction.")
+    if not 0 <= config.port < 65536:
+        raise UserError(f"--port {config.port} is out of range: give 0 to 65535.")
+
+
+def _matrices(learned: Tensor, seed: int) -> dict[str, Tensor]:
+    """Unit columns of every kind; the baselines have as many as A, where the latent space has room for them."""
+    count = min(learned.shape)
+    random = random_stream(seed, STREAM_RATED)
+    matrices = {"learned": learned}
+    for kind in FIXED_KINDS:
+        matrices[kind] = Deformator(kind, len(learned), count, random).matrix
+    return {kind: F.normalize(matrices[kind].float(), dim=0) for kind in KINDS}
+
+
+def _chosen(columns: int, count: int, seed: int, kind: int) -> list[int]:
+    """`count` columns; a larger count adds to those of a smaller one."""
+    return torch.randperm(columns, generator=random_stream(seed, STREAM_RATED, kind))[:count].tolist()

@@ -1,0 +1,46 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from saliency_gan.directions.discovered import open_discovered
+from saliency_gan.errors import UserError
+from saliency_gan.generators.zoo import BUNDLED, bundled_folder, save_generator
+from tests.directions.finished import finished_run
+from tests.directions.worlds import tiny_biggan
+
+
+def test_a_run_says_itself_which_generator_its_directions_belong_to(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    found = open_discovered(run, None, None)
+    assert found.folder == run / "discover"
+    assert found.generator.sha256 == found.directions.generator["sha256"]
+
+
+def test_a_generator_that_was_moved_can_be_named(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    (tmp_path / "tiny.safetensors").rename(tmp_path / "moved.safetensors")
+    with pytest.raises(UserError, match="There is no generator"):
+        open_discovered(run, None, None)
+    assert open_discovered(run, str(tmp_path / "moved.safetensors"), None).generator.latent_dim == 12
+
+
+def test_another_generator_is_refused(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    other = tiny_biggan()
+    other.last.bias.data += 0.1
+    save_generator(other, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="belong to generator tiny"):
+        open_discovered(run, str(tmp_path / "other.safetensors"), None)
+
+
+def test_the_bundled_directions_are_taken_only_where_they_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"run discover first.*--generator {BUNDLED[0]}"):
+        open_discovered(tmp_path, None, None)
+    found = open_discovered(tmp_path, BUNDLED[0], None)
+    assert found.folder == bundled_folder(BUNDLED[0])
+    assert found.directions.names == {}, "the file was written before directions had names"
+    description = json.loads((found.folder / "directions.json").read_text())
+    assert found.directions.matrix.shape == (description["latent_dim"], description["K"])
+    assert torch.isfinite(found.directions.matrix).all()
