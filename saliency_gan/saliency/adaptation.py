@@ -101,6 +101,7 @@ class _Adaptation:
         self.config, self.fabric, self.teacher = config, fabric, model.to(fabric.device)
         self.start = {"sha256": model.sha256, **model.about}
         self.side = config.resolution or model.architecture.resolution
+        model.architecture = dataclasses.replace(model.architecture, resolution=self.side)
         order = torch.randperm(len(photos), generator=random_stream(config.seed, STREAM_PHOTOS, 1)).tolist()
         held_out = min(config.held_out, len(photos) // 5)
         self.held_out, self.photos = photos[order[:held_out]], photos[order[held_out:]]
@@ -194,7 +195,6 @@ class _Adaptation:
         """The model of the best round, with what it was adapted on."""
         model = copy.deepcopy(self.teacher)
         model.load_state_dict(self.best["weights"])
-        model.architecture = dataclasses.replace(model.architecture, resolution=self.side)
         settings = {key: value for key, value in to_plain(self.config).items() if key not in PATHS}
         kept = {key: value for key, value in self.best.items() if key != "weights"}
         model.about = {"adapted_from": self.start, "photos": len(self.photos), **kept, "config": settings}
