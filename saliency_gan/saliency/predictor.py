@@ -46,7 +46,7 @@ class Predictor:
         model: The model; it is moved to `device` and frozen.
         device: Where to compute.
         resolution: Side in pixels of the square that the model sees; None takes the one it was trained on.
-        scales: Factors of the resolution at which a photo is seen; each gives a multiple of 32 pixels.
+        scales: Factors of the resolution at which a photo is seen; each gives a multiple of 32 pixels, once.
         flip: Look at the mirrored photo too.
         precision: fp32 or bf16 (automatic mixed precision), which is faster for many photos.
 
@@ -68,7 +68,8 @@ class Predictor:
         self.resolution = model.architecture.resolution if resolution is None else resolution
         if self.resolution < 1 or not scales or min(scales) <= 0:
             raise UserError(f"Resolution {resolution} and scales {tuple(scales)} have to be above 0.")
-        self.sides = tuple(max(STRIDE, round(self.resolution * scale / STRIDE) * STRIDE) for scale in scales)
+        sides = (max(STRIDE, round(self.resolution * scale / STRIDE) * STRIDE) for scale in scales)
+        self.sides = tuple(dict.fromkeys(sides))
         self.flip, self.precision = flip, precision
 
     def predict(self, image: ImageArray | Image.Image | Path | str) -> SaliencyMap:

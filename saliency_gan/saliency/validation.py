@@ -45,7 +45,7 @@ def predict_squares(
     model: SaliencyModel, device: torch.device, images: ImageArray, precision: Precision = "fp32"
 ) -> SaliencyMap:
     """Maps of squares of one size, uint8 [N, side, side, 3], without flips or scales: float32 [N, side, side]."""
-    predictor = Predictor(model, device, images.shape[1], flip=False, precision=precision)
+    predictor = Predictor(model, device, images.shape[1], (1.0,), flip=False, precision=precision)
     batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
     return np.concatenate([predictor.mark([(image,) for image in part]) for part in batches])
 
