@@ -323,6 +323,13 @@ class TestLoadTorch:
 
 
 class TestInterrupts:
+    @pytest.fixture(autouse=True)
+    def interruptible(self):
+        """A shell that starts a job in the background has it ignore Ctrl-C."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
     def test_saving_happens_on_ctrl_c_only_and_the_interrupt_goes_on(self):
         saved = []
         with saving_on_interrupt(lambda: saved.append(1)):

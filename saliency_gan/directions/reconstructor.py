@@ -3,9 +3,12 @@
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 ReconstructorKind = Literal["resnet18", "lenet"]
+SMALLEST_RESNET_SIDE = 32
+"""Pixels. Smaller images reach ResNet's last stage as one pixel, of which torch's bf16 gradients on the CPU can be NaN."""
 
 
 class Reconstructor(nn.Module):
@@ -22,6 +25,7 @@ class Reconstructor(nn.Module):
 
     def __init__(self, kind: ReconstructorKind, count: int, channels: int) -> None:
         super().__init__()
+        self.kind = kind
         self.trunk, features = _TRUNKS[kind](2 * channels)
         self.direction_head = nn.Linear(features, count)
         self.shift_head = nn.Linear(features, 1)
@@ -36,7 +40,10 @@ class Reconstructor(nn.Module):
         Returns:
             Logits over directions, float [N, K], and eps, float [N].
         """
-        features = self.trunk(torch.cat([originals, shifted], dim=1))
+        pairs = torch.cat([originals, shifted], dim=1)
+        if self.kind == "resnet18" and pairs.shape[-1] < SMALLEST_RESNET_SIDE:
+            pairs = F.interpolate(pairs, size=(SMALLEST_RESNET_SIDE,) * 2)
+        features = self.trunk(pairs)
         return self.direction_head(features), self.shift_head(features).squeeze(1)
 
 
