@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 ReconstructorKind = Literal["resnet18", "lenet"]
 SMALLEST_RESNET_SIDE = 32
-"""Pixels. Smaller images reach ResNet's last stage as one pixel, of which torch's bf16 gradients on the CPU can be NaN."""
+"""Pixels. Smaller images reach its last stage as one pixel, of which torch's bf16 gradients on the CPU can be NaN."""
 
 
 class Reconstructor(nn.Module):
