@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=4000, help="pairs a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the medians are compared")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
-    parser.add_argument("--precision", default="bf16", choices=("bf16", "fp32"))
+    parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:

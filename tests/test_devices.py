@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from saliency_gan.devices import make_fabric, pick_device
+from saliency_gan.devices import make_fabric, pick_device, pick_precision
 from saliency_gan.errors import UserError
 
 
@@ -29,3 +29,22 @@ def test_precision_is_that_of_matrix_products_and_not_of_weights(precision, comp
     with fabric.autocast():
         assert layer(torch.ones(1, 4)).dtype == computed
     assert fabric.setup_module(layer).weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_is_bf16_only_where_the_hardware_computes_in_it(monkeypatch, native, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert pick_precision("auto", torch.device("cpu")) == expected
+    assert pick_precision("auto", torch.device("cuda")) == expected
+    assert pick_precision("auto", torch.device("mps")) == "fp32"
+
+
+def test_a_precision_that_is_asked_for_is_kept(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    assert [pick_precision(one, torch.device("cpu")) for one in ("fp32", "bf16")] == ["fp32", "bf16"]
+
+
+def test_auto_precision_is_fp32_where_torch_cannot_tell(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert pick_precision("auto", torch.device("cpu")) == "fp32"

@@ -31,7 +31,7 @@ class DiscoverConfig(StageConfig):
         min_shift: |eps| is raised to at least this, keeping its sign.
         regression_weight: lambda, the weight of the shift's loss beside the direction's cross-entropy.
         regression_loss: Loss of the predicted shift: mae or mse.
-        precision: fp32 or bf16 (automatic mixed precision).
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
         rca_samples: Fresh pairs on which the reconstructor classification accuracy (RCA) is measured.
@@ -62,7 +62,7 @@ class DiscoverConfig(StageConfig):
     min_shift: float = 0.5
     regression_weight: float = 0.25
     regression_loss: Literal["mae", "mse"] = "mae"
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     checkpoint_every: int = 500
     log_every: int = 20
     rca_samples: int = 2048
@@ -120,7 +120,7 @@ class MasksConfig(StageConfig):
             lighting; 0 for no check.
         shard_size: Pairs a shard.
         image_format: png or jpg for the images; masks are always png.
-        precision: fp32 or bf16 (automatic mixed precision) in the generator.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
     """
 
     generator: str = "biggan-caltech101-64"
@@ -144,7 +144,7 @@ class MasksConfig(StageConfig):
     min_agreement: float = 0.0
     shard_size: int = 1000
     image_format: Literal["png", "jpg"] = "png"
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", read_class_files(self.classes))

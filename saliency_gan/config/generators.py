@@ -45,7 +45,7 @@ class TrainGanConfig(StageConfig):
         ema: Decay a step of the averaged generator, the one that is saved.
         translation: Differentiable augmentation: largest shift as a share of the side.
         colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
-        precision: fp32 or bf16 (automatic mixed precision).
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
         sample_every: Steps between grids of samples.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
@@ -71,7 +71,7 @@ class TrainGanConfig(StageConfig):
     ema: float = 0.999
     translation: float = 0.125
     colour: float = 0.3
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     sample_every: int = 500
     checkpoint_every: int = 500
     log_every: int = 50

@@ -23,7 +23,7 @@ class RateConfig(StageConfig):
         rater: Name of the rater; None asks for it on the page, which may do so for several people.
         port: Port on 127.0.0.1; 0 takes any free one.
         browser: Open the page in the browser.
-        precision: fp32 or bf16 (automatic mixed precision) in the generator.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
     """
 
     generator: str | None = None
@@ -35,7 +35,7 @@ class RateConfig(StageConfig):
     rater: str | None = None
     port: int = 8765
     browser: bool = True
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
 
     def reads(self) -> list[Path]:
         return [self.run / "discover", *generator_files(self.generator or "", self.weights)]
@@ -106,7 +106,7 @@ class WalkConfig(StageConfig):
         fps: Frames a second of an animation, 1 to 50.
         back: Let an animation go back to the start, so that it repeats without a jump.
         scale: Size of a shown image as a multiple of the generated one.
-        precision: fp32 or bf16 (automatic mixed precision) in the generator.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
     """
 
     direction: int | str | None = None
@@ -121,7 +121,7 @@ class WalkConfig(StageConfig):
     fps: int = 16
     back: bool = True
     scale: float = 2.0
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", read_class_files(self.classes))

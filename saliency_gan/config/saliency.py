@@ -34,7 +34,7 @@ class TrainSaliencyConfig(StageConfig):
         validation_pairs: Synthetic pairs that are held out of training.
         photos: Folder with images/ and masks/ of photos that every checkpoint is measured on; the one with the best IoU
             is kept. None measures none and keeps the last.
-        precision: fp32 or bf16 (automatic mixed precision).
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
         workers: Processes that augment pairs from shards; 0 does it in the main process.
         checkpoint_every: Steps between checkpoints and validations.
         log_every: Steps between lines of metrics.jsonl.
@@ -60,7 +60,7 @@ class TrainSaliencyConfig(StageConfig):
     backdrop: float = 0.85
     validation_pairs: int = 500
     photos: Path | None = None
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     workers: int = 1
     checkpoint_every: int = 250
     log_every: int = 20
@@ -108,7 +108,7 @@ class AdaptConfig(StageConfig):
         augment: Augmentation: none, flips, or full.
         backdrop: Share of the synthetic pairs whose objects are put onto other grounds, as in train-saliency, 0 to 1.
         photos: Folder with images/ and masks/ of photos that every round is measured on, for the record only.
-        precision: fp32 or bf16 (automatic mixed precision).
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
         workers: Processes that augment; 0 does it in the main process.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
@@ -142,7 +142,7 @@ class AdaptConfig(StageConfig):
     augment: Literal["none", "flips", "full"] = "full"
     backdrop: float = 0.85
     photos: Path | None = None
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     workers: int = 1
     checkpoint_every: int = 200
     log_every: int = 20

@@ -7,7 +7,7 @@ from saliency_gan.artifacts import Directions, load_directions
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.custom import is_custom
-from saliency_gan.generators.zoo import BUNDLED, bundled_folder, load_generator
+from saliency_gan.generators.zoo import GENERATORS, directions_folder, is_bundled, load_generator
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,12 @@ def open_discovered(run: Path, generator: str | None, weights: Path | None) -> D
     Raises:
         UserError: If the run has no directions, or the generator is not theirs, or nobody named it although it is code.
     """
-    folder = run / "discover"
+    folder = directions_folder(run, generator)
     if not folder.is_dir():
-        if generator not in BUNDLED:
-            raise UserError(
-                f"{folder} does not exist: run discover first, name another folder with --run, or give"
-                f" --generator {BUNDLED[0]} for the bundled directions."
-            )
-        folder = bundled_folder(generator)
+        raise UserError(
+            f"{folder} does not exist: run discover first, name another folder with --run, or give"
+            f" --generator {next(filter(is_bundled, GENERATORS))} for the bundled directions."
+        )
     directions = load_directions(folder)
     settings = directions.config
     if weights is None and generator is None and settings.get("weights"):

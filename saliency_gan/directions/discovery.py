@@ -22,7 +22,7 @@ from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images import write_image
 from saliency_gan.runs import StageFolder, delaying_interrupt, saving_on_interrupt, write_bytes
 
-RANKED_SETTINGS = {
+CHANGEABLE = {
     "rca_samples", "rca_every", "method", "background_shifts", "background_samples", "theta", "direction", "sign",
     "shift", "gallery_samples",
 }  # fmt: skip
@@ -46,7 +46,7 @@ def discover(config: DiscoverConfig) -> Path:
         config = replace(config, direction=load_directions(config.run / "discover").index_of(config.direction))
     _check(config)
     generator = load_generator(config.generator, config.weights, config.truncation)
-    with StageFolder(config, "discover", RANKED_SETTINGS) as folder:
+    with StageFolder(config, "discover", CHANGEABLE) as folder:
         trainer = DiscoveryTrainer(config, generator)
         if state := folder.load_checkpoint():
             trainer.load_state(state)

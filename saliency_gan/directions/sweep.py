@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from saliency_gan.config import DiscoverConfig, SweepConfig, SweepPoint, to_plain
-from saliency_gan.directions.discovery import RANKED_SETTINGS, discover
+from saliency_gan.directions.discovery import CHANGEABLE, discover
 from saliency_gan.directions.sweep_figures import SweepResult, figures_of, markdown_table, picture
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.runs import RESUMABLE_SETTINGS, StageFolder, read_json, write_bytes, write_json
 
-IMMATERIAL = (RESUMABLE_SETTINGS | RANKED_SETTINGS) - {"steps", "rca_samples"}
+IMMATERIAL = (RESUMABLE_SETTINGS | CHANGEABLE) - {"steps", "rca_samples"}
 """Settings of discover on which a point's figures do not depend."""
 
 

@@ -142,9 +142,6 @@ GENERATORS: dict[str, Entry] = {
 }
 """Name -> generator. No publisher names a sha256, see `downloads.pin`."""
 
-BUNDLED = tuple(name for name, entry in GENERATORS.items() if not entry.files)
-"""Generators whose weights are part of the package."""
-
 GENERATOR_FILE = "generator.safetensors"
 PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
@@ -155,8 +152,21 @@ def bundled_folder(name: str) -> Path:
 
 
 def is_bundled(name: str) -> bool:
-    """Whether the package holds the weights of the generator `name`."""
-    return (bundled_folder(name) / GENERATOR_FILE).is_file()
+    """Whether `name` is a key of `GENERATORS` whose weights the package holds."""
+    return name in GENERATORS and (bundled_folder(name) / GENERATOR_FILE).is_file()
+
+
+def directions_folder(run: Path, generator: str | None) -> Path:
+    """Where a run's directions are: its discover folder, else the bundled ones of a bundled generator.
+
+    Args:
+        run: Run folder.
+        generator: Name or path of the generator; None where nobody named one.
+    """
+    discovered = run / "discover"
+    if discovered.is_dir() or generator is None or not is_bundled(generator):
+        return discovered
+    return bundled_folder(generator)
 
 
 def load_generator(name: str, weights: Path | None = None, truncation: float = 1.0) -> Generator:

@@ -17,7 +17,7 @@ from saliency_gan.config import MasksConfig
 from saliency_gan.devices import make_fabric
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.generators.zoo import BUNDLED, bundled_folder, load_generator
+from saliency_gan.generators.zoo import directions_folder, load_generator
 from saliency_gan.images import ImageArray, to_uint8
 from saliency_gan.masks.filters import Mask, clean, rejected_by
 from saliency_gan.masks.rules import SHIFTS, RuleName, brightness, object_masks
@@ -176,12 +176,7 @@ def draw_latents(
 
 def find_directions(config: MasksConfig) -> Path:
     """The directions' folder: as set, else the run's, else the bundled one of a bundled generator."""
-    if config.directions is not None:
-        return Path(config.directions)
-    discovered = Path(config.run) / "discover"
-    if discovered.is_dir() or config.generator not in BUNDLED:
-        return discovered
-    return bundled_folder(config.generator)
+    return config.directions or directions_folder(config.run, config.generator)
 
 
 def check_settings(config: MasksConfig) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saliency_gan.config import Device, Precision
-from saliency_gan.devices import pick_device
+from saliency_gan.devices import pick_device, pick_precision
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray, read_image, to_rgb, to_signed
 from saliency_gan.saliency.model import SaliencyModel, load_model
@@ -48,7 +48,7 @@ class Predictor:
         resolution: Side in pixels of the square that the model sees; None takes the one it was trained on.
         scales: Factors of the resolution at which a photo is seen; each gives a multiple of 32 pixels, once.
         flip: Look at the mirrored photo too.
-        precision: fp32 or bf16 (automatic mixed precision), which is faster for many photos.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
 
     Raises:
         UserError: If resolution or a scale is not positive.
@@ -70,7 +70,8 @@ class Predictor:
             raise UserError(f"Resolution {resolution} and scales {tuple(scales)} have to be above 0.")
         sides = (max(STRIDE, round(self.resolution * scale / STRIDE) * STRIDE) for scale in scales)
         self.sides = tuple(dict.fromkeys(sides))
-        self.flip, self.precision = flip, precision
+        self.flip = flip
+        self.mixed = pick_precision(precision, device) == "bf16"
 
     def predict(self, image: ImageArray | Image.Image | Path | str) -> SaliencyMap:
         """Computes the saliency map of one photo.
@@ -110,7 +111,7 @@ class Predictor:
         for squares in zip(*photos, strict=True):
             seen = to_signed(np.stack(squares)).to(self.device, memory_format=torch.channels_last)
             for flipped in (False, True)[: 1 + self.flip]:
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
                     logits = self.model(seen.flip(3) if flipped else seen)
                 saliency = logits.flip(3) if flipped else logits
                 saliency = torch.nn.functional.interpolate(saliency.sigmoid(), size=(side, side), mode="bilinear")

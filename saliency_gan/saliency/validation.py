@@ -63,7 +63,7 @@ class PhotoCheck:
     Args:
         folder: Holds images/ and masks/ with files of the same names, as data/samples does.
         device: Where to compute.
-        precision: fp32 or bf16.
+        precision: fp32, bf16 or auto; see `Predictor`.
 
     Raises:
         UserError: If a folder is missing or empty, or a photo has no mask of its name and size.

@@ -6,9 +6,11 @@ import torch
 
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.errors import UserError
-from saliency_gan.generators.zoo import BUNDLED, bundled_folder, save_generator
+from saliency_gan.generators.zoo import bundled_folder, save_generator
 from tests.directions.finished import finished_run
 from tests.directions.worlds import tiny_biggan
+
+BUNDLED = "biggan-caltech101-64"
 
 
 def test_a_run_says_itself_which_generator_its_directions_belong_to(tmp_path: Path) -> None:
@@ -36,10 +38,10 @@ def test_another_generator_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_bundled_directions_are_taken_only_where_they_are_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"run discover first.*--generator {BUNDLED[0]}"):
+    with pytest.raises(UserError, match=f"run discover first.*--generator {BUNDLED}"):
         open_discovered(tmp_path, None, None)
-    found = open_discovered(tmp_path, BUNDLED[0], None)
-    assert found.folder == bundled_folder(BUNDLED[0])
+    found = open_discovered(tmp_path, BUNDLED, None)
+    assert found.folder == bundled_folder(BUNDLED)
     assert found.directions.names == {}, "the file was written before directions had names"
     description = json.loads((found.folder / "directions.json").read_text())
     assert found.directions.matrix.shape == (description["latent_dim"], description["K"])

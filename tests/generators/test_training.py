@@ -159,8 +159,7 @@ class Killed(BaseException):
     """Stands for kill -9: nothing catches it, nothing is saved."""
 
 
-def test_a_killed_run_goes_on_to_the_same_numbers(config, uninterrupted, monkeypatch):
-    settings = config()
+def kill_at_step_five(settings, monkeypatch):
     train_step = training._Trainer.train_step
 
     def die_at_five(trainer):
@@ -168,12 +167,17 @@ def test_a_killed_run_goes_on_to_the_same_numbers(config, uninterrupted, monkeyp
             raise Killed
         return train_step(trainer)
 
-    monkeypatch.setattr(training._Trainer, "train_step", die_at_five)
-    with pytest.raises(Killed):
-        train_gan(settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Trainer, "train_step", die_at_five)
+        with pytest.raises(Killed):
+            train_gan(settings)
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(config, uninterrupted, monkeypatch):
+    settings = config()
+    kill_at_step_five(settings, monkeypatch)
     assert [line["step"] for line in metrics_of(settings)] == [1, 2, 3, 4, 5]
     assert not (settings.run / "generator" / "generator.safetensors").exists()
-    monkeypatch.setattr(training._Trainer, "train_step", train_step)
     assert train_gan(settings).read_bytes() == uninterrupted[0]
     assert metrics_of(settings) == uninterrupted[1]
 
@@ -294,17 +298,7 @@ def test_an_sngan_is_trained_on_grey_images_without_classes(digits, precision, c
 def test_a_killed_sngan_goes_on_to_the_same_numbers(digits, monkeypatch):
     expected, metrics = train_gan(digits()).read_bytes(), metrics_of(digits())
     broken = digits("broken")
-    train_step = training._Trainer.train_step
-
-    def die_at_five(trainer):
-        if trainer.step == 5:
-            raise Killed
-        return train_step(trainer)
-
-    monkeypatch.setattr(training._Trainer, "train_step", die_at_five)
-    with pytest.raises(Killed):
-        train_gan(broken)
-    monkeypatch.setattr(training._Trainer, "train_step", train_step)
+    kill_at_step_five(broken, monkeypatch)
     assert train_gan(broken).read_bytes() == expected
     assert metrics_of(broken) == metrics
 

@@ -132,7 +132,7 @@ def test_a_file_and_other_weights_are_refused(saved):
         load_generator(str(saved), saved)
 
 
-@pytest.mark.parametrize("name", filter(zoo.is_bundled, zoo.BUNDLED))
+@pytest.mark.parametrize("name", filter(zoo.is_bundled, zoo.GENERATORS))
 def test_bundled_generators_lie_in_the_package_and_are_as_the_table_says(name):
     assert zoo.bundled_folder(name).parts[-3:] == ("saliency_gan", "weights", name)
     generator, entry = load_generator(name), zoo.GENERATORS[name]
