@@ -11,11 +11,11 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from saliency_gan.config import STAGES, MasksConfig, StageConfig, SweepPoint, sweep_points, to_plain
+from saliency_gan.config import STAGES, StageConfig, SweepPoint, sweep_points, to_plain
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.pipeline import load_pipeline
 
@@ -117,7 +117,7 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         words = _normalise(verb, words, {option for action in parser._actions for option in action.option_strings})
         pipeline = _pipeline_of(words)
         if pipeline:
-            parser.set_defaults(load_pipeline(Path(pipeline))[verb])
+            parser.set_defaults(_checked(verb, pipeline))
         namespace = parser.parse_args(words)
         settings = dict(vars(parser.instantiate_classes(namespace)))
     except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError, KeyError) as error:
@@ -172,6 +172,20 @@ def _pipeline_of(words: Sequence[str]) -> str | None:
     return finder.parse_known_args(list(words))[0].config
 
 
+def _checked(verb: str, pipeline: str) -> dict[str, Any]:
+    """The verb's settings in a pipeline YAML, whose values are checked as flags are."""
+    import jsonargparse
+
+    settings = load_pipeline(Path(pipeline))[verb]
+    checker = jsonargparse.ArgumentParser(exit_on_error=False)
+    checker.add_class_arguments(STAGES[verb], None)
+    try:
+        checker.parse_object(settings)
+    except jsonargparse.ArgumentError as error:
+        raise UserError(f"{pipeline}: {verb}: {_sentence(error)}") from None
+    return settings
+
+
 def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -179,6 +193,7 @@ def _tuples(value: Any) -> Any:
 def _sentence(error: BaseException) -> str:
     """A parser's message, often many lines long, as one line."""
     text = re.sub(r"\s+", " ", str(error)).strip()
+    text = re.sub(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.)?", r"expected \1", text)
     return text if len(text) < 300 else text[:300] + " ..."
 
 
@@ -266,8 +281,8 @@ def _masks(config: Any, _: dict[str, Any]) -> int:
 def _train_saliency(config: Any, options: dict[str, Any]) -> int:
     from saliency_gan.saliency.training import train_saliency
 
-    settings = load_pipeline(Path(options["config"]))["masks"] if options["config"] else {}
-    train_saliency(config, MasksConfig(**{**settings, "run": config.run}))
+    masks, _ = parse("masks", ["--config", options["config"]] if options["config"] else [])
+    train_saliency(config, replace(masks, run=config.run))
     return 0
 
 

@@ -79,7 +79,7 @@ def test_dashes_stand_for_underscores() -> None:
     [
         (["disco"], "did you mean 'discover'"),
         (["discover", "--stepps", "3"], "did you mean --steps"),
-        (["discover", "--K", "many"], "Expected a <class 'int'>"),
+        (["discover", "--K", "many"], "expected int. Got value: many"),
         (["discover", "--deformator", "orthogonal"], "deformator"),
         (["discover", "--config", "missing.yaml"], "missing.yaml"),
         (["predict"], "paths"),
@@ -103,6 +103,18 @@ def test_an_unknown_key_in_the_pipeline_is_refused_with_the_nearest_one(
     pipeline.write_text("masks: {thetta: 0.5}\n")
     assert main(["masks", "--config", str(pipeline)]) == 2
     assert "'theta'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["pairs: many", "theta: x", "fill_holes: 3", "classes: 7", "rule: z", "opening: 1.5"])
+def test_a_value_of_the_wrong_type_in_the_pipeline_is_refused(
+    line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text(f"run: {tmp_path}/run\nmasks: {{{line}}}\n")
+    assert main(["masks", "--config", str(pipeline), "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert f'{pipeline}: masks: Parser key "{line.partition(":")[0]}"' in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("verb", STAGES)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from saliency_gan.bundled import directions_folder
 from saliency_gan.config.classes import read_class_files
 from saliency_gan.config.stage import Precision, StageConfig
 
@@ -150,7 +151,8 @@ class MasksConfig(StageConfig):
         object.__setattr__(self, "classes", read_class_files(self.classes))
 
     def reads(self) -> list[Path]:
-        return [*generator_files(self.generator, self.weights), self.directions or self.run / "discover"]
+        directions = self.directions or directions_folder(self.run, self.generator)
+        return [*generator_files(self.generator, self.weights), directions]
 
     def writes(self) -> list[Path]:
         return [self.run / "masks" / name for name in ("shard-*.tar", "manifest.json", "preview.png", "records")]

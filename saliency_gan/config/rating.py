@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from saliency_gan.bundled import directions_folder
 from saliency_gan.config.classes import read_class_files
 from saliency_gan.config.directions import generator_files
 from saliency_gan.config.stage import Precision, StageConfig
@@ -38,7 +39,7 @@ class RateConfig(StageConfig):
     precision: Precision = "auto"
 
     def reads(self) -> list[Path]:
-        return [self.run / "discover", *generator_files(self.generator or "", self.weights)]
+        return [directions_folder(self.run, self.generator), *generator_files(self.generator or "", self.weights)]
 
     def writes(self) -> list[Path]:
         names = ("directions.json", "gallery/index.html")
@@ -127,7 +128,7 @@ class WalkConfig(StageConfig):
         object.__setattr__(self, "classes", read_class_files(self.classes))
 
     def reads(self) -> list[Path]:
-        return [self.run / "discover", *generator_files(self.generator or "", self.weights)]
+        return [directions_folder(self.run, self.generator), *generator_files(self.generator or "", self.weights)]
 
     def writes(self) -> list[Path]:
         return [self.output]

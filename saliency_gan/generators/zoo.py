@@ -4,13 +4,13 @@ import difflib
 import json
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 import torch
 
+from saliency_gan.bundled import bundled_folder
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.custom import is_custom, load_custom
@@ -146,27 +146,9 @@ GENERATOR_FILE = "generator.safetensors"
 PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
-def bundled_folder(name: str) -> Path:
-    """Folder of the package that holds the bundled generator `name` and its directions."""
-    return Path(str(files("saliency_gan") / "weights" / name))
-
-
 def is_bundled(name: str) -> bool:
     """Whether `name` is a key of `GENERATORS` whose weights the package holds."""
     return name in GENERATORS and (bundled_folder(name) / GENERATOR_FILE).is_file()
-
-
-def directions_folder(run: Path, generator: str | None) -> Path:
-    """Where a run's directions are: its discover folder, else the bundled ones of a bundled generator.
-
-    Args:
-        run: Run folder.
-        generator: Name or path of the generator; None where nobody named one.
-    """
-    discovered = run / "discover"
-    if discovered.is_dir() or generator is None or not is_bundled(generator):
-        return discovered
-    return bundled_folder(generator)
 
 
 def load_generator(name: str, weights: Path | None = None, truncation: float = 1.0) -> Generator:

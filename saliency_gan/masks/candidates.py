@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saliency_gan.artifacts import load_directions
+from saliency_gan.bundled import directions_folder
 from saliency_gan.config import MasksConfig
 from saliency_gan.devices import make_fabric
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.generators.zoo import directions_folder, load_generator
+from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images import ImageArray, to_uint8
 from saliency_gan.masks.filters import Mask, clean, rejected_by
 from saliency_gan.masks.rules import SHIFTS, RuleName, brightness, object_masks

@@ -7,6 +7,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from saliency_gan.bundled import bundled_folder
 from saliency_gan.cli import main, parse
 from saliency_gan.errors import UserError
 from saliency_gan.generators import zoo
@@ -134,7 +135,7 @@ def test_a_file_and_other_weights_are_refused(saved):
 
 @pytest.mark.parametrize("name", filter(zoo.is_bundled, zoo.GENERATORS))
 def test_bundled_generators_lie_in_the_package_and_are_as_the_table_says(name):
-    assert zoo.bundled_folder(name).parts[-3:] == ("saliency_gan", "weights", name)
+    assert bundled_folder(name).parts[-3:] == ("saliency_gan", "weights", name)
     generator, entry = load_generator(name), zoo.GENERATORS[name]
     assert (generator.resolution, generator.latent_dim) == (entry.resolution, entry.latent_dim)
     assert generator.num_classes == entry.num_classes
