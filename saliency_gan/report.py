@@ -13,6 +13,7 @@ from saliency_gan.reporting.stages import (
     generator_section,
     masks_section,
     predictions_section,
+    rating_section,
     train_section,
 )
 from saliency_gan.runs import read_json, write_bytes
@@ -20,6 +21,7 @@ from saliency_gan.runs import read_json, write_bytes
 PARTS: tuple[tuple[str, str, Callable[[Path, Section], bool]], ...] = (
     ("Generator", "generator", generator_section),
     ("Stage 1: directions", "discover", discover_section),
+    ("What people said about them", "rating", rating_section),
     ("Stage 2: pairs of images and masks", "masks", masks_section),
     ("Stage 3: the saliency model", "saliency", train_section),
     ("Adaptation to photos", "adaptation", adapt_section),

@@ -61,6 +61,7 @@ def test_a_whole_run(tmp_path):
         "3,000 pairs of 64 px were accepted, 50% of 6,000 drawn.",
         "sha256 abcdef012345",
         "beyond the paper",
+        "2 people answered. A direction's score is the share",
     ):
         assert sentence in shown
     assert "has not" not in shown
@@ -78,7 +79,12 @@ def test_tables(tmp_path):
         [html.unescape(re.sub("<[^>]+>", "", cell)) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)]
         for row in re.findall(r"<tr.*?</tr>", text, flags=re.S)
     ]
-    assert ["7", "+1", "6", "bright", "0.850", "0.900", "0.900", "0.900", "0.900"] in rows
+    assert ["7", "lighter ground", "+1", "6", "bright", "0.850", "0.900", "0.900", "0.900", "0.900"] in rows
+    assert ["learned", "2 of 12", "0.62", "0.50 to 0.75", "7.5", "6.0 to 9.0", ""] in rows
+    assert ["random", "2 of 12", "0.62", "", "7.5", "", "0.31"] in rows
+    assert ["7", "lighter ground, light", "2", "0.50"] in rows
+    assert ["3", fabricated.EVIL, "2", "0.50"] in rows
+    assert not any("noise" in row for row in rows)
     assert ["accepted", "3,000", "50.0%"] in rows
     assert ["max_border", "2,000", "33.3%"] in rows
     assert ["bonsai", "97%", "2,900", "100", "0"] in rows
@@ -128,6 +134,7 @@ def test_an_empty_run_says_what_to_do(tmp_path):
     ):
         assert sentence in shown
     assert "Adaptation" not in shown
+    assert "What people said" not in shown
     assert "img" not in {tag for tag, _ in page.tags}
 
 

@@ -3,6 +3,7 @@
 A function returns whether the section belongs on the page. What is missing is said in a sentence.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,13 @@ def discover_section(run: Path, section: Section) -> bool:
     section.sentences += [_choice(found), _rca(found["rca"])]
     ranked = found["directions"][:RANKED_DIRECTIONS]
     if ranked:
-        head = ["direction", "sign", "shift", "polarity", "score", *ranked[0]["parts"]]
+        names = found.get("names", {})
+        head = ["direction", "name", "sign", "shift", "polarity", "score", *ranked[0]["parts"]]
         chosen = tuple(row for row, entry in enumerate(ranked) if entry["index"] == found["background"]["index"])
         rows = [
             [
                 str(entry["index"]),
+                names.get(str(entry["index"]), ""),
                 f"{entry['sign']:+d}",
                 f"{entry['shift']:g}",
                 entry["polarity"],
@@ -60,7 +63,7 @@ def discover_section(run: Path, section: Section) -> bool:
             for entry in ranked
         ]
         caption = "The best directions; the score is the geometric mean of its parts, each from 0 to 1"
-        section.tables.insert(0, Table(caption, head, rows, chosen, words=(3,)))
+        section.tables.insert(0, Table(caption, head, rows, chosen, words=(1, 4)))
         meanings = [(name, CRITERIA.get(name, "")) for name in ranked[0]["parts"]]
         section.tables.append(
             Table("What the parts of a score mean", ("part", "meaning"), meanings, words=(1,), folded=True)
@@ -94,6 +97,52 @@ def _rca(rca: dict[str, float]) -> str:
         f"The reconstructor names the right direction for {rca['accuracy']:.1%} of {rca['samples']:,.0f} fresh pairs"
         f" (RCA; 95 % interval {rca['low']:.1%} to {rca['high']:.1%})."
     )
+
+
+def rating_section(run: Path, section: Section) -> bool:
+    """What people said about the directions: MOS by kind of direction, the best learned ones; only where they did."""
+    if not (run / "rating" / "mos.json").exists():
+        return False
+    result = read_json(run / "rating" / "mos.json")
+    people = len(result["raters"])
+    section.sentences.append(
+        f"{people} {'person' if people == 1 else 'people'} answered. A direction's score is the share of them that said"
+        " yes to both questions; MOS is the mean over the rated directions, absolute MOS is MOS times their number."
+    )
+    head = ("directions", "rated", "MOS", "interval", "absolute MOS", "interval", "Fleiss' kappa")
+    rows = [
+        (
+            kind,
+            f"{counted['rated']} of {counted['columns']}",
+            f"{counted['mos']:.2f}",
+            _between(counted["mos_interval"], ".2f"),
+            f"{counted['absolute']:.1f}",
+            _between(counted["absolute_interval"], ".1f"),
+            "" if counted["kappa"] is None else f"{counted['kappa']:.2f}",
+        )
+        for kind, counted in result["kinds"].items()
+    ]
+    section.tables.append(Table(f"MOS, with {result['confidence']:.0%} intervals", head, rows, words=(3, 5)))
+    learned = [one for one in result["directions"] if one["kind"] == "learned"][:RANKED_DIRECTIONS]
+    best = [
+        (
+            str(one["index"]),
+            ", ".join(dict.fromkeys([one["name"], *one["called"]])).removeprefix(", "),
+            str(one["raters"]),
+            f"{one['mos']:.2f}",
+        )
+        for one in learned
+    ]
+    section.tables.append(
+        Table(
+            "The learned directions with the best scores", ("direction", "called", "raters", "score"), best, words=(1,)
+        )
+    )
+    return True
+
+
+def _between(ends: Sequence[float] | None, form: str) -> str:
+    return "" if ends is None else f"{ends[0]:{form}} to {ends[1]:{form}}"
 
 
 def masks_section(run: Path, section: Section) -> bool:

@@ -57,12 +57,39 @@ def discover(run: Path) -> None:
             "chosen_by": "auto",
         },
         "directions": scores,
+        "names": {"7": "lighter ground"},
         "config": {},
     }
     (folder / "directions.json").write_text(json.dumps(description))
     picture(folder / "ranking.png", 700, 500)
     for index in range(12):
         picture(folder / "gallery" / f"direction-{index:03d}.png", 120, 270, index)
+
+
+def rating(run: Path) -> None:
+    kind = {
+        "rated": 2,
+        "columns": 12,
+        "opinions": 4,
+        "consistent": 0.75,
+        "one_factor": 0.5,
+        "mos": 0.625,
+        "majority": 1,
+    }
+    kind |= {"mos_interval": [0.5, 0.75], "absolute": 7.5, "absolute_interval": [6.0, 9.0], "kappa": None}
+    learned = {"kind": "learned", "raters": 2, "consistent": 1.0, "one_factor": 0.5, "mos": 0.5}
+    result = {
+        "raters": [{"name": "ada"}, {"name": EVIL}],
+        "kinds": {"learned": kind, "random": kind | {"mos_interval": None, "absolute_interval": None, "kappa": 0.31}},
+        "directions": [
+            learned | {"index": 7, "name": "lighter ground", "called": ["light", "lighter ground"]},
+            learned | {"index": 3, "name": "", "called": [EVIL]},
+            learned | {"kind": "random", "index": 0, "name": "", "called": ["noise"]},
+        ],
+        "confidence": 0.95,
+    }
+    (run / "rating").mkdir(parents=True, exist_ok=True)
+    (run / "rating" / "mos.json").write_text(json.dumps(result))
 
 
 def masks(run: Path) -> None:
@@ -129,7 +156,7 @@ def generator(run: Path) -> None:
 
 def whole(run: Path) -> Path:
     settings(run / "evaluation", EvaluateConfig(run=run))
-    for stage in (generator, discover, masks, saliency, evaluation, predictions):
+    for stage in (generator, discover, rating, masks, saliency, evaluation, predictions):
         stage(run)
     saliency(run, "saliency-adapted")
     return run
