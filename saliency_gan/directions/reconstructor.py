@@ -7,14 +7,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 ReconstructorKind = Literal["resnet18", "lenet"]
-SMALLEST_RESNET_SIDE = 32
-"""Pixels. Smaller images reach its last stage as one pixel, of which torch's bf16 gradients on the CPU can be NaN."""
+SMALLEST_SIDE = 32
+"""Pixels; smaller images are enlarged. LeNet-5 is made for 32 px. ResNet-18 would reach its last stage with a single
+pixel, of which torch's bf16 gradients on the CPU can be NaN."""
 
 
 class Reconstructor(nn.Module):
     """R(G(z, c), G(z + A (eps e_k), c)) -> (k, eps): one trunk on the two stacked images, two heads.
 
-    ResNet-18 keeps its usual stem at every resolution. The stems made for small images (no pooling, stride 1) multiply
+    LeNet is LeNet-5 with batch norm and ReLU: 6, 16 and 120 channels, 84 hidden units a head, as in the authors' code;
+    features of images above 32 px are averaged over their places. ResNet-18 keeps its usual stem at every resolution. The stems made for small images (no pooling, stride 1) multiply
     R's cost by 4 to 16, more than the generator's.
 
     Args:
@@ -27,8 +29,8 @@ class Reconstructor(nn.Module):
         super().__init__()
         self.kind = kind
         self.trunk, features = _TRUNKS[kind](2 * channels)
-        self.direction_head = nn.Linear(features, count)
-        self.shift_head = nn.Linear(features, 1)
+        self.direction_head = _HEADS[kind](features, count)
+        self.shift_head = _HEADS[kind](features, 1)
 
     def forward(self, originals: Tensor, shifted: Tensor) -> tuple[Tensor, Tensor]:
         """Guesses k and eps.
@@ -41,8 +43,8 @@ class Reconstructor(nn.Module):
             Logits over directions, float [N, K], and eps, float [N].
         """
         pairs = torch.cat([originals, shifted], dim=1)
-        if self.kind == "resnet18" and pairs.shape[-1] < SMALLEST_RESNET_SIDE:
-            pairs = F.interpolate(pairs, size=(SMALLEST_RESNET_SIDE,) * 2)
+        if pairs.shape[-1] < SMALLEST_SIDE:
+            pairs = F.interpolate(pairs, size=(SMALLEST_SIDE, SMALLEST_SIDE))
         features = self.trunk(pairs)
         return self.direction_head(features), self.shift_head(features).squeeze(1)
 
@@ -60,19 +62,24 @@ def _resnet18(channels: int) -> tuple[nn.Module, int]:
 
 def _lenet(channels: int) -> tuple[nn.Module, int]:
     def convolution(inputs: int, outputs: int) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, outputs, 5, padding=2), nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
+        return [nn.Conv2d(inputs, outputs, 5), nn.BatchNorm2d(outputs), nn.ReLU()]
 
-    features = 84
+    features = 120
     return nn.Sequential(
-        *convolution(channels, 32),
-        *convolution(32, 64),
-        nn.AdaptiveAvgPool2d(4),
+        *convolution(channels, 6),
+        nn.MaxPool2d(2),
+        *convolution(6, 16),
+        nn.MaxPool2d(2),
+        *convolution(16, features),
+        nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(64 * 4 * 4, 120),
-        nn.ReLU(),
-        nn.Linear(120, features),
-        nn.ReLU(),
     ), features
 
 
+def _lenet_head(inputs: int, outputs: int) -> nn.Module:
+    hidden = 84
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
 _TRUNKS = {"resnet18": _resnet18, "lenet": _lenet}
+_HEADS = {"resnet18": nn.Linear, "lenet": _lenet_head}

@@ -35,3 +35,19 @@ def test_resnet18_is_torchvisions():
     """11,689,512 weights, less the 1000-class layer, plus 3 more input channels and the two heads."""
     count = sum(parameter.numel() for parameter in Reconstructor("resnet18", 120, 3).parameters())
     assert count == 11_689_512 - 1000 * 513 + 3 * 64 * 49 + 120 * 513 + 513
+
+
+def test_lenet_is_lenet_5():
+    """156 + 2,416 + 48,120 + 10,164 + 850 weights for one grey image and ten classes (LeCun et al. 1998, all of C3's
+    connections); a second image adds 6 filters of 25, the second head 10,164 + 85, batch norm 2 numbers a channel."""
+    count = sum(parameter.numel() for parameter in Reconstructor("lenet", 10, 1).parameters())
+    assert count == 61_706 + 6 * 25 + 10_164 + 85 + 2 * (6 + 16 + 120 + 84 + 84)
+
+
+def test_lenet_averages_the_places_of_a_larger_image():
+    """A pair that repeats every 4 px gives LeNet the same features at every place, whatever its side."""
+    torch.manual_seed(0)
+    reconstructor = Reconstructor("lenet", 5, 1).double().eval()
+    tile = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+    small, large = tile.repeat(1, 1, 8, 8), tile.repeat(1, 1, 16, 16)
+    torch.testing.assert_close(reconstructor(small, -small)[0], reconstructor(large, -large)[0])
