@@ -16,8 +16,8 @@ class Reconstructor(nn.Module):
     """R(G(z, c), G(z + A (eps e_k), c)) -> (k, eps): one trunk on the two stacked images, two heads.
 
     LeNet is LeNet-5 with batch norm and ReLU: 6, 16 and 120 channels, 84 hidden units a head, as in the authors' code;
-    features of images above 32 px are averaged over their places. ResNet-18 keeps its usual stem at every resolution. The stems made for small images (no pooling, stride 1) multiply
-    R's cost by 4 to 16, more than the generator's.
+    features of images above 32 px are averaged over their places. ResNet-18 keeps its usual stem at every resolution:
+    the stems made for small images (no pooling, stride 1) multiply R's cost by 4 to 16, more than the generator's.
 
     Args:
         kind: resnet18, or lenet for digits and other simple images.
