@@ -1,17 +1,24 @@
 """Saliency masks without labels, from the latent directions of a frozen GAN (after Voynov & Babenko 2020)."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from saliency_gan.artifacts import load_directions
+    from saliency_gan.generators.zoo import load_generator
     from saliency_gan.saliency.predictor import load_saliency_model
 
-__all__ = ["load_saliency_model"]
+__all__ = ["load_directions", "load_generator", "load_saliency_model"]
+
+_HOMES = {
+    "load_directions": "saliency_gan.artifacts",
+    "load_generator": "saliency_gan.generators.zoo",
+    "load_saliency_model": "saliency_gan.saliency.predictor",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is public when it is first asked for, so that `import saliency_gan` is instant."""
-    if name in __all__:
-        from saliency_gan.saliency import predictor
-
-        return getattr(predictor, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from saliency_gan.bundled import bundled_directions
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.runs import read_json, write_bytes, write_json
@@ -123,12 +124,17 @@ class Directions:
             )
 
 
-def load_directions(folder: Path) -> Directions:
+def load_directions(folder: Path | str) -> Directions:
     """Reads what `Directions.save` wrote.
+
+    Args:
+        folder: The folder, for example runs/demo/discover; or the name of a generator that is bundled with directions.
 
     Raises:
         UserError: If a file is missing, damaged or does not fit the other one.
     """
+    bundled = None if Path(folder).is_dir() else bundled_directions(str(folder))
+    folder = bundled or Path(folder)
     description = read_json(folder / "directions.json")
     path = folder / "directions.safetensors"
     try:

@@ -9,6 +9,12 @@ def bundled_folder(name: str) -> Path:
     return Path(str(files("saliency_gan") / "weights" / Path(name).name))
 
 
+def bundled_directions(generator: str) -> Path | None:
+    """Folder with the directions that are bundled with a generator; None where there are none."""
+    folder = bundled_folder(generator)
+    return folder if folder.name == generator and (folder / "directions.json").is_file() else None
+
+
 def directions_folder(run: Path, generator: str | None) -> Path:
     """Where the directions of a run are: its discover folder, else those bundled with the generator.
 
@@ -17,7 +23,5 @@ def directions_folder(run: Path, generator: str | None) -> Path:
         generator: Name of the generator; None, or one without bundled directions, leaves only the run's folder.
     """
     discovered = run / "discover"
-    if discovered.is_dir() or generator is None or Path(generator).name != generator:
-        return discovered
-    bundled = bundled_folder(generator)
-    return bundled if (bundled / "directions.json").is_file() else discovered
+    bundled = bundled_directions(generator) if generator else None
+    return discovered if discovered.is_dir() or bundled is None else bundled
