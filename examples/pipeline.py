@@ -1,4 +1,4 @@
-"""From a generator to marked photos in Python: the three stages, short, on the bundled generator (15 minutes on 2 cores).
+"""From a generator to marked photos in Python: the three stages, short, on the bundled generator.
 
 python examples/pipeline.py FOLDER_OF_PHOTOS
 """
