@@ -161,13 +161,15 @@ def picture(rows: Sequence[Row]) -> bytes:
         for number, result in enumerate(row.results):
             steps, accuracies = zip(*result.curve, strict=True)
             right.plot(steps, accuracies, ".-", color=colour, alpha=0.7, label=row.label if number == 0 else None)
-    left.set_xticks(range(len(rows)), [row.label for row in rows], rotation=30 if len(rows) > 5 else 0)
-    left.set(ylabel="RCA", title="at the end; dots: seeds, bar: mean, cross: published")
+    swept = list(rows[0].values)
+    ticks = [", ".join(map(shown, row.values.values())) for row in rows]
+    left.set_xticks(range(len(rows)), ticks, rotation=30 if len(rows) > 5 else 0)
+    left.set(xlabel=", ".join(map(paper_name, swept)), ylabel="RCA", title="at the end; dots: seeds, bar: mean, cross: published")
     right.set(xlabel="step", ylabel="RCA", title="during training")
     for axes in (left, right):
         axes.set_ylim(0, 1.02)
         axes.grid(alpha=0.3)
-    right.legend(fontsize=8, loc="lower right")
+    figure.legend(fontsize=8, loc="outside right upper")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
