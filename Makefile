@@ -13,7 +13,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 CLI := $(VENV)/bin/saliency-gan
 
 .PHONY: demo test test-all lint format setup clean help bench \
-        train-gan discover sweep annotate walk rate mos masks train-saliency adapt evaluate predict report
+        train-gan discover sweep annotate walk rate mos masks train-saliency adapt evaluate predict export app report
 .DEFAULT_GOAL := help
 
 demo: setup  ## the whole pipeline on the bundled generator, without a GPU; ends with a table and a report
@@ -30,11 +30,14 @@ test: setup  ## the fast tests
 test-all: setup  ## every test, slow ones too
 	$(VENV)/bin/python -m pytest -m "slow or not slow" $(ARGS)
 
-train-gan discover sweep annotate walk rate mos masks train-saliency adapt evaluate report: setup
+train-gan discover sweep annotate walk rate mos masks train-saliency adapt evaluate app report: setup
 	$(CLI) $@ --config $(PIPELINE) $(ARGS)
 
 predict: setup
 	$(CLI) predict $(or $(PHOTOS),data/samples/images) --config $(PIPELINE) $(ARGS)
+
+export: setup
+	$(CLI) export --images data/samples/images --config $(PIPELINE) $(ARGS)
 
 # What `make help` says about the targets that share a rule:
 ## train-gan: trains a generator on your own class folders (ARGS="--images DIR")
@@ -49,6 +52,8 @@ predict: setup
 ## adapt: self-training on unlabelled photos (ARGS="--images DIR")
 ## evaluate: metrics against drawn masks
 ## predict: masks of your own photos (PHOTOS=DIR)
+## export: the saliency model as ONNX or TorchScript (pip install onnx onnxruntime)
+## app: a local page to cut out photos and move along directions (pip install gradio)
 ## report: one HTML page about the run
 
 bench: setup  ## speed, each against a reference in the same run

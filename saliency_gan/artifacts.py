@@ -4,7 +4,7 @@ import difflib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import safetensors
 import safetensors.torch
@@ -147,18 +147,48 @@ def load_directions(folder: Path | str) -> Directions:
         names = {int(index): str(name) for index, name in description.get("names", {}).items()}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run discover first.") from None
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{folder} holds no usable directions ({error}): run discover again.") from None
+    except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(f"{folder} holds no usable directions ({reason}): run discover again.") from None
     if matrix.shape != shape or vector.shape != shape[:1]:
         raise UserError(
             f"{path} holds A of shape {tuple(matrix.shape)} and h_bg of shape {tuple(vector.shape)}, but the json file"
             f" beside it describes {shape}: run discover again."
         )
+    matrix, vector = matrix.float(), vector.float()
     if not (torch.isfinite(matrix).all() and torch.isfinite(vector).all()):
         raise UserError(f"{path} holds directions that are not finite: run discover again.")
+    if not (_is_valid(background, shape[1]) and _are_tables(scores, rca, config)):
+        raise UserError(
+            f"{folder / 'directions.json'} does not describe directions as discover writes them: run discover again."
+        )
     if not names.keys() <= set(range(shape[1])) or len(set(names.values())) < len(names):
         raise UserError(
-            f"{folder / 'directions.json'} names directions that there are none of, or two alike ({names}): correct its"
-            " entry names, or remove it."
+            f"{folder / 'directions.json'} names directions that there are none of, or two alike"
+            f" ({str(names)[:150]}): correct its entry names, or remove it."
         )
     return Directions(matrix, vector, background, generator, scores, rca, config, names)
+
+
+def _is_valid(background: Background, columns: int) -> bool:
+    """Whether the values are of the kinds and in the ranges that `Background` names."""
+    index, words = background.index, (background.method, background.chosen_by)
+    return (
+        (index is None or (type(index) is int and 0 <= index < columns))
+        and (type(background.sign) is int and background.sign in (-1, 1))
+        and _is_number(background.shift)
+        and background.polarity in get_args(Polarity)
+        and all(isinstance(word, str) for word in words)
+        and _is_number(background.score)
+        and isinstance(background.parts, dict)
+        and all(_is_number(part) for part in background.parts.values())
+    )
+
+
+def _are_tables(scores: Any, rca: Any, config: Any) -> bool:
+    rows = isinstance(scores, list) and all(isinstance(row, dict) for row in scores)
+    return rows and isinstance(rca, dict) and all(map(_is_number, rca.values())) and isinstance(config, dict)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30

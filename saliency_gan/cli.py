@@ -15,6 +15,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from saliency_gan import processes
 from saliency_gan.config import STAGES, StageConfig, SweepPoint, sweep_points, to_plain
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.pipeline import load_pipeline
@@ -37,6 +38,8 @@ verbs, in the order of the pipeline:
   adapt           self-train the saliency model on unlabelled photos
   evaluate        measure a saliency model, or finished maps, against drawn masks
   predict         saliency maps, masks and cut-outs of photos
+  export          a saliency model as ONNX or TorchScript, for other programs
+  app             a local page: cut out photos, move along directions
   report          one HTML page about everything in a run folder
 
 saliency-gan VERB --help lists a verb's settings with their units and defaults."""
@@ -52,13 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0 done, 1 a failure on the way, 2 a mistake in what was asked, 130 interrupted.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    processes.quieten()
     try:
         return _run(words)
     except (UserError, StageError) as error:
-        print(f"saliency-gan: {error}", file=sys.stderr)
+        if processes.speaks():
+            print(f"saliency-gan: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nsaliency-gan: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        if processes.speaks():
+            print("\nsaliency-gan: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -109,7 +115,7 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         usage=f"saliency-gan {verb} {'PATH ... ' * (verb == 'predict')}[--config YAML] [--SETTING VALUE ...]",
     )
     if verb == "predict":
-        parser.add_argument("paths", nargs="+", type=str, metavar="PATH", help="Photos, and folders of photos.")
+        parser.add_argument("paths", nargs="+", type=str, metavar="PATH", help="Photos, videos, and folders of them.")
     parser.add_argument("--config", type=str | None, metavar="YAML", help="Pipeline file; flags override it.")
     parser.add_argument("--dry-run", action="store_true", help="Print the settings, what is read and what is written.")
     parser.add_class_arguments(STAGES[verb], None)
@@ -306,6 +312,20 @@ def _predict(config: Any, options: dict[str, Any]) -> int:
     return 1 if predict(config, [Path(path) for path in options["paths"]]) else 0
 
 
+def _export(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.saliency.export import export
+
+    export(config)
+    return 0
+
+
+def _app(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.app.serve import serve_app
+
+    serve_app(config)
+    return 0
+
+
 def _report(config: Any, _: dict[str, Any]) -> int:
     from saliency_gan.report import report
 
@@ -327,6 +347,8 @@ VERBS: dict[str, Callable[[Any, dict[str, Any]], int]] = {
     "adapt": _adapt,
     "evaluate": _evaluate,
     "predict": _predict,
+    "export": _export,
+    "app": _app,
     "report": _report,
 }
 

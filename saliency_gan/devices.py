@@ -1,26 +1,38 @@
-"""Where a stage computes, and in which precision."""
+"""Where a stage computes, in which precision, and which part of a batch."""
 
 from typing import Literal
 
 import torch
+import torch.distributed
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
+from torch import Tensor
 
+from saliency_gan import processes
 from saliency_gan.config import Device, Precision
 from saliency_gan.errors import UserError
 
 
 def pick_device(device: Device) -> torch.device:
-    """Turns `auto` into CUDA, MPS or CPU, in this order.
+    """Turns `auto` into CUDA, MPS or CPU, in this order. Under torchrun every process of a machine has its own GPU.
 
     Raises:
-        UserError: If a device is asked for that this machine does not have.
+        UserError: If a device is asked for that this machine does not have, or has too few of.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
+        device = next(name for name in ("cuda", "mps", "cpu") if available[name])  # type: ignore[assignment]
     if not available[device]:
         raise UserError(f"--device {device} was asked for, but torch {torch.__version__} finds none: use --device cpu.")
-    return torch.device(device)
+    if processes.world_size() == 1 or device == "cpu":
+        return torch.device(device)
+    count = torch.cuda.device_count() if device == "cuda" else 1
+    if processes.local_world_size() > count:
+        raise UserError(
+            f"torchrun started {processes.local_world_size()} processes on a machine with {count} of the device"
+            f" {device}: give --nproc-per-node {count} to torchrun, or --device cpu."
+        )
+    return torch.device(device, processes.local_rank())
 
 
 def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
@@ -39,9 +51,63 @@ def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32"
 
 
 def make_fabric(device: Device, precision: Precision) -> Fabric:
-    """Lightning Fabric on one device; bf16 means automatic mixed precision."""
+    """Lightning Fabric on one device a process; bf16 means automatic mixed precision.
+
+    Under torchrun, modules that `fabric.setup` returns average their gradients over the processes.
+    """
     chosen = pick_device(device)
     mixed = pick_precision(precision, chosen) == "bf16"
-    fabric = Fabric(accelerator=chosen.type, devices=1, precision="bf16-mixed" if mixed else "32-true")
+    processes.join()
+    local = processes.local_world_size()
+    fabric = Fabric(
+        accelerator=chosen.type,
+        devices=local,
+        num_nodes=processes.world_size() // local,
+        # The buffers are those of batch_norm.synchronise, which are the same everywhere.
+        strategy=DDPStrategy(broadcast_buffers=False) if processes.world_size() > 1 else "auto",
+        precision="bf16-mixed" if mixed else "32-true",
+    )
     fabric.launch()
     return fabric
+
+
+def own_parts(batch: int, accumulate: int) -> list[range]:
+    """What this process takes of a global batch: a range for each part that its gradient is accumulated over.
+
+    The random numbers of a step are drawn for the whole batch and then cut, so they do not depend on the number of
+    processes. The ranges of all processes are equally long, so means of means over them are means over the batch.
+
+    Raises:
+        UserError: If the batch cannot be cut like that.
+    """
+    world, rank = processes.world_size(), processes.rank()
+    if accumulate < 1 or batch % (world * accumulate):
+        raise UserError(
+            f"--batch {batch} cannot be cut into equal parts for {world} process{'es' * (world > 1)} with --accumulate"
+            f" {accumulate}: give a multiple of {world * max(1, accumulate)}."
+        )
+    length = batch // (world * accumulate)
+    firsts = [(part * world + rank) * length for part in range(accumulate)]
+    return [range(first, first + length) for first in firsts]
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of the values that the processes have, which carries no gradient; `value` itself without torchrun."""
+    if processes.world_size() == 1:
+        return value
+    total = value.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / processes.world_size()
+
+
+def peak_memory(device: torch.device) -> str:
+    """The most memory that this process has used so far, as a sentence."""
+    if device.type == "cuda":
+        used, kind = torch.cuda.max_memory_allocated(device), "GPU memory"
+    else:
+        import resource
+        import sys
+
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        kind = "memory, that of the program and its data included"
+    return f"A training step takes up to {used / 1e9:.2f} GB of {kind}."

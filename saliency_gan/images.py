@@ -4,24 +4,32 @@ import io
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from saliency_gan.errors import UserError
-from saliency_gan.runs import write_bytes
+from saliency_gan.files import is_plain, write_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor  # prediction with onnxruntime does without torch
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow is allowed to take a file for, whatever its suffix; its other readers are older, and one of them starts
+Ghostscript."""
+
 MAX_PIXELS = 100_000_000
 """Larger files are refused before they are decoded, so that an image bomb cannot fill the memory."""
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked instead
 
 ImageArray = NDArray[np.uint8]
+_BLOCK = 1 << 20
+"""Pixels that are converted at once where that takes more memory than the picture."""
 
 
 class UnreadableImageError(UserError):
@@ -57,7 +65,7 @@ def read_image(path: Path) -> ImageArray:
         uint8 [H, W, 3].
 
     Raises:
-        UnreadableImageError: If the file is missing, truncated, no image, or has more than MAX_PIXELS.
+        UnreadableImageError: If the file is missing, truncated, none of FORMATS, or has more than MAX_PIXELS.
     """
     return _decode(path, path)
 
@@ -68,8 +76,11 @@ def decode_image(data: bytes, name: str) -> ImageArray:
 
 
 def _decode(file: Path | io.BytesIO, name: object) -> ImageArray:
+    if isinstance(file, Path) and not is_plain(file):
+        # A pipe would keep its reader waiting.
+        raise UnreadableImageError(f"{name} cannot be read as an image (it is a directory, pipe or device).")
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             return to_rgb(image)
@@ -89,17 +100,30 @@ def _decode(file: Path | io.BytesIO, name: object) -> ImageArray:
 
 def to_rgb(image: Image.Image) -> ImageArray:
     """Converts a Pillow image of any mode to uint8 [H, W, 3], as `read_image` does."""
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies in any case
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        grey = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode != "F" else max(1.0, float(np.nanmax(grey)))
-        grey = np.nan_to_num(grey / top * 255).clip(0, 255).round().astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        grey = np.asarray(image)
+        return np.repeat(_to_8_bit(grey, 65535.0 if image.mode != "F" else _brightest(grey))[:, :, None], 3, axis=2)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         image = Image.alpha_composite(white, rgba)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _brightest(grey: NDArray[Any]) -> float:
+    return max(1.0, float(np.fmax.reduce(grey, axis=None)))  # which is NaN only where all of it is
+
+
+def _to_8_bit(grey: NDArray[Any], top: float) -> ImageArray:
+    scaled = np.empty(grey.shape, np.uint8)
+    rows = max(1, _BLOCK // grey.shape[1])
+    with np.errstate(invalid="ignore"):
+        for first in range(0, len(grey), rows):
+            part = grey[first : first + rows].astype(np.float64) / top * 255
+            scaled[first : first + rows] = np.nan_to_num(part).clip(0, 255).round()
+    return scaled
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -127,20 +151,22 @@ def write_image(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -> No
     write_bytes(path, encode(image, path.suffix.lower()))
 
 
-def to_uint8(images: Tensor) -> ImageArray:
+def to_uint8(images: "Tensor") -> ImageArray:
     """Float [N, C, H, W] in [-1, 1] -> uint8 [N, H, W, 3]; grey is repeated, values outside are clipped."""
-    scaled = images.float().add(1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+    scaled = images.float().add(1).mul_(127.5).round_().clamp_(0, 255).byte()
     if scaled.shape[1] == 1:
         scaled = scaled.expand(-1, 3, -1, -1)
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def to_signed(images: ImageArray) -> Tensor:
+def to_signed(images: ImageArray) -> "Tensor":
     """uint8 [N, H, W, C] -> float [N, C, H, W] in [-1, 1]."""
+    import torch
+
     return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
-def to_unit(images: Tensor) -> Tensor:
+def to_unit(images: "Tensor") -> "Tensor":
     """Float in [-1, 1] -> float in [0, 1], clipped."""
     return images.add(1).div(2).clamp(0, 1)
 

@@ -1,11 +1,8 @@
 """A run folder: one subfolder a stage with config, metrics and checkpoint; every write is atomic, every run resumes."""
 
-import errno
 import fcntl
-import hashlib
 import io
 import json
-import os
 import pickle
 import signal
 import threading
@@ -20,21 +17,32 @@ import torch
 import yaml
 
 from saliency_gan.config import StageConfig, to_plain
-from saliency_gan.errors import StageError, UserError
+from saliency_gan.errors import UserError
+from saliency_gan.failures import explain
+from saliency_gan.files import disk_error, read_json, sha256_of, write_bytes, write_json  # noqa: F401
 from saliency_gan.pipeline import read_yaml
+from saliency_gan.processes import anywhere, is_main, join, meet
 
-RESUMABLE_SETTINGS = {"steps", "device", "run", "checkpoint_every", "log_every", "sample_every", "workers"}
+RESUMABLE_SETTINGS = {
+    "steps", "device", "run", "checkpoint_every", "log_every", "sample_every", "workers", "compile", "accumulate",
+}  # fmt: skip
 """Settings that may differ between the start of a run and its continuation."""
+
+MEMORY_AFTER = 3
+"""Steps of training after which the memory of one is told: the first ones allocate all that there is."""
 
 PARTIAL_FILES = ".*.partial"
 """What files are called while they are being written."""
 
 
 class StageFolder:
-    """The folder `run/stage` while one process works in it. Use it as a context manager.
+    """The folder `run/stage` while one process, or one torchrun job, works in it. Use it as a context manager.
 
     Entering creates the folder, takes its lock, compares the config with the one that the folder was begun with,
-    writes the resolved config and removes what a kill left half written. Leaving releases the lock.
+    writes the resolved config and removes what a kill left half written. Leaving releases the lock, and turns failures
+    of the machine, such as too little memory, into sentences.
+
+    Of a job's processes the main one does this, while the others wait; it alone writes metrics and checkpoints.
 
     Args:
         config: The stage's settings; `config.run` is the run folder.
@@ -50,6 +58,13 @@ class StageFolder:
         self._metrics = self.path / "metrics.jsonl"
 
     def __enter__(self) -> Self:
+        join()
+        if is_main():
+            self._open()
+        meet()
+        return self
+
+    def _open(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "w")
@@ -71,12 +86,16 @@ class StageFolder:
         except BaseException:
             self._lock.close()
             raise
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if hasattr(self, "_board"):
             self._board.close()
-        self._lock.close()
+        if hasattr(self, "_lock"):
+            self._lock.close()
+        if explanation := explain(error, self.config):
+            raise explanation from error
+        if error is None:
+            meet()  # what comes after the stage finds its files, whichever process it runs in
 
     def _adopt_config(self) -> None:
         """Refuses to continue what was begun with other settings; writes config.yaml."""
@@ -109,12 +128,16 @@ class StageFolder:
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replaces the last checkpoint by `state`, which needs a "step"."""
+        if not is_main():
+            return
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_bytes(self._checkpoint, buffer.getbuffer())
 
     def log(self, step: int, **values: float) -> None:
         """Appends one line to metrics.jsonl and the same values to the TensorBoard event file."""
+        if not is_main():
+            return
         line = json.dumps({"step": step, **{key: float(f"{value:.6g}") for key, value in values.items()}})
         try:
             with open(self._metrics, "a") as file:
@@ -137,7 +160,7 @@ class StageFolder:
         return metrics
 
     def _truncate_metrics(self, step: int) -> None:
-        if self._metrics.exists():
+        if is_main() and self._metrics.exists():
             lines = [json.dumps(line) + "\n" for line in self.read_metrics() if line["step"] <= step]
             write_bytes(self._metrics, "".join(lines).encode())
 
@@ -151,54 +174,6 @@ def random_stream(*key: int) -> torch.Generator:
     # SeedSequence fills short keys up with zeros, so (1,) and (1, 0) would coincide without the length in front.
     words = np.array([len(key), *key], dtype=np.int64).view(np.uint32)
     return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
-
-
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file whole or not at all, creating its folder.
-
-    Raises:
-        StageError: If the disk is full or the folder cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise disk_error(path, error) from None
-        raise
-
-
-def disk_error(path: Path, error: OSError) -> StageError:
-    """The sentence for a file that could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StageError(f"The disk is full, so {path} was not written: free some space and run the command again.")
-    return StageError(f"Could not write {path}: {error.strerror or error}.")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Writes indented JSON atomically."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """Reads JSON.
-
-    Raises:
-        UserError: If the file is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run the stage that writes it first.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): run the stage that writes it again.") from None
 
 
 def load_torch(path: Path) -> dict[str, Any]:
@@ -226,33 +201,38 @@ def load_torch(path: Path) -> dict[str, Any]:
     return state
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextmanager
 def saving_on_interrupt(save: Callable[[], None]) -> Iterator[None]:
     """Calls `save()` when Ctrl-C ends the block, then lets the interrupt go on."""
     try:
         yield
     except KeyboardInterrupt:
-        save()
+        with _holding_interrupts():  # torchrun sends every process another one
+            save()
         raise
 
 
 @contextmanager
 def delaying_interrupt() -> Iterator[None]:
-    """Holds Ctrl-C back until the block ends: around a whole step, so that what is saved then is never half of one."""
+    """Holds Ctrl-C back until the block ends: around a whole step, so that what is saved then is never half of one.
+
+    If one process of a torchrun job was interrupted, all of them are, at the end of the same step.
+    """
+    with _holding_interrupts() as received:
+        yield
+    if anywhere(bool(received)):
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _holding_interrupts() -> Iterator[list[bool]]:
+    """Yields a list that fills with the interrupts that came meanwhile."""
+    received: list[bool] = []
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
+        yield received  # signals reach the main thread only
         return
-    received = []
     previous = signal.signal(signal.SIGINT, lambda *_: received.append(True))
     try:
-        yield
+        yield received
     finally:
         signal.signal(signal.SIGINT, previous)
-    if received:
-        raise KeyboardInterrupt

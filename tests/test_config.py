@@ -176,7 +176,7 @@ def test_what_stages_read_and_write():
     assert DiscoverConfig(run=run, weights=Path("w")).reads() == [Path("w")]
     assert DiscoverConfig(run=run, generator="g/x.safetensors").reads() == [Path("g/x.safetensors")]
     assert run / "discover" / "directions.json" in DiscoverConfig(run=run).writes()
-    assert MasksConfig(run=run).reads() == [run / "discover"]
+    assert MasksConfig(run=run, generator="g.safetensors").reads() == [Path("g.safetensors"), run / "discover"]
     assert MasksConfig(run=run, directions=Path("d")).reads() == [Path("d")]
     assert run / "masks" / "manifest.json" in MasksConfig(run=run).writes()
     assert TrainSaliencyConfig(run=run).reads() == [run / "masks"]

@@ -1,7 +1,9 @@
+import re
+
 import pytest
 import torch
 
-from saliency_gan.devices import make_fabric, pick_device, pick_precision
+from saliency_gan.devices import make_fabric, own_parts, peak_memory, pick_device, pick_precision
 from saliency_gan.errors import UserError
 
 
@@ -48,3 +50,41 @@ def test_a_precision_that_is_asked_for_is_kept(monkeypatch):
 def test_auto_precision_is_fp32_where_torch_cannot_tell(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert pick_precision("auto", torch.device("cpu")) == "fp32"
+
+
+def test_the_parts_of_all_processes_make_up_the_batch(monkeypatch):
+    assert own_parts(6, 1) == [range(0, 6)] and own_parts(6, 2) == [range(0, 3), range(3, 6)]
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    found = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        found.append(own_parts(12, 2))
+    assert found == [
+        [range(0, 2), range(6, 8)],
+        [range(2, 4), range(8, 10)],
+        [range(4, 6), range(10, 12)],
+    ]
+    with pytest.raises(UserError, match=r"--batch 8 cannot be cut .* for 3 processes .*: give a multiple of 6"):
+        own_parts(8, 2)
+    with pytest.raises(UserError, match="--accumulate 0"):
+        own_parts(9, 0)
+
+
+def test_every_process_of_a_machine_has_its_own_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda") == torch.device("cuda")
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2, "LOCAL_RANK": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    assert pick_device("auto") == torch.device("cuda", 1) and pick_device("cpu") == torch.device("cpu")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(UserError, match="started 4 processes on a machine with 2 of the device cuda: give --nproc"):
+        pick_device("cuda")
+
+
+def test_the_memory_of_a_step_is_that_of_the_process():
+    block = torch.ones(300_000_000, dtype=torch.uint8)
+    match = re.fullmatch(r"A training step takes up to (\S+) GB of memory, .*", peak_memory(torch.device("cpu")))
+    assert match and 0.3 <= float(match[1]) < 64
+    del block

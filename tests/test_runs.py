@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from saliency_gan import processes
 from saliency_gan.config import TrainGanConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.runs import (
@@ -28,6 +30,7 @@ from saliency_gan.runs import (
     write_bytes,
     write_json,
 )
+from tests.jobs import run_job
 
 
 @pytest.fixture
@@ -366,3 +369,30 @@ class TestInterrupts:
         thread.start()
         thread.join()
         assert done == [True]
+
+
+def _interrupt_one() -> int:
+    steps = 0
+    with suppress(KeyboardInterrupt):
+        for _ in range(5):
+            with delaying_interrupt():
+                steps += 1
+                if processes.rank() == 1 and steps == 3:
+                    signal.raise_signal(signal.SIGINT)
+    return steps
+
+
+def test_an_interrupt_of_one_process_ends_all_after_the_same_step():
+    assert run_job(_interrupt_one) == [3, 3]
+
+
+def _write_as_a_job(config) -> list[str]:
+    with StageFolder(config, "generator") as folder:
+        folder.log(1, loss=processes.rank())
+        folder.save_checkpoint({"step": 1 + processes.rank()})
+        processes.meet()
+        return [folder.load_checkpoint()["step"], *[line["loss"] for line in folder.read_metrics()]]
+
+
+def test_of_a_job_the_main_process_writes_and_all_read(config):
+    assert run_job(_write_as_a_job, config) == [[1, 0.0], [1, 0.0]]

@@ -1,10 +1,13 @@
 """The settings of every stage: one frozen dataclass a stage."""
 
+from saliency_gan.config.app import AppConfig
 from saliency_gan.config.directions import DiscoverConfig, MasksConfig
 from saliency_gan.config.evaluation import EvaluateConfig, ReportConfig
+from saliency_gan.config.export import ExportConfig
 from saliency_gan.config.generators import GeneratorsConfig, TrainGanConfig
+from saliency_gan.config.prediction import PredictConfig
 from saliency_gan.config.rating import AnnotateConfig, MosConfig, RateConfig, WalkConfig
-from saliency_gan.config.saliency import AdaptConfig, PredictConfig, TrainSaliencyConfig
+from saliency_gan.config.saliency import AdaptConfig, TrainSaliencyConfig
 from saliency_gan.config.stage import Device, Precision, StageConfig, to_plain
 from saliency_gan.config.sweep import SweepConfig, SweepPoint, paper_name, shown, sweep_points
 
@@ -22,6 +25,8 @@ STAGES: dict[str, type[StageConfig]] = {
     "adapt": AdaptConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "export": ExportConfig,
+    "app": AppConfig,
     "report": ReportConfig,
 }
 """Verb of the command line and section of a pipeline YAML -> settings."""
@@ -30,9 +35,11 @@ __all__ = [
     "STAGES",
     "AdaptConfig",
     "AnnotateConfig",
+    "AppConfig",
     "Device",
     "DiscoverConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "GeneratorsConfig",
     "MasksConfig",
     "MosConfig",

@@ -25,7 +25,7 @@ class DiscoverConfig(StageConfig):
             coordinate and random.
         reconstructor: Network that recognises direction and shift from a pair of images: resnet18 or lenet.
         steps: Training steps of A and R.
-        batch: Pairs of images a step.
+        batch: Pairs of images a step, over all processes of a torchrun job together.
         lr_deformator: Adam's learning rate for A.
         lr_reconstructor: Adam's learning rate for R.
         max_shift: Shift magnitudes eps are drawn from U[-max_shift, max_shift], in units of a unit-length direction.
@@ -33,6 +33,8 @@ class DiscoverConfig(StageConfig):
         regression_weight: lambda, the weight of the shift's loss beside the direction's cross-entropy.
         regression_loss: Loss of the predicted shift: mae or mse.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
+        accumulate: Parts that a batch is done in, one after the other, to save memory; the batch stays as large.
+        compile: Compile G and R with torch.compile; takes a minute at the start.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
         rca_samples: Fresh pairs on which the reconstructor classification accuracy (RCA) is measured.
@@ -64,6 +66,8 @@ class DiscoverConfig(StageConfig):
     regression_weight: float = 0.25
     regression_loss: Literal["mae", "mse"] = "mae"
     precision: Precision = "auto"
+    accumulate: int = 1
+    compile: bool = False
     checkpoint_every: int = 500
     log_every: int = 20
     rca_samples: int = 2048

@@ -22,7 +22,8 @@ class EvaluateConfig(StageConfig):
         compare: Further saliency models to measure beside it, as name=path or `bundled`.
         baselines: Measure centre prior, all foreground, Otsu and contrast saliency in the same run.
         batch: Photos predicted at once.
-        workers: Processes that score; 0 scores in the main one; None takes one a core from 100 photos on.
+        workers: Processes that score, for every process of a torchrun job; 0 scores in the main one; None takes one a
+            core from 100 photos on.
         output: JSON file for the figures, with table and pictures beside it; None writes NAME.json into the run's
             evaluation folder.
     """

@@ -38,7 +38,7 @@ class TrainGanConfig(StageConfig):
         discriminator_channels: Discriminator channels after every halving, from a quarter of the pixels down.
         attention_at: Side of the feature map with self-attention in pixels; 0 for none (biggan).
         steps: Training steps; one step updates the discriminator and the generator once.
-        batch: Images a step.
+        batch: Images a step, over all processes of a torchrun job together.
         lr_generator: Adam's learning rate for the generator.
         lr_discriminator: Adam's learning rate for the discriminator.
         flip: Mirror half of the training images.
@@ -46,6 +46,7 @@ class TrainGanConfig(StageConfig):
         translation: Differentiable augmentation: largest shift as a share of the side.
         colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
+        compile: Compile both networks with torch.compile; takes a minute at the start.
         sample_every: Steps between grids of samples.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
@@ -72,6 +73,7 @@ class TrainGanConfig(StageConfig):
     translation: float = 0.125
     colour: float = 0.3
     precision: Precision = "auto"
+    compile: bool = False
     sample_every: int = 500
     checkpoint_every: int = 500
     log_every: int = 50

@@ -1,4 +1,4 @@
-"""Settings of `train-saliency`, `adapt` and `predict`."""
+"""Settings of `train-saliency` and `adapt`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ class TrainSaliencyConfig(StageConfig):
             [] takes the library's own.
         resolution: Side in pixels of the training images, a multiple of 32.
         steps: Training steps.
-        batch: Pairs a step.
+        batch: Pairs a step, over all processes of a torchrun job together.
         loss: bce+dice, or paper (cross-entropy on two logits divided by 10).
         optimiser: adamw or adam.
         lr: Learning rate at the start.
@@ -35,7 +35,10 @@ class TrainSaliencyConfig(StageConfig):
         photos: Folder with images/ and masks/ of photos that every checkpoint is measured on; the one with the best IoU
             is kept. None measures none and keeps the last.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
-        workers: Processes that augment pairs from shards; 0 does it in the main process.
+        accumulate: Parts that a batch is done in, one after the other, to save memory; the batch stays as large.
+        compile: Compile the network with torch.compile; takes a minute at the start.
+        workers: Processes that augment pairs from shards, for every process of a torchrun job; 0 does it in the main
+            process.
         checkpoint_every: Steps between checkpoints and validations.
         log_every: Steps between lines of metrics.jsonl.
     """
@@ -61,6 +64,8 @@ class TrainSaliencyConfig(StageConfig):
     validation_pairs: int = 500
     photos: Path | None = None
     precision: Precision = "auto"
+    accumulate: int = 1
+    compile: bool = False
     workers: int = 1
     checkpoint_every: int = 250
     log_every: int = 20
@@ -153,34 +158,3 @@ class AdaptConfig(StageConfig):
 
     def writes(self) -> list[Path]:
         return [self.run / "saliency-adapted" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictConfig(StageConfig):
-    """Predicts saliency maps, masks, cut-outs and overlays of photos.
-
-    Args:
-        output: Folder for the results; a folder's photos keep their relative paths.
-        save: What to write a photo: map (soft, grey PNG), mask (binary PNG), cutout (RGBA PNG), overlay (JPEG).
-        threshold: Saliency in [0, 1] from which a pixel belongs to the mask.
-        weights: Saliency model (model.safetensors); None takes the bundled one.
-        resolution: Side in pixels of the square that a photo is squeezed into; None takes the model's own.
-        scales: Factors of that side; the maps of all are averaged.
-        flip: Average with the map of the mirrored photo.
-        batch: Photos predicted at once.
-    """
-
-    output: Path = Path("predictions")
-    save: tuple[Literal["map", "mask", "cutout", "overlay"], ...] = ("map", "mask")
-    threshold: float = 0.5
-    weights: Path | None = None
-    resolution: int | None = None
-    scales: tuple[float, ...] = (1.0,)
-    flip: bool = True
-    batch: int = 8
-
-    def reads(self) -> list[Path]:
-        return [self.weights] if self.weights else []
-
-    def writes(self) -> list[Path]:
-        return [self.output]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from saliency_gan.artifacts import Background, Directions, load_directions
 from saliency_gan.config import DiscoverConfig, to_plain
+from saliency_gan.devices import own_parts, peak_memory
 from saliency_gan.directions.background import choose_background
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
 from saliency_gan.directions.rca import measure_rca
@@ -20,7 +21,8 @@ from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images import write_image
-from saliency_gan.runs import StageFolder, delaying_interrupt, saving_on_interrupt, write_bytes
+from saliency_gan.processes import is_main
+from saliency_gan.runs import MEMORY_AFTER, StageFolder, delaying_interrupt, saving_on_interrupt, write_bytes
 
 CHANGEABLE = {
     "rca_samples", "rca_every", "method", "background_shifts", "background_samples", "theta", "direction", "sign",
@@ -51,7 +53,10 @@ def discover(config: DiscoverConfig) -> Path:
         if state := folder.load_checkpoint():
             trainer.load_state(state)
         _train(trainer, folder)
-        background = _measure(trainer, folder)
+        rca = _rca(trainer)
+        background = _choose(trainer, folder, rca) if is_main() else None
+    if background is None:  # the main process did it
+        return folder.path
     name = "an optimised direction" if background.index is None else f"direction {background.index}"
     print(
         f"h_bg is {name}, sign {background.sign:+d}, shift {background.shift:g}, {background.polarity} background,"
@@ -71,8 +76,11 @@ def _check(config: DiscoverConfig) -> None:
             f"--rca_every {config.rca_every} with --rca_samples {config.rca_samples}: give 0 for no RCA during"
             " training, or a number of steps and at least one sample."
         )
-    if config.batch < 2:
-        raise UserError(f"--batch {config.batch} is too small for batch normalisation in R: give 2 or more.")
+    own_parts(config.batch, config.accumulate)
+    if config.batch < 2 * config.accumulate:
+        raise UserError(
+            f"--batch {config.batch} is too small for batch normalisation in R: give {2 * config.accumulate} or more."
+        )
     if isinstance(config.direction, int) and not 0 <= config.direction < config.K:
         raise UserError(
             f"--direction {config.direction} does not exist among K = {config.K}: give 0 to {config.K - 1}."
@@ -93,11 +101,13 @@ def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
     if trainer.step >= config.steps:
         return
     progress = tqdm(range(trainer.step, config.steps), "discover", config.steps, initial=trainer.step, unit="step")
-    began, step_before = time.perf_counter(), trainer.step
+    began, step_before, first = time.perf_counter(), trainer.step, trainer.step
     with saving_on_interrupt(lambda: folder.save_checkpoint(trainer.state())):
         for _ in progress:
             with delaying_interrupt():
                 trainer.train_step()
+                if trainer.step == first + MEMORY_AFTER:
+                    tqdm.write(peak_memory(trainer.fabric.device))
                 if trainer.step % config.log_every == 0:
                     means = trainer.mean_metrics()
                     rate = (trainer.step - step_before) / (time.perf_counter() - began)
@@ -111,10 +121,9 @@ def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
     folder.save_checkpoint(trainer.state())
 
 
-def _measure(trainer: DiscoveryTrainer, folder: StageFolder) -> Background:
-    """Everything after training: RCA, the choice of h_bg, the files and the pictures."""
+def _choose(trainer: DiscoveryTrainer, folder: StageFolder, rca: dict[str, float]) -> Background:
+    """What follows the measured RCA: the choice of h_bg, the files and the pictures."""
     config, generator, fabric = trainer.config, trainer.generator, trainer.fabric
-    rca = _rca(trainer)
     if rca:
         print(
             f"RCA {rca['accuracy']:.3f} (95 % interval {rca['low']:.3f} to {rca['high']:.3f}, {rca['samples']} pairs)"

@@ -26,6 +26,11 @@ class PairSample:
     directions: Tensor
     shifts: Tensor
 
+    def part(self, numbers: range) -> "PairSample":
+        """Some of the draws, as `devices.own_parts` numbers them."""
+        some = slice(numbers.start, numbers.stop)
+        return PairSample(self.latents[some], self.classes[some], self.directions[some], self.shifts[some])
+
 
 @dataclass(frozen=True)
 class PairSampler:

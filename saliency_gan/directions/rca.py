@@ -11,6 +11,7 @@ from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import PairSampler, draw_pairs
 from saliency_gan.directions.reconstructor import Reconstructor
 from saliency_gan.directions.streams import STREAM_RCA
+from saliency_gan.processes import share, total
 from saliency_gan.runs import random_stream
 
 
@@ -45,18 +46,19 @@ def measure_rca(
     """
     if not samples:
         return {}
-    correct, error = 0, 0.0
+    correct = error = 0.0
     key = (seed, STREAM_RCA) if step is None else (seed, STREAM_RCA, step)
     was_training = reconstructor.training
     reconstructor.eval()
-    for start in tqdm(range(0, samples, batch), "measuring RCA", unit="batch", leave=False):
+    for start in tqdm(share(range(0, samples, batch)), "measuring RCA", unit="batch", leave=False):
         sample = sampler.draw(min(batch, samples - start), random_stream(*key, start))
         with fabric.autocast():
             logits, shifts = reconstructor(*draw_pairs(sampler.generator, deformator, sample))
-        correct += int((logits.argmax(1) == sample.directions).sum())
+        correct += float((logits.argmax(1) == sample.directions).sum())
         error += float((shifts.float() - sample.shifts).abs().sum())
     reconstructor.train(was_training)
-    low, high = wilson_interval(correct, samples)
+    correct, error = total((correct, error))
+    low, high = wilson_interval(round(correct), samples)
     return {
         "accuracy": correct / samples,
         "low": low,

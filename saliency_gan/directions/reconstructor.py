@@ -1,5 +1,6 @@
 """R, the network that recognises which direction was taken, and how far (Voynov & Babenko 2020, section 3.1)."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -82,4 +83,4 @@ def _lenet_head(inputs: int, outputs: int) -> nn.Module:
 
 
 _TRUNKS = {"resnet18": _resnet18, "lenet": _lenet}
-_HEADS = {"resnet18": nn.Linear, "lenet": _lenet_head}
+_HEADS: dict[str, Callable[[int, int], nn.Module]] = {"resnet18": nn.Linear, "lenet": _lenet_head}

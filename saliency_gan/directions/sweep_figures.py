@@ -164,7 +164,11 @@ def picture(rows: Sequence[Row]) -> bytes:
     swept = list(rows[0].values)
     ticks = [", ".join(map(shown, row.values.values())) for row in rows]
     left.set_xticks(range(len(rows)), ticks, rotation=30 if len(rows) > 5 else 0)
-    left.set(xlabel=", ".join(map(paper_name, swept)), ylabel="RCA", title="at the end; dots: seeds, bar: mean, cross: published")
+    left.set(
+        xlabel=", ".join(map(paper_name, swept)),
+        ylabel="RCA",
+        title="at the end; dots: seeds, bar: mean, cross: published",
+    )
     right.set(xlabel="step", ylabel="RCA", title="during training")
     for axes in (left, right):
         axes.set_ylim(0, 1.02)

@@ -1,15 +1,17 @@
 """Training of A and R on pairs of images of a frozen generator (Voynov & Babenko 2020, section 3)."""
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saliency_gan.batch_norm import synchronise
 from saliency_gan.config import DiscoverConfig
-from saliency_gan.devices import make_fabric
+from saliency_gan.devices import make_fabric, mean_over_processes, own_parts
 from saliency_gan.directions.deformator import Deformator
-from saliency_gan.directions.pairs import PairSampler, draw_pairs
+from saliency_gan.directions.pairs import PairSample, PairSampler, draw_pairs
 from saliency_gan.directions.reconstructor import Reconstructor
 from saliency_gan.directions.streams import STREAM_INIT, STREAM_STEP
 from saliency_gan.errors import UserError
@@ -28,6 +30,7 @@ class DiscoveryTrainer:
     """
 
     def __init__(self, config: DiscoverConfig, generator: Generator) -> None:
+        self.parts = own_parts(config.batch, config.accumulate)
         torch.manual_seed(config.seed)  # torchvision initialises R from the global stream
         deformator = Deformator(
             config.deformator, generator.latent_dim, config.K, random_stream(config.seed, STREAM_INIT)
@@ -36,18 +39,23 @@ class DiscoveryTrainer:
         self.config = config
         self.fabric = make_fabric(config.device, config.precision)
         self.generator = generator.freeze().to(memory_format=torch.channels_last).to(self.fabric.device)
+        if config.compile:
+            self.generator.compile()
+            reconstructor.compile()
         self.among = generator.class_indices(config.classes)
         self.sampler = PairSampler(
             self.generator, self.among, config.K, config.max_shift, config.min_shift, self.fabric.device
         )
         self.deformator, self.deformator_optimiser = self._set_up(deformator, config.lr_deformator)
         self.reconstructor, self.reconstructor_optimiser = self._set_up(reconstructor, config.lr_reconstructor)
+        both = (self.deformator, self.deformator_optimiser), (self.reconstructor, self.reconstructor_optimiser)
+        self.trained = [(module, optimiser) for module, optimiser in both if optimiser]
         self.totals = torch.zeros(1 + len(METRICS), device=self.fabric.device)  # steps since the last log, sums
         self.step = 0
 
     def _set_up(self, module: nn.Module, rate: float) -> tuple[Any, Any]:
         """Fixed kinds of A have nothing to train and get no optimiser."""
-        module = module.to(memory_format=torch.channels_last)
+        module = synchronise(module, self.fabric.device).to(memory_format=torch.channels_last)
         if not any(parameter.requires_grad for parameter in module.parameters()):
             return module.to(self.fabric.device), None
         optimiser = torch.optim.Adam(module.parameters(), lr=rate, fused=self.fabric.device.type != "mps")
@@ -56,20 +64,30 @@ class DiscoveryTrainer:
     def train_step(self) -> None:
         """Updates A and R on fresh pairs and adds this step's metrics to `totals`."""
         sample = self.sampler.draw(self.config.batch, random_stream(self.config.seed, STREAM_STEP, self.step))
+        for _, optimiser in self.trained:
+            optimiser.zero_grad()
+        measured = torch.zeros_like(self.totals)
+        for part in self.parts:
+            with ExitStack() as stack:  # processes exchange gradients once a step
+                for module, _ in self.trained:
+                    stack.enter_context(self.fabric.no_backward_sync(module, enabled=part != self.parts[-1]))
+                losses = self._losses(sample.part(part))
+                self.fabric.backward(losses["loss"] / len(self.parts))
+            one = torch.ones_like(losses["loss"])
+            measured += torch.stack([one, *(losses[name] for name in METRICS)]).detach() / len(self.parts)
+        measured = mean_over_processes(measured)
+        for _, optimiser in self.trained:
+            optimiser.step()
+        self.step += 1
+        self.totals += measured
+
+    def _losses(self, sample: PairSample) -> dict[str, Tensor]:
         with self.fabric.autocast():
             originals, shifted = draw_pairs(self.generator, self.deformator, sample)
             logits, shifts = self.reconstructor(originals, shifted)
-        losses = discovery_loss(
+        return discovery_loss(
             logits, shifts, sample.directions, sample.shifts, self.config.regression_weight, self.config.regression_loss
         )
-        optimisers = [optimiser for optimiser in (self.deformator_optimiser, self.reconstructor_optimiser) if optimiser]
-        for optimiser in optimisers:
-            optimiser.zero_grad()
-        self.fabric.backward(losses["loss"])
-        for optimiser in optimisers:
-            optimiser.step()
-        self.step += 1
-        self.totals += torch.stack([torch.ones_like(losses["loss"]), *(losses[name] for name in METRICS)]).detach()
 
     def mean_metrics(self) -> dict[str, float]:
         """Means of METRICS over the steps since the last call."""
@@ -125,8 +143,8 @@ def discovery_loss(
     """L_cl(k, k^) + lambda L_r(eps, eps^), Voynov & Babenko 2020, equation 1.
 
     Args:
-        logits: R's guess of k, float [N, K].
-        predicted: R's guess of eps, float [N].
+        logits: R's guess of k, float [N, K], not in half precision.
+        predicted: R's guess of eps, float [N], likewise.
         directions: k, int64 [N].
         shifts: eps, float [N].
         weight: lambda.
@@ -135,7 +153,6 @@ def discovery_loss(
     Returns:
         Scalars by the names of METRICS; loss is what to minimise.
     """
-    logits, predicted = logits.float(), predicted.float()
     loss_direction = F.cross_entropy(logits, directions)
     mae = F.l1_loss(predicted, shifts)
     loss_shift = mae if regression == "mae" else F.mse_loss(predicted, shifts)

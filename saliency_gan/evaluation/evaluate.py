@@ -43,10 +43,12 @@ def evaluate(config: EvaluateConfig) -> Path:
     has_photos = dataset.pairs[0].photo is not None
     if config.baselines and not has_photos:
         print("The baselines need the photos and are left out: give them with --images DIR.")
+    output = config.output or config.run / "evaluation" / f"{_file_name(config, dataset)}.json"
     measured = measure(dataset, makers, config.baselines and has_photos, config.batch, config.workers)
+    if measured is None:  # the main process of the job has everything and writes it
+        return output
     for sentence in measured.skipped:
         print(f"left out: {sentence}")
-    output = config.output or config.run / "evaluation" / f"{_file_name(config, dataset)}.json"
     title = BENCHMARKS[dataset.benchmark].title if dataset.benchmark else dataset.name
     result = _result(dataset, measured, tuple(makers), title)
     rows = table_rows(result)

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.evaluation.benchmarks import BENCHMARKS, Dataset, Pair, read_truth
 from saliency_gan.evaluation.metrics import Map, SaliencyMetrics
-from saliency_gan.evaluation.scoring import ScoringPool
+from saliency_gan.evaluation.scoring import Scores, ScoringPool
 from saliency_gan.images import ImageArray, UnreadableImageError, read_image, read_mask
+from saliency_gan.processes import gather, is_main, local_world_size, share
 
 PAIRS_WORTH_PROCESSES = 100
 """With fewer pairs, starting processes takes longer than what they save."""
@@ -57,7 +58,7 @@ class Measured:
 
 def measure(
     dataset: Dataset, makers: Mapping[str, MapMaker], baselines: bool, batch: int, workers: int | None = None
-) -> Measured:
+) -> Measured | None:
     """Measures every map maker, and the baselines where asked for, on all pairs.
 
     Args:
@@ -67,51 +68,58 @@ def measure(
         batch: Pairs that a map maker gets at once.
         workers: Processes that score; 0 for none; None takes one a core from PAIRS_WORTH_PROCESSES pairs on.
 
+    Returns:
+        What was measured. The processes of a torchrun job measure a part of the pairs each; the main one gets all, the
+        others None.
+
     Raises:
         UserError: If a file of a benchmark cannot be read, none of a person's own can, or all masks are empty.
         StageError: If a scoring process dies.
     """
+    mine = share(dataset.pairs)
     if workers is None:
-        workers = (os.cpu_count() or 1) if len(dataset.pairs) >= PAIRS_WORTH_PROCESSES else 0
-    metrics: dict[str, SaliencyMetrics] = {}
-    pairs: list[Pair] = []
-    skipped: list[str] = []
-    foreground = False
-
-    def collect(scores: Mapping) -> None:
-        for name, one in scores.items():
-            metrics.setdefault(name, SaliencyMetrics()).add(one)
-
+        cores = max(1, (os.cpu_count() or 1) // local_world_size())
+        workers = cores if len(mine) >= PAIRS_WORTH_PROCESSES else 0
+    read: list[tuple[Pair, bool] | str] = []
+    scored: list[Scores] = []
     try:
-        with (
-            ScoringPool(workers) as pool,
-            tqdm(dataset.pairs, f"measuring on {dataset.name}", unit="photo") as progress,
-        ):
-            for start in range(0, len(dataset.pairs), batch):
-                some = dataset.pairs[start : start + batch]
-                examples = [example for pair in some if (example := _read(pair, dataset, skipped)) is not None]
+        with ScoringPool(workers) as pool, tqdm(mine, f"measuring on {dataset.name}", unit="photo") as progress:
+            for start in range(0, len(mine), batch):
+                some = mine[start : start + batch]
+                found = [_read(pair, dataset) for pair in some]
+                read += [one if isinstance(one, str) else (one.pair, bool(one.truth.any())) for one in found]
+                examples = [one for one in found if not isinstance(one, str)]
                 made = {name: maker(examples) for name, maker in makers.items()} if examples else {}
                 for number, example in enumerate(examples):
                     maps = {name: maps_of_all[number] for name, maps_of_all in made.items()}
-                    for scores in pool.submit(maps, example.truth, example.photo, baselines):
-                        collect(scores)
-                    foreground |= bool(example.truth.any())
-                    pairs.append(example.pair)
+                    scored += pool.submit(maps, example.truth, example.photo, baselines)
                 progress.update(len(some))
-            for scores in pool.finish():
-                collect(scores)
+            scored += pool.finish()
     except BrokenProcessPool:
         raise StageError(
             "A process that scores died, perhaps for lack of memory: run it again with --workers 0."
         ) from None
-    if not pairs:
+    results = iter(scored)
+    everything = gather([one if isinstance(one, str) else (*one, next(results)) for one in read])
+    return _combine(dataset, everything) if is_main() else None
+
+
+def _combine(dataset: Dataset, everything: Sequence[tuple[Pair, bool, Scores] | str]) -> Measured:
+    """Orders by map maker what was found out about every pair."""
+    metrics: dict[str, SaliencyMetrics] = {}
+    skipped = tuple(one for one in everything if isinstance(one, str))
+    measured = [one for one in everything if not isinstance(one, str)]
+    for _, _, scores in measured:
+        for name, one in scores.items():
+            metrics.setdefault(name, SaliencyMetrics()).add(one)
+    if not measured:
         raise UserError(f"None of the {len(dataset.pairs)} pairs of {dataset.name} can be read: {skipped[0]}")
-    if not foreground:
+    if not any(foreground for _, foreground, _ in measured):
         raise UserError(
             f"All masks of {dataset.name} are empty, {dataset.pairs[0].mask} for one: masks have to be 0 on the"
             " background and 255 on the object."
         )
-    return Measured(metrics, tuple(pairs), tuple(skipped))
+    return Measured(metrics, tuple(pair for pair, _, _ in measured), skipped)
 
 
 def read_example(pair: Pair) -> Example:
@@ -128,13 +136,12 @@ def read_example(pair: Pair) -> Example:
     )
 
 
-def _read(pair: Pair, dataset: Dataset, skipped: list[str]) -> Example | None:
-    """Reads a pair; what is unreadable ends a benchmark's run, because part of it cannot be compared."""
+def _read(pair: Pair, dataset: Dataset) -> Example | str:
+    """Reads a pair, or says why not; what is unreadable ends a benchmark's run: part of it cannot be compared."""
     try:
         return read_example(pair)
     except UnreadableImageError as error:
         if dataset.benchmark is not None:
             title = BENCHMARKS[dataset.benchmark].title
             raise UserError(f"{title} has to be complete, but {error}") from None
-        skipped.append(str(error))
-        return None
+        return str(error)

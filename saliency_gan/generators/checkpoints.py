@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from saliency_gan.errors import UserError
@@ -19,7 +20,7 @@ def read_checkpoint(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str
         name: The generator that it is for, for messages.
 
     Raises:
-        UserError: If the file is missing or damaged, or any tensor is missing, unknown or of another shape.
+        UserError: If the file is missing or damaged, or any tensor is missing, unknown, of another shape or not finite.
     """
     state = load_torch(path)
     for key in (*shapes, *state):
@@ -37,5 +38,10 @@ def _difference(key: str, state: Mapping[str, Any], shapes: Mapping[str, tuple[i
         return f"{key} is missing"
     if key not in shapes:
         return f"{key} is not one of its {len(shapes)} tensors"
-    found = tuple(state[key].shape) if isinstance(state[key], Tensor) else type(state[key]).__name__
-    return "" if found == shapes[key] else f"{key} is {found}, not {shapes[key]}"
+    tensor = state[key]
+    found = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+    if found != shapes[key]:
+        return f"{key} is {found}, not {shapes[key]}"
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+        return f"{key} is not a plain tensor of numbers"
+    return "" if torch.isfinite(tensor).all() else f"{key} holds values that are not finite"

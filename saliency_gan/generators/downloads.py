@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlsplit
 
-import platformdirs
 import requests
 from tqdm import tqdm
 
 from saliency_gan.errors import StageError
+from saliency_gan.files import cache_folder
 from saliency_gan.runs import disk_error, read_json, sha256_of, write_json
 
 HASHES = "sha256.json"
@@ -46,11 +46,6 @@ class PublicFile:
     name: str
     urls: tuple[str, ...]
     sha256: str | None = None
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $SALIENCY_GAN_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("SALIENCY_GAN_CACHE") or platformdirs.user_cache_path("saliency_gan"))
 
 
 def fetch(generator: str, files: Sequence[PublicFile]) -> Path:

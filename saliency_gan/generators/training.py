@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_gan import images as im
+from saliency_gan.batch_norm import synchronise
 from saliency_gan.config import TrainGanConfig
-from saliency_gan.devices import make_fabric
+from saliency_gan.devices import make_fabric, mean_over_processes, own_parts, peak_memory
 from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.class_folders import load_class_folders
@@ -22,7 +23,8 @@ from saliency_gan.generators.families import TrainedGenerator, new_generator
 from saliency_gan.generators.training_images import TrainingImages
 from saliency_gan.generators.unlabelled_images import load_unlabelled_images
 from saliency_gan.generators.zoo import load_generator, save_generator
-from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt
+from saliency_gan.processes import is_main, rank, world_size
+from saliency_gan.runs import MEMORY_AFTER, StageFolder, delaying_interrupt, random_stream, saving_on_interrupt
 
 STREAM_INIT, STREAM_STEP, STREAM_SAMPLES, STREAM_STATISTICS = range(4)
 """Second part of the key of each random stream, after the seed, so that they never coincide."""
@@ -44,6 +46,7 @@ def train_gan(config: TrainGanConfig) -> Path:
         UserError: If the images, the sizes of the networks or the checkpoint cannot be used.
         StageError: If a file cannot be written.
     """
+    own_parts(config.batch, accumulate=1)
     data = _read_images(config)
     print(data.describe())
     fabric = make_fabric(config.device, config.precision)
@@ -56,10 +59,12 @@ def train_gan(config: TrainGanConfig) -> Path:
         output = folder.path / "generator.safetensors"
         progress = tqdm(range(trainer.step, config.steps), "train-gan", config.steps, initial=trainer.step, unit="step")
         with saving_on_interrupt(lambda: folder.save_checkpoint(trainer.state())):
-            began, steps_before = time.perf_counter(), trainer.step
+            began, steps_before, first = time.perf_counter(), trainer.step, trainer.step
             for _ in progress:
                 with delaying_interrupt():
                     losses = trainer.train_step()
+                    if trainer.step == first + MEMORY_AFTER:
+                        tqdm.write(peak_memory(fabric.device))
                     if trainer.step % config.log_every == 0:
                         values = {name: float(value) for name, value in losses.items()}
                         rate = (trainer.step - steps_before) * config.batch / (time.perf_counter() - began)
@@ -67,13 +72,14 @@ def train_gan(config: TrainGanConfig) -> Path:
                         folder.log(trainer.step, **values, images_per_second=rate)
                         shown = {name: f"{value:.3f}" for name, value in values.items()}
                         progress.set_postfix(shown | {"images/s": f"{rate:.0f}"})
-                    if trainer.step % config.sample_every == 0:
+                    if trainer.step % config.sample_every == 0 and is_main():
                         im.write_image(folder.path / "samples" / f"step-{trainer.step:06d}.png", trainer.sample_grid())
                     if trainer.step % config.checkpoint_every == 0:
                         folder.save_checkpoint(trainer.state())
         folder.save_checkpoint(trainer.state())
-        save_generator(trainer.finished_generator(), output)
-        save_discriminator(trainer.discriminator.module, folder.path / "discriminator.safetensors")
+        if is_main():
+            save_generator(trainer.finished_generator(), output)
+            save_discriminator(trainer.discriminator.module, folder.path / "discriminator.safetensors")
     print(f"generator written to {output}")
     return output
 
@@ -105,6 +111,11 @@ class _Trainer:
         generator.initialise(random_stream(config.seed, STREAM_INIT))
         discriminator = ProjectionDiscriminator(len(data.names), config.discriminator_channels, generator.channels)
         self.config, self.data, self.fabric = config, data, fabric
+        (own,) = own_parts(config.batch, accumulate=1)
+        self.own = slice(own.start, own.stop)
+        if config.compile:
+            generator.compile()
+            discriminator.compile()
         self.weights = data.sampling_weights()
         self.average = copy.deepcopy(generator).to(fabric.device).requires_grad_(False)
         self.generator, self.generator_optimiser = _setup(fabric, generator, config.lr_generator)
@@ -142,6 +153,8 @@ class _Trainer:
         random = random_stream(self.config.seed, STREAM_STEP, self.step)
         reals, real_classes = self._real_batch(random)
         fakes, fake_classes = self._draw(random)
+        if world_size() > 1:
+            random = random_stream(self.config.seed, STREAM_STEP, self.step, rank())
         shown = self._augment(torch.cat([reals, fakes.detach()]), random)
         scores = self.discriminator(shown, torch.cat([real_classes, fake_classes]))
         real_scores, fake_scores = scores.float().chunk(2)
@@ -149,32 +162,34 @@ class _Trainer:
         self._update(self.discriminator_optimiser, discriminator_loss)
 
         self.discriminator.requires_grad_(False)
-        generator_loss = -self.discriminator(self._augment(fakes, random), fake_classes).float().mean()
+        with self.fabric.no_backward_sync(self.discriminator):  # it has no gradients now
+            generator_loss = -self.discriminator(self._augment(fakes, random), fake_classes).float().mean()
         self._update(self.generator_optimiser, generator_loss)
         self.discriminator.requires_grad_(True)
 
         self.step += 1
         self._update_average()
-        return {
+        losses = {
             "loss_discriminator": discriminator_loss.detach(),
             "loss_generator": generator_loss.detach(),
             "score_real": real_scores.detach().mean(),
             "score_fake": fake_scores.detach().mean(),
         }
+        return {name: mean_over_processes(value) for name, value in losses.items()}
 
     def _real_batch(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
         images = im.to_signed(self.data.images[chosen.numpy()])
         flip = torch.rand(len(images), 1, 1, 1, generator=random) < (0.5 if self.config.flip else 0.0)
         images = torch.where(flip, images.flip(3), images)
-        return images.to(self.fabric.device), self.data.labels[chosen].to(self.fabric.device)
+        return images[self.own].to(self.fabric.device), self.data.labels[chosen][self.own].to(self.fabric.device)
 
     def _draw(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images of the generator in training, and their classes, drawn as often as in the data."""
-        latents = torch.randn(self.config.batch, self.config.latent_dim, generator=random).to(self.fabric.device)
+        latents = torch.randn(self.config.batch, self.config.latent_dim, generator=random)
         chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
-        classes = self.data.labels[chosen].to(self.fabric.device)
-        return self.generator(latents, classes), classes
+        classes = self.data.labels[chosen][self.own].to(self.fabric.device)
+        return self.generator(latents[self.own].to(self.fabric.device), classes), classes
 
     def _augment(self, images: Tensor, random: torch.Generator) -> Tensor:
         augmented = augment(images, self.config.translation, self.config.colour, random)
@@ -258,6 +273,6 @@ class _Trainer:
 
 
 def _setup(fabric: Fabric, module: nn.Module, rate: float) -> tuple[Any, Any]:
-    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = synchronise(module, fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.Adam(module.parameters(), lr=rate, betas=(0.0, 0.99), fused=fabric.device.type != "mps")
     return fabric.setup(module, optimiser)

@@ -21,6 +21,12 @@ MNIST = Path("mnist")
 MNIST_FOLDER = Path("data")
 """torchvision keeps its files in the subfolder MNIST/raw."""
 
+LARGEST_ARRAY = 16 * 2**30
+"""Bytes of an array in an archive, which is read whole."""
+
+BOMB_SIZE, BOMB_RATIO = 100_000_000, 500
+"""An array of more bytes than the first that is packed this tightly is taken for a bomb: pictures hardly ever are."""
+
 
 def load_unlabelled_images(source: Path, side: int, channels: int) -> TrainingImages:
     """Reads images of whatever kind as one class, resizes each to fit `side` and pads it with its edge pixels.
@@ -75,20 +81,33 @@ def _archive_images(path: Path) -> Iterable[im.ImageArray | im.UnreadableImageEr
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("it is no zip file, or cut off")
+        _refuse_bombs(path)
         with np.load(path, allow_pickle=False) as archive:
             if {"blob", "offset"} <= set(archive.files):
                 return _encoded_images(path, archive["blob"], archive["offset"])
             return _first_image_array(path, archive)
-    except (OSError, EOFError, ValueError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except UserError:
+        raise
+    except Exception as error:  # numpy and zipfile raise many kinds for damaged and forged archives
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         reason = "it holds pickled objects, which are never loaded" if "allow_pickle" in reason else reason
         raise UserError(f"{path} cannot be read as an .npz archive of images ({reason}).") from None
+
+
+def _refuse_bombs(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            tight = entry.file_size > BOMB_SIZE and entry.file_size > BOMB_RATIO * entry.compress_size
+            if tight or entry.file_size > LARGEST_ARRAY:
+                raise ValueError(f"{entry.filename[:80]} would take {entry.file_size:,} bytes of memory")
 
 
 def _first_image_array(path: Path, archive: NpzFile) -> im.ImageArray:
     found = []
     for name in archive.files:
         array = archive[name]
+        if not isinstance(array, np.ndarray):
+            continue  # bytes of a file that is no array
         if array.dtype == np.uint8 and array.size and (array.ndim == 3 or array.shape[3:] in ((1,), (3,))):
             return array[..., 0] if array.shape[3:] == (1,) else array
         found.append(f"{name}: {array.dtype} {list(array.shape)}")

@@ -2,9 +2,11 @@
 
 import difflib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -143,6 +145,7 @@ GENERATORS: dict[str, Entry] = {
 """Name -> generator. No publisher names a sha256, see `downloads.pin`."""
 
 GENERATOR_FILE = "generator.safetensors"
+_MALFORMED = (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError)
 PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
@@ -230,16 +233,44 @@ def _read_trained(path: Path, name: str) -> TrainedGenerator:
     try:
         with safetensors.safe_open(path, "pt") as file:
             description = json.loads((file.metadata() or {})["generator"])
-            tensors = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118  (no mapping)
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  (no mapping)
+            _check_shapes(description, shapes)
+            tensors = {key: file.get_tensor(key).float() for key in shapes}
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("not every weight is a finite number")
         generator = generator_of(description, name)
         counters = {key: value for key, value in generator.state_dict().items() if key.endswith("num_batches_tracked")}
         generator.load_state_dict(tensors | counters)
     except FileNotFoundError:
         raise UserError(f"There is no generator file {path}: train one with train-gan or check the path.") from None
-    except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, RuntimeError) as error:
+    except UserError as error:
+        raise UserError(f"{path} describes no generator that there can be: {error}") from None
+    except (safetensors.SafetensorError, OSError, LookupError, *_MALFORMED) as error:
         raise UserError(f"{path} is not a generator file that train-gan wrote ({_reason(path, error)}).") from None
     generator.sha256 = sha256_of(path)
     return generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _check_shapes(description: Any, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Refuses a description of other tensors than there are, before it is built; a forged one could ask for more memory
+    than there is."""
+    names = description["class_names"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("its class_names are no list of names")
+    if not all(type(size) is int and size >= 0 for size in _sizes(description["architecture"])):
+        raise ValueError("its architecture holds something else than whole numbers")
+    with torch.device("meta"):
+        planned = generator_of(description, "planned").state_dict()
+    expected = {key: tuple(value.shape) for key, value in planned.items() if not key.endswith("num_batches_tracked")}
+    for key in (*expected, *shapes):
+        if expected.get(key) != shapes.get(key):
+            found, wanted = shapes.get(key, "missing"), expected.get(key, "none")
+            raise ValueError(f"size mismatch for {key[:80]}: it is {found}, but its description asks for {wanted}")
+
+
+def _sizes(architecture: Mapping[str, Any]) -> Iterator[Any]:
+    for value in architecture.values():
+        yield from value if isinstance(value, list) else (value,)
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -27,6 +27,10 @@ the candidate, as `candidates.draw_latents` takes it, "shift": magnitude, "area"
 MAX_MEMBER_BYTES = 64 * 2**20
 """Larger members are refused before they are read, so that a forged shard cannot fill the memory."""
 
+_MALFORMED = (ArithmeticError, LookupError, ValueError, OSError, EOFError, MemoryError)
+MIN_PAIR_BYTES = 6 * 512
+"""What three files take in a tar file at least; a shorter shard cannot hold as many pairs as its manifest says."""
+
 
 def encode_pair(
     image: ImageArray, mask: NDArray[np.uint8], info: dict[str, Any], image_format: str
@@ -116,8 +120,8 @@ class ShardSet:
                     if count > shard["pairs"]:
                         break
                     yield path, sample
-            except (tarfile.TarError, ValueError, OSError, EOFError) as error:
-                raise UserError(_damaged(path, str(error))) from None
+            except (tarfile.TarError, *_MALFORMED) as error:
+                raise UserError(_damaged(path, " ".join(str(error).split())[:150])) from None
             if count != shard["pairs"]:
                 raise UserError(_damaged(path, f"it should hold {shard['pairs']} pairs"))
 
@@ -138,6 +142,8 @@ def open_shards(folder: Path) -> ShardSet:
         path = folder / shard["file"]
         if not path.is_file():
             raise UserError(f"{path} is missing although manifest.json lists it: run masks again to draw it anew.")
+        if path.stat().st_size < shard["pairs"] * MIN_PAIR_BYTES:
+            raise UserError(_damaged(path, f"it is too short for {shard['pairs']} pairs"))
         if sha256_of(path) != shard["sha256"]:
             raise UserError(_damaged(path, "its sha256 is not the one in manifest.json"))
     _check_directions(folder, manifest)
@@ -148,7 +154,8 @@ def _check_manifest(folder: Path, manifest: Any) -> None:
     try:
         shards = manifest["shards"]
         valid = (
-            manifest["pairs"] == sum(shard["pairs"] for shard in shards)
+            type(manifest["pairs"]) is int
+            and manifest["pairs"] == sum(shard["pairs"] for shard in shards)
             and all(type(shard["pairs"]) is int and shard["pairs"] > 0 for shard in shards)
             and all(re.fullmatch(r"shard-\d{6}\.tar", shard["file"]) for shard in shards)
             and all(isinstance(shard["sha256"], str) for shard in shards)
@@ -157,7 +164,7 @@ def _check_manifest(folder: Path, manifest: Any) -> None:
             and isinstance(manifest["generator"]["sha256"], str)
             and isinstance(manifest["directions_sha256"], str)
         )
-    except (KeyError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError):
         valid = False
     if not valid:
         raise UserError(
@@ -199,7 +206,8 @@ def _decode_pair(path: Path, sample: dict[str, Any], side: int) -> Pair:
     except KeyError as error:
         raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r} has no {error.args[0]} file")) from None
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
-        raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r}: {error}")) from None
+        reason = " ".join(str(error).split())[:150]
+        raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r}: {reason}")) from None
     return image, mask, info
 
 

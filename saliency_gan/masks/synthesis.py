@@ -15,9 +15,11 @@ from saliency_gan.config import MasksConfig, to_plain
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import ImageArray, write_image
 from saliency_gan.masks.candidates import Candidate, CandidateSource
+from saliency_gan.masks.pieces import Pieces
 from saliency_gan.masks.preview import PREVIEW_PAIRS, preview
 from saliency_gan.masks.shards import encode_pair, shard_name, write_shard
 from saliency_gan.masks.tally import HopelessError, Tally
+from saliency_gan.processes import is_main, meet, rank, world_size
 from saliency_gan.runs import StageFolder, read_json, sha256_of, write_json
 
 Record = dict[str, Any]
@@ -29,7 +31,8 @@ def synthesise(config: MasksConfig) -> Path:
     """Draws `config.pairs` pairs, or what an earlier run left to draw, into `run/masks`.
 
     Which candidates there are, and which are accepted, depends on the settings alone, so an interrupted run that is
-    continued writes the same bytes as one that was not. Asking for more pairs keeps the full shards.
+    continued writes the same bytes as one that was not. Asking for more pairs keeps the full shards. The processes of a
+    torchrun job write the same bytes together, each its own shards.
 
     Returns:
         The folder of the shards, manifest.json and preview.png.
@@ -42,6 +45,7 @@ def synthesise(config: MasksConfig) -> Path:
     with StageFolder(config, "masks", changeable=("pairs",)) as folder:
         records = _finished_shards(folder.path, config, source.identity)
         missing = config.pairs - sum(record["pairs"] for record in records)
+        meet()  # before any process writes what another one would count as finished
         if missing:
             (folder.path / "manifest.json").unlink(missing_ok=True)
             _check_disk_space(folder.path, config, source.generator.resolution, missing)
@@ -49,9 +53,12 @@ def synthesise(config: MasksConfig) -> Path:
                 _draw_shards(folder.path, source, records)
             except HopelessError:
                 if not records:  # nothing was drawn yet, so other settings may be tried in the same folder
-                    (folder.path / "config.yaml").unlink()
+                    (folder.path / "config.yaml").unlink(missing_ok=True)
                 raise
+        if not is_main():
+            return folder.path
         _remove_surplus_shards(folder.path, len(records))
+        Pieces(folder.path / "pieces", source).remove()
         manifest = _manifest(source, records)
         write_json(folder.path / "manifest.json", manifest)
     print(
@@ -104,27 +111,35 @@ class PairStream:
 
 
 def _draw_shards(folder: Path, source: CandidateSource, records: list[Record]) -> None:
-    """Draws the shards that are missing and appends their records."""
+    """Draws the shards that are missing and appends their records; of a job's processes each writes every n-th one."""
     config = source.config
+    pieces = Pieces(folder / "pieces", source)
+    stream = source.stream if world_size() == 1 else pieces.stream
     tally = Tally.from_plain(records[-1]["tally"]) if records else Tally()
     shown: list[Candidate] = []
     with (
         ThreadPoolExecutor(thread_name_prefix="encode") as encoding,
-        closing(source.stream(tally.candidates)) as candidates,
+        closing(stream(tally.candidates)) as candidates,
         tqdm(desc="masks", total=config.pairs, initial=tally.accepted, unit="pair") as progress,
     ):
         while tally.accepted < config.pairs:
             first, index = tally.accepted, len(records)
             wanted = _pairs_of_shard(index, config)
+            own = index % world_size() == rank()
+            pieces.needed_from = tally.candidates
             samples: list[Future[dict[str, bytes]]] = []
-            while len(samples) < wanted:
+            while tally.accepted < first + wanted:
                 candidate = next(candidates)
                 tally.count(candidate)
                 if candidate.rejected_by is None:
-                    samples.append(encoding.submit(_encode, candidate, source))
+                    if own:
+                        samples.append(encoding.submit(_encode, candidate, source))
                     shown += [candidate] * (index == 0 and len(shown) < PREVIEW_PAIRS)
                     progress.set_postfix(accepted=f"{tally.acceptance:.0%}", refresh=False)
                     progress.update()
+            if not own:
+                records.append({})
+                continue
             path = folder / shard_name(index)
             write_shard(path, first, [sample.result() for sample in samples])
             if index == 0:
@@ -133,6 +148,8 @@ def _draw_shards(folder: Path, source: CandidateSource, records: list[Record]) -
             record |= {"identity": source.identity, "tally": tally.to_plain()}
             write_json(_record_path(folder, index), record)
             records.append(record)
+    meet()
+    records[:] = [record or read_json(_record_path(folder, index)) for index, record in enumerate(records)]
 
 
 def _encode(candidate: Candidate, source: CandidateSource) -> dict[str, bytes]:

@@ -12,9 +12,10 @@ from lightning.fabric import Fabric
 from tqdm import tqdm
 
 from saliency_gan.config import AdaptConfig, to_plain
-from saliency_gan.devices import make_fabric
+from saliency_gan.devices import make_fabric, own_parts
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import ImageArray, grid, write_image
+from saliency_gan.processes import is_main, total, world_size
 from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, learning_rate
@@ -65,7 +66,9 @@ def adapt(config: AdaptConfig) -> Path:
             folder.save_checkpoint(adaptation.state())
         while adaptation.round < config.rounds and not adaptation.finished:
             _run_round(adaptation, folder)
-        output = adaptation.best_model().save(folder.path)
+        output = folder.path / "model.safetensors"
+        if is_main():
+            adaptation.best_model().save(folder.path)
     best = adaptation.best
     print(f"model of round {best['round']}, agreement {best['agreement']:.3f}, written to {output}")
     return output
@@ -137,14 +140,16 @@ class _Adaptation:
                 f"The model is sure of {len(masks)} of {len(marks)} photos, too few to train on: lower min_confidence"
                 " or min_agreement, or train the model longer first."
             )
-        write_image(folder.path / "preview.png", preview(self.photos, marks))
+        if is_main():
+            write_image(folder.path / "preview.png", preview(self.photos, marks))
         pairs = Pairs(self.photos[list(masks)], np.stack(list(masks.values())))
         parts = [Part(pairs, config.batch)]
         if self.synthetic:
             count = round(config.batch * config.synthetic_share)
             parts = [Part(pairs, config.batch - count), Part(self.synthetic, count, config.backdrop)]
         augmentation = Augmentation(config.augment, self.side)
-        mixture = Mixture(parts, augmentation, config.seed, STREAM_SAMPLE, self.round)
+        own = own_parts(config.batch, accumulate=1)
+        mixture = Mixture(parts, augmentation, config.seed, STREAM_SAMPLE, self.round, own=own)
         model = copy.deepcopy(self.teacher)
         self.learner = Learner(model, self.fabric, "bce+dice", "adamw", config.weight_decay, config.ema)
         if self._unfinished:
@@ -185,7 +190,9 @@ class _Adaptation:
             "confidence": float(np.mean([mark.confidence for mark in marks])),
             "area": float(np.mean([mark.area for mark in marks])),
         }
-        return measured | (self.check.measure(model) if self.check else {})
+        measured |= self.check.measure(model) if self.check else {}
+        # The mean over the processes, which all measure the same, makes them agree on the last digit: it decides.
+        return dict(zip(measured, total(value / world_size() for value in measured.values()), strict=True))
 
     def _predictor(self, model: SaliencyModel) -> Predictor:
         config = self.config
@@ -252,6 +259,7 @@ def _check_settings(config: AdaptConfig) -> None:
     ):
         if getattr(config, name) < 1:
             raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
+    own_parts(config.batch, accumulate=1)
     for name in (
         "synthetic_share",
         "backdrop",

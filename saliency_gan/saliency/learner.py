@@ -4,11 +4,14 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from saliency_gan.batch_norm import synchronise
+from saliency_gan.devices import mean_over_processes
 from saliency_gan.images import ImageArray, to_signed
 from saliency_gan.saliency.model import SaliencyModel
 
@@ -25,6 +28,8 @@ class Learner:
         optimiser: adamw or adam.
         weight_decay: Weight decay of adamw.
         ema: Decay a step of the averaged weights.
+        accumulate: Parts that a batch is done in, one after the other.
+        compile: Compile the model that is trained, though not the averaged one.
 
     Attributes:
         average: The averaged model, whose batch statistics `measure_statistics` sets.
@@ -39,10 +44,15 @@ class Learner:
         optimiser: Literal["adamw", "adam"] = "adamw",
         weight_decay: float = 0.0,
         ema: float = 0.998,
+        accumulate: int = 1,
+        compile: bool = False,
     ) -> None:
         model = model.to(memory_format=torch.channels_last).train().requires_grad_(True)
-        self.fabric, self.loss, self.ema, self.step = fabric, loss, ema, 0
+        self.fabric, self.loss, self.ema, self.accumulate, self.step = fabric, loss, ema, accumulate, 0
         self.average = copy.deepcopy(model).to(fabric.device).eval().requires_grad_(False)
+        synchronise(model, fabric.device)
+        if compile:
+            model.compile()
         kind, decay = (torch.optim.AdamW, weight_decay) if optimiser == "adamw" else (torch.optim.Adam, 0.0)
         fused = fabric.device.type != "mps"
         self.model, self.optimiser = fabric.setup(model, kind(model.parameters(), weight_decay=decay, fused=fused))
@@ -51,24 +61,34 @@ class Learner:
         """Does one step.
 
         Args:
-            images: uint8 [N, H, W, 3].
+            images: This process's part of the batch, uint8 [N, H, W, 3]; N is a multiple of `accumulate`.
             masks: uint8 [N, H, W], 0 to 255.
             rate: Learning rate.
 
         Returns:
-            The loss, without a graph.
+            The loss over the whole batch, without a graph.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        inputs = to_signed(images).to(self.fabric.device, memory_format=torch.channels_last)
-        targets = torch.from_numpy(masks)[:, None].to(self.fabric.device).float().div(255)
-        loss = saliency_loss(self.model(inputs), targets, self.loss)
         self.optimiser.zero_grad()
-        self.fabric.backward(loss)
+        mean = torch.zeros((), device=self.fabric.device)
+        parts = zip(np.split(images, self.accumulate), np.split(masks, self.accumulate), strict=True)
+        for number, (some_images, some_masks) in enumerate(parts, 1):
+            with self.fabric.no_backward_sync(self.model, enabled=number < self.accumulate):
+                loss = self._loss(some_images, some_masks) / self.accumulate
+                self.fabric.backward(loss)
+            mean = mean + loss.detach()
+        mean = mean_over_processes(mean)
         self.optimiser.step()
         self.step += 1
         update_average(self.average, self.model, self.ema, self.step)
-        return loss.detach()
+        return mean
+
+    def _loss(self, images: ImageArray, masks: ImageArray) -> Tensor:
+        inputs = to_signed(images).to(self.fabric.device, memory_format=torch.channels_last)
+        logits = self.model(inputs)
+        targets = torch.from_numpy(masks)[:, None].to(logits).div(255)
+        return saliency_loss(logits, targets, self.loss)
 
     def measure_statistics(self, batches: Iterable[ImageArray]) -> None:
         """Sets the averaged model's batch-norm statistics to their mean over batches of uint8 [N, H, W, 3]."""

@@ -20,6 +20,7 @@ PAPER_TEMPERATURE = 10.0
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FORMAT = "saliency-gan/1"
+LARGEST_RESOLUTION = 4096
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class SaliencyArchitecture:
     resolution: int = 64
 
     def __post_init__(self) -> None:
-        if self.resolution < 32 or self.resolution % 32:
+        if not 32 <= self.resolution <= LARGEST_RESOLUTION or self.resolution % 32:
             raise UserError(
-                f"resolution is {self.resolution} px, but has to be a multiple of 32: choose 64, 96 or 128."
+                f"resolution is {self.resolution} px, but has to be a multiple of 32 and at most {LARGEST_RESOLUTION}:"
+                " choose 64, 96 or 128."
             )
         if self.outputs not in (1, 2):
             raise UserError(f"outputs is {self.outputs}, but a saliency model has 1 logit or the paper's 2.")
@@ -126,24 +128,30 @@ def load_model(path: Path | None = None) -> SaliencyModel:
         if not (path / "model.safetensors").exists():
             raise UserError("This installation bundles no saliency model: train one and give it with --weights PATH.")
     path = path / "model.safetensors" if path.is_dir() else path
+    if path.suffix == ".onnx":
+        raise UserError(
+            f"{path} is an exported model: use it with predict --runtime onnx, or give a model.safetensors."
+        )
     try:
         tensors = safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise UserError(f"There is no saliency model {path}: give the model.safetensors of train-saliency.") from None
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, LookupError, AttributeError, TypeError, ValueError) as error:
         raise _not_a_model(path, error) from None
     description = read_json(path.with_name("config.json"))
     try:
         about = description.pop("about")
         if description.pop("format") != FORMAT:
             raise ValueError("config.json is of another format")
+        if not isinstance(about, dict) or type(description["resolution"]) is not int:
+            raise ValueError("config.json does not describe one")
         sizes = {**description, "decoder_channels": tuple(description["decoder_channels"])}
-        model = SaliencyModel(SaliencyArchitecture(**sizes))
+        model = _build_for(tensors, SaliencyArchitecture(**sizes))
         counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
         model.load_state_dict({key: value.float() for key, value in tensors.items()} | counters)
-        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+        if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
             raise ValueError("not every weight is a finite number")
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise _not_a_model(path, error) from None
     model.about, model.sha256 = about, sha256_of(path)
     return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -152,6 +160,19 @@ def load_model(path: Path | None = None) -> SaliencyModel:
 def bundled_folder() -> Path:
     """Folder of the package that holds the bundled saliency model."""
     return Path(str(files("saliency_gan") / "weights" / "saliency"))
+
+
+def _build_for(tensors: dict[str, Tensor], architecture: SaliencyArchitecture) -> SaliencyModel:
+    """Builds a model once its tensors are known to have the shapes of `tensors`, for a forged description could ask for
+    more memory than there is."""
+    with torch.device("meta"):
+        planned = SaliencyModel(architecture).state_dict()
+    shapes = {key: value.shape for key, value in planned.items() if not key.endswith("num_batches_tracked")}
+    if key := next((key for key in (*shapes, *tensors) if key not in shapes or key not in tensors), None):
+        raise ValueError(f"config.json and the weights do not fit each other at {key[:80]}")
+    if key := next((key for key in shapes if shapes[key] != tensors[key].shape), None):
+        raise ValueError(f"{key} is {tuple(tensors[key].shape)}, not {tuple(shapes[key])}")
+    return SaliencyModel(architecture)
 
 
 def _not_a_model(path: Path, error: Exception) -> UserError:

@@ -1,8 +1,9 @@
 """Augmented batches of pairs, drawn and changed by worker processes while the network trains."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import cv2
@@ -61,21 +62,31 @@ class Mixture(Dataset[Batch]):
         parts: What goes into every batch.
         augmentation: What is done to a pair.
         key: Key of the random streams; the batch's number is added to it.
+        own: What is made of a batch, as `devices.own_parts` numbers it; None makes it whole.
     """
 
-    def __init__(self, parts: Sequence[Part], augmentation: Augmentation, *key: int) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        augmentation: Augmentation,
+        *key: int,
+        own: Sequence[range] | None = None,
+    ) -> None:
         self._parts = [part for part in parts if part.count]
         self._augmentation = augmentation
         self._key = key
+        self._own = range(sum(part.count for part in parts)) if own is None else list(chain(*own))
 
     def __getitem__(self, number: int) -> Batch:
         random = random_stream(*self._key, number)
-        batches = []
+        made: list[tuple[ImageArray, ImageArray]] = []
+        first = 0
         for part in self._parts:
             drawn = torch.randint(len(part.pairs), (part.count,), generator=random).tolist()
-            batches.append(augment(part.pairs.subset(drawn), self._augmentation, random, part.backdrop))
-        images, masks = zip(*batches, strict=True)
-        return np.concatenate(images), np.concatenate(masks)
+            own = [position - first for position in self._own]
+            made += _augmented(part.pairs.subset(drawn), self._augmentation, random, part.backdrop, own)
+            first += part.count
+        return _stack(made)
 
     def batches(self, first: int, last: int, workers: int) -> Iterator[Batch]:
         """Yields batches `first` to `last - 1`, made ahead of time by `workers` processes, or in this one if 0."""
@@ -91,15 +102,38 @@ class Mixture(Dataset[Batch]):
         return iter(loader)
 
 
-def augment(pairs: Pairs, augmentation: Augmentation, random: torch.Generator, backdrop: float = 0.0) -> Batch:
-    """Augments every pair once, after putting the objects of a share `backdrop` of them onto other grounds."""
-    changed = []
-    for image, mask in zip(pairs.images, pairs.masks, strict=True):
+def augment(
+    pairs: Pairs,
+    augmentation: Augmentation,
+    random: torch.Generator,
+    backdrop: float = 0.0,
+    own: Sequence[range] | None = None,
+) -> Batch:
+    """Augments every pair once, after putting the objects of a share `backdrop` of them onto other grounds.
+
+    Of the pairs that are not in `own` only the random numbers are drawn, so that the others stay the same.
+    """
+    wanted = range(len(pairs)) if own is None else list(chain(*own))
+    return _stack(list(_augmented(pairs, augmentation, random, backdrop, wanted)))
+
+
+def _augmented(
+    pairs: Pairs, augmentation: Augmentation, random: torch.Generator, backdrop: float, own: Collection[int]
+) -> Iterator[tuple[ImageArray, ImageArray]]:
+    for number, (image, mask) in enumerate(zip(pairs.images, pairs.masks, strict=True)):
+        seed = None
         if backdrop and torch.rand((), generator=random) < backdrop:
             seed = int(torch.randint(2**63 - 1, (), generator=random))
+        if number not in own:
+            torch.randint(2**63 - 1, (2,), generator=random)  # as many as Augmentation takes
+            continue
+        if seed is not None:
             image, mask = change_backdrop(image, mask, pairs.images, np.random.default_rng(seed))
-        changed.append(augmentation(image, mask, random))
-    return np.stack([image for image, _ in changed]), np.stack([mask for _, mask in changed])
+        yield augmentation(image, mask, random)
+
+
+def _stack(pairs: Sequence[tuple[ImageArray, ImageArray]]) -> Batch:
+    return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -1,129 +1,135 @@
-"""`predict`: saliency maps, masks, cut-outs and overlays of photos and folders of photos."""
+"""`predict`: saliency maps, masks, cut-outs and overlays of photos and videos and folders of them."""
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from saliency_gan.config import PredictConfig
-from saliency_gan.devices import pick_device
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, find_images, read_image, write_image
-from saliency_gan.saliency.model import load_model
-from saliency_gan.saliency.predictor import Predictor, SaliencyMap, stretch
+from saliency_gan.images import ImageArray, read_image, write_image
+from saliency_gan.prediction.backgrounds import Background
+from saliency_gan.prediction.checks import check_settings
+from saliency_gan.prediction.drawing import draw, find_threshold
+from saliency_gan.prediction.jobs import Batch, Job, batches, find_jobs
+from saliency_gan.prediction.refinement import refine
+from saliency_gan.prediction.video import mark_video
+from saliency_gan.processes import share, total
+from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
-SUFFIXES = {"map": ".png", "mask": ".png", "cutout": ".png", "overlay": ".jpg"}
-"""What can be saved of a photo, each in a folder of its own, and the format."""
-
-OVERLAY_COLOUR = np.array((255, 40, 90), np.float32)
-CUTOUT_RAMP = 8.0
-"""A cut-out's opacity rises from 0 to 1 while saliency rises by 1 / 8 around the threshold, which softens its edge."""
+JPEG_SIDE = 65_500
 
 
 def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
-    """Marks photos and writes `output/KIND/NAME.png` for every kind in `config.save`, at the photos' own sizes.
+    """Marks photos and videos and writes `output/KIND/NAME.png` for every kind in `config.save`, at their own sizes.
 
-    A folder is searched with its subfolders, whose tree is kept. Photos whose results would have the same name keep
-    their suffix or get a number. A file that cannot be used is named on stderr and skipped.
+    A folder is searched with its subfolders, whose tree is kept. Files whose results would have the same name keep
+    their suffix or get a number. A file that cannot be used is named on stderr and skipped. Under torchrun every
+    process does its share of the files.
 
     Args:
         config: The stage's settings.
-        paths: Photos, and folders of photos.
+        paths: Photos, videos, and folders of them.
 
     Returns:
-        How many of the files failed.
+        How many of the files failed, in all processes.
 
     Raises:
         UserError: If a setting or the model cannot be used.
         StageError: If a result cannot be written.
     """
-    _check_settings(config)
-    model = load_model(config.weights)
-    predictor = Predictor(model, pick_device(config.device), config.resolution, config.scales, config.flip)
-    jobs, problems = _find_jobs(paths, config.output)
-    for problem in problems:
-        _complain(problem)
-    failures = len(problems)
-    with (
-        ThreadPoolExecutor(os.cpu_count(), "read") as reading,
-        ThreadPoolExecutor(os.cpu_count(), "write") as writing,
-        tqdm(desc="predict", total=len(jobs), unit="photo") as progress,
-    ):
-        written: list[Future[None]] = []
-        for batch in _read_ahead(reading, jobs, predictor, config.batch):
-            photos = [photo for photo in batch if isinstance(photo, _Photo)]
-            for photo in batch:
-                if not isinstance(photo, _Photo):
-                    _complain(photo)
-            failures += len(batch) - len(photos)
-            maps = predictor.mark([photo.squares for photo in photos]) if photos else ()
-            for result in written:
-                result.result()
-            written = [writing.submit(_write, photo, map_, config) for photo, map_ in zip(photos, maps, strict=True)]
-            progress.update(len(batch))
-        for result in written:
-            result.result()
-    print(f"{len(jobs) + len(problems) - failures} photos marked in {config.output}")
+    check_settings(config)
+    background = Background(config.background)
+    predictor = _predictor(config)
+    found, problems = find_jobs(paths, config.output, config.recursive)
+    # What exists changes while other processes work, so files are shared out first.
+    own = share(found)
+    jobs = [job for job in own if not (config.skip_existing and job.is_done(config.output, config.save))]
+    problems = list(share(problems))
+    photos = [job for job in jobs if not job.is_video]
+    videos = [job for job in jobs if job.is_video]
+    failed = _complain(*problems)
+    failed += _mark_photos(photos, predictor, background, config) if photos else 0
+    failed += sum(_fails(video, predictor, background, config) for video in videos)
+    marked = len(jobs) + len(problems) - failed
+    done, skipped, failures = (int(count) for count in total((marked, len(own) - len(jobs), failed)))
+    print(f"{done} photos{' and videos' * any(job.is_video for job in found)} marked in {config.output}", end="")
+    print(f", {skipped} skipped whose results exist" if config.skip_existing else "")
     return failures
 
 
-@dataclass(frozen=True)
-class _Job:
-    """A file to read, and the relative path, without suffix, of its results."""
+def _predictor(config: PredictConfig) -> PhotoPredictor:
+    """The model in the runtime asked for, which alone is imported."""
+    if config.runtime == "onnx":
+        from saliency_gan.saliency.onnx_model import load_onnx_model
 
-    path: Path
-    name: Path
+        network = load_onnx_model(config.weights, config.device)
+        return PhotoPredictor(network, config.resolution, config.scales, config.flip)
+
+    from saliency_gan.devices import pick_device
+    from saliency_gan.saliency.model import load_model
+    from saliency_gan.saliency.predictor import Predictor
+
+    model = load_model(config.weights)
+    return Predictor(model, pick_device(config.device), config.resolution, config.scales, config.flip)
 
 
 @dataclass(frozen=True)
 class _Photo:
     """A decoded photo, uint8 [H, W, 3], and the squares of it that the model sees."""
 
-    job: _Job
+    job: Job
     image: ImageArray
     squares: tuple[ImageArray, ...]
 
 
-def _find_jobs(paths: Sequence[Path], output: Path) -> tuple[list[_Job], list[str]]:
-    """Lists every file once with a name that no other has; also one sentence for every path that gives none."""
-    own = [(output / kind).resolve() for kind in SUFFIXES]
-    found: dict[Path, tuple[Path, Path]] = {}
-    problems = []
-    for path in paths:
-        if not path.is_dir():
-            found.setdefault(path.resolve(), (path, Path(path.name)))
-            continue
-        try:
-            for file in find_images(path, recursive=True):
-                if not any(file.resolve().is_relative_to(folder) for folder in own):  # results of an earlier call
-                    found.setdefault(file.resolve(), (file, file.relative_to(path)))
-        except UserError as error:
-            problems.append(str(error))
-    taken: set[str] = set()
-    return [_Job(path, _free_name(name, taken)) for path, name in found.values()], problems
+def _mark_photos(jobs: Sequence[Job], predictor: PhotoPredictor, background: Background, config: PredictConfig) -> int:
+    """Marks photos; returns how many failed."""
+    failures = 0
+    with (
+        ThreadPoolExecutor(os.cpu_count(), "read") as reading,
+        ThreadPoolExecutor(os.cpu_count(), "write") as writing,
+        tqdm(desc="predict", total=len(jobs), unit="photo") as progress,
+    ):
+
+        def write(photo: _Photo, small: SaliencyMap) -> Future[str | None]:
+            return writing.submit(_write, photo, small, background, config)
+
+        for large, some in groupby(batches(jobs, config.batch), key=lambda batch: batch.large):
+            # A large photo is written before the next one is read, so that one of them is in memory at a time.
+            for stream in ([batch] for batch in some) if large else (some,):
+                for problems, count in _stream(_read_ahead(reading, stream, predictor), predictor, write):
+                    failures += _complain(*problems)
+                    progress.update(count)
+    return failures
 
 
-def _free_name(name: Path, taken: set[str]) -> Path:
-    """The name without suffix, else with it, else with a number; compared as file systems that ignore case do."""
-    numbered = (f"{name.name}-{number}" for number in range(2, len(taken) + 3))
-    for candidate in (name.stem, name.name, *numbered):
-        full = name.with_name(candidate)
-        if str(full).casefold() not in taken:
-            taken.add(str(full).casefold())
-            return full
-    raise AssertionError("there are more candidates than taken names")
+def _stream(
+    read: Iterable[list[_Photo | str]],
+    predictor: PhotoPredictor,
+    write: Callable[[_Photo, SaliencyMap], Future[str | None]],
+) -> Iterator[tuple[list[str], int]]:
+    """Marks batches while the one after is read and the one before is written; yields problems and files done."""
+    written: list[Future[str | None]] = []
+    for batch in read:
+        photos = [photo for photo in batch if isinstance(photo, _Photo)]
+        problems = [problem for problem in batch if isinstance(problem, str)]
+        maps = predictor.mark([photo.squares for photo in photos]) if photos else ()
+        problems += _results(written)
+        written = [write(photo, small) for photo, small in zip(photos, maps, strict=True)]
+        yield problems, len(batch)
+    yield _results(written), 0
 
 
-def _read_ahead(pool: Executor, jobs: Sequence[_Job], predictor: Predictor, size: int) -> Iterator[list[_Photo | str]]:
+def _read_ahead(pool: Executor, stream: Iterable[Batch], predictor: PhotoPredictor) -> Iterator[list[_Photo | str]]:
     """Decodes one batch in threads while the caller works on the one before; a sentence stands for an unusable file."""
 
-    def read(job: _Job) -> _Photo | str:
+    def read(job: Job) -> _Photo | str:
         try:
             image = read_image(job.path)
         except UserError as error:
@@ -131,8 +137,8 @@ def _read_ahead(pool: Executor, jobs: Sequence[_Job], predictor: Predictor, size
         return _Photo(job, image, predictor.squeeze(image))
 
     pending: list[Future[_Photo | str]] = []
-    for start in range(0, len(jobs), size):
-        upcoming = [pool.submit(read, job) for job in jobs[start : start + size]]
+    for batch in stream:
+        upcoming = [pool.submit(read, job) for job in batch.jobs]
         if pending:
             yield [future.result() for future in pending]
         pending = upcoming
@@ -140,52 +146,32 @@ def _read_ahead(pool: Executor, jobs: Sequence[_Job], predictor: Predictor, size
         yield [future.result() for future in pending]
 
 
-def _write(photo: _Photo, small: SaliencyMap, config: PredictConfig) -> None:
-    saliency = stretch(small, photo.image.shape[:2])
+def _write(photo: _Photo, small: SaliencyMap, background: Background, config: PredictConfig) -> str | None:
+    """Writes the results of a photo; returns a sentence where one of them cannot hold it."""
+    marked = refine(photo.image, small, find_threshold(small, config.threshold), config.refine)
     for kind in config.save:
-        path = config.output / kind / photo.job.name
-        write_image(path.with_name(path.name + SUFFIXES[kind]), render(kind, photo.image, saliency, config.threshold))
+        path = photo.job.result(config.output, kind)
+        if path.suffix == ".jpg" and max(photo.image.shape) > JPEG_SIDE:
+            return f"{photo.job.path} is too long for the {kind}, for JPEG ends at {JPEG_SIDE:,} pixels: save others."
+        write_image(path, draw(kind, marked, background))
+    return None
 
 
-def render(kind: str, image: ImageArray, saliency: SaliencyMap, threshold: float) -> NDArray[np.uint8]:
-    """Draws what is saved of a photo.
-
-    Args:
-        kind: map, mask, cutout or overlay.
-        image: uint8 [H, W, 3].
-        saliency: Float [H, W] in [0, 1].
-        threshold: Saliency from which a pixel belongs to the mask.
-
-    Returns:
-        map: uint8 [H, W], saliency times 255. mask: uint8 [H, W] of 0 and 255. cutout: uint8 [H, W, 4], the photo with
-        an opacity that is 0.5 at the threshold. overlay: uint8 [H, W, 3], the photo tinted where it is salient.
-    """
-    if kind == "map":
-        return _to_bytes(saliency)
-    if kind == "mask":
-        return np.where(saliency >= threshold, 255, 0).astype(np.uint8)
-    if kind == "cutout":
-        opacity = ((saliency - threshold) * CUTOUT_RAMP + 0.5).clip(0, 1)
-        return np.dstack([image, _to_bytes(opacity)])
-    tint = saliency[:, :, None] * 0.6
-    return _to_bytes((image * (1 - tint) + OVERLAY_COLOUR * tint) / 255)
+def _results(written: Iterable[Future[str | None]]) -> list[str]:
+    return [problem for future in written if (problem := future.result())]
 
 
-def _to_bytes(values: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return (values * 255).round().astype(np.uint8)
+def _fails(video: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> bool:
+    try:
+        mark_video(video, predictor, background, config)
+    except UserError as error:
+        _complain(str(error))
+        return True
+    return False
 
 
-def _complain(problem: str) -> None:
-    tqdm.write(f"saliency-gan: {problem}", file=sys.stderr)
-
-
-def _check_settings(config: PredictConfig) -> None:
-    if config.batch < 1:
-        raise UserError(f"batch is {config.batch}, but has to be 1 or more.")
-    if not 0 <= config.threshold <= 1:
-        raise UserError(
-            f"threshold is {config.threshold}, but saliency lies between 0 and 1: choose one there, say 0.5."
-        )
-    unknown = [kind for kind in config.save if kind not in SUFFIXES]
-    if unknown or not config.save:
-        raise UserError(f"save is {','.join(config.save) or 'empty'}, but has to be some of {', '.join(SUFFIXES)}.")
+def _complain(*problems: str) -> int:
+    """Says what is wrong on stderr; returns how many problems there are."""
+    for problem in problems:
+        tqdm.write(f"saliency-gan: {problem}", file=sys.stderr)
+    return len(problems)

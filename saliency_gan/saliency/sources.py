@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
+from saliency_gan.devices import own_parts
 from saliency_gan.errors import UserError
 from saliency_gan.runs import random_stream, sha256_of
 from saliency_gan.saliency.augmentation import Augmentation
@@ -31,7 +32,7 @@ class Source(Protocol):
     position: int
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Yields the augmented batches of the steps `first` to `last - 1`."""
+        """Yields this process's part of the augmented batches of the steps `first` to `last - 1`."""
 
 
 def open_source(config: TrainSaliencyConfig, masks: MasksConfig | None) -> Source:
@@ -66,7 +67,8 @@ class ShardSource:
         self.typical = pairs.subset(order[config.validation_pairs :])
         augmentation = Augmentation(config.augment, config.resolution)
         part = Part(self.typical, config.batch, config.backdrop)
-        self._mixture = Mixture([part], augmentation, config.seed, STREAM_SAMPLE)
+        own = own_parts(config.batch, config.accumulate)
+        self._mixture = Mixture([part], augmentation, config.seed, STREAM_SAMPLE, own=own)
         self._workers = config.workers
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -75,7 +77,10 @@ class ShardSource:
 
 
 class GeneratorSource:
-    """Pairs that are drawn when they are needed and seen once; `position` is the generator's next candidate."""
+    """Pairs that are drawn when they are needed and seen once; `position` is the generator's next candidate.
+
+    Every process of a torchrun job draws the whole batch and takes its part of it.
+    """
 
     def __init__(self, config: TrainSaliencyConfig, masks: MasksConfig) -> None:
         from saliency_gan.masks.synthesis import PairStream
@@ -94,12 +99,13 @@ class GeneratorSource:
 
         stream = PairStream(self._masks, self._config.batch, self.position)
         augmentation = Augmentation(self._config.augment, self._config.resolution)
+        own = own_parts(self._config.batch, self._config.accumulate)
         with closing(iter(stream)) as drawn:  # type: ignore[type-var]
             for step in range(first, last):
                 pairs = Pairs(*next(drawn))
                 self.position = stream.position
                 random = random_stream(self._config.seed, STREAM_SAMPLE, step)
-                yield augment(pairs, augmentation, random, self._config.backdrop)
+                yield augment(pairs, augmentation, random, self._config.backdrop, own)
 
 
 def read_shards(folder: Path) -> tuple[Pairs, dict[str, Any]]:

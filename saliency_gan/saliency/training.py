@@ -11,10 +11,11 @@ from lightning.fabric import Fabric
 from tqdm import tqdm
 
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
-from saliency_gan.devices import make_fabric
+from saliency_gan.devices import make_fabric, own_parts, peak_memory
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray, grid, write_image
-from saliency_gan.runs import StageFolder, delaying_interrupt, saving_on_interrupt
+from saliency_gan.processes import is_main
+from saliency_gan.runs import MEMORY_AFTER, StageFolder, delaying_interrupt, saving_on_interrupt
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, learning_rate
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
@@ -52,12 +53,14 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
         batches = source.batches(learner.step, config.steps)
         progress = tqdm(total=config.steps, desc="train-saliency", initial=learner.step, unit="step")
         with progress, saving_on_interrupt(lambda: folder.save_checkpoint(training.state())):
-            began, steps_before = time.perf_counter(), learner.step
+            began, steps_before, first = time.perf_counter(), learner.step, learner.step
             while learner.step < config.steps:
                 rate = learning_rate(learner.step, config.steps, config.lr, config.lr_drops, config.lr_factor)
                 with delaying_interrupt():
                     loss = learner.learn(*next(batches), rate)
                     training.position = source.position
+                if learner.step == first + MEMORY_AFTER:
+                    tqdm.write(peak_memory(fabric.device))
                 progress.update()
                 if learner.step % config.log_every == 0:
                     speed = (learner.step - steps_before) * config.batch / (time.perf_counter() - began)
@@ -66,10 +69,13 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
                     began, steps_before = time.perf_counter(), learner.step
                 if learner.step % config.checkpoint_every == 0 or learner.step == config.steps:
                     folder.log(learner.step, **training.validate())
-                    write_image(folder.path / "preview.png", training.preview())
+                    if is_main():
+                        write_image(folder.path / "preview.png", training.preview())
                     folder.save_checkpoint(training.state())
                     began, steps_before = time.perf_counter(), learner.step
-        output = training.finished_model().save(folder.path)
+        output = folder.path / "model.safetensors"
+        if is_main():
+            training.finished_model().save(folder.path)
     print(f"saliency model written to {output}")
     return output
 
@@ -88,7 +94,8 @@ class _Training:
         torch.manual_seed(config.seed)
         model = SaliencyModel(architecture, config.encoder_weights)
         self.config, self.source, self.device = config, source, fabric.device
-        self.learner = Learner(model, fabric, config.loss, config.optimiser, config.weight_decay, config.ema)
+        settings = (config.loss, config.optimiser, config.weight_decay, config.ema, config.accumulate, config.compile)
+        self.learner = Learner(model, fabric, *settings)
         self.photos = PhotoCheck(config.photos, fabric.device, config.precision) if config.photos else None
         unchanged = Augmentation("none", config.resolution)
         held_out = [
@@ -174,6 +181,7 @@ def _check_settings(config: TrainSaliencyConfig) -> None:
     for name in ("steps", "batch", "validation_pairs", "checkpoint_every", "log_every"):
         if getattr(config, name) < 1:
             raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
+    own_parts(config.batch, config.accumulate)
     if config.workers < 0:
         raise UserError(f"workers is {config.workers}, but has to be 0 or more.")
     if not 0 <= config.backdrop <= 1:

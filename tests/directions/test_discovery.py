@@ -73,7 +73,7 @@ def test_writes_everything_that_the_next_stages_read(config):
     assert len(list((folder / "gallery").glob("direction-*.png"))) == 6
     with safetensors.safe_open(folder / "reconstructor.safetensors", "pt") as file:
         assert json.loads(file.metadata()["reconstructor"]) == {"kind": "lenet", "K": 6, "channels": 3}
-        assert file.get_tensor("direction_head.weight").shape[0] == 6
+        assert file.get_tensor("direction_head.3.weight").shape[0] == 6
 
 
 @pytest.mark.parametrize("killed_at", [2, 6, 10])

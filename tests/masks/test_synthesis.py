@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan import runs
+from saliency_gan import files
 from saliency_gan.artifacts import Polarity
 from saliency_gan.config import MasksConfig
 from saliency_gan.errors import StageError, UserError
@@ -204,7 +204,7 @@ def test_a_disk_that_fills_up_loses_nothing(config: MasksConfig, monkeypatch: py
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(StageError, match=r"disk is full.*shard-000001.tar"):
-        patch.setattr(runs.os, "fsync", full)
+        patch.setattr(files.os, "fsync", full)
         synthesise(config)
     assert [path.name for path in (config.run / "masks").glob("*shard*")] == [shard_name(0)]
     assert contents(synthesise(config)) == expected

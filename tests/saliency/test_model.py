@@ -101,6 +101,8 @@ def test_a_failed_download_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_bad_files_are_refused(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="predict --runtime onnx"):
+        load_model(tmp_path / "saliency.onnx")
     with pytest.raises(UserError, match=r"There is no saliency model .*nowhere"):
         load_model(tmp_path / "nowhere.safetensors")
     weights = copied(saved, tmp_path)

@@ -8,8 +8,9 @@ from PIL import Image
 
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
-from saliency_gan.saliency.prediction import predict, render
+from saliency_gan.saliency.prediction import predict
 from saliency_gan.saliency.predictor import load_saliency_model
+from tests.prediction.test_video import write_video
 from tests.saliency.toys import disc
 
 
@@ -49,17 +50,6 @@ def test_the_object_is_cut_out(config: PredictConfig, tmp_path: Path) -> None:
     assert ((cutout[:, :, 3] > 127) == truth).mean() > 0.95
     assert Image.open(tmp_path / "out" / "overlay" / "photo.jpg").size == (64, 64)
     assert results(tmp_path / "out") == ["cutout/photo.png", "overlay/photo.jpg"]
-
-
-def test_renderings_follow_their_formulas() -> None:
-    image = np.full((1, 3, 3), 100, np.uint8)
-    saliency = np.array([[0.0, 0.6, 1.0]], np.float32)
-    np.testing.assert_array_equal(render("map", image, saliency, 0.5), [[0, 153, 255]])
-    np.testing.assert_array_equal(render("mask", image, saliency, 0.6), [[0, 255, 255]])
-    np.testing.assert_array_equal(render("cutout", image, saliency, 0.6)[0, :, 3], [0, 128, 255])
-    np.testing.assert_array_equal(
-        render("overlay", image, saliency, 0.5)[0, :, 0], [100, 156, 193]
-    )  # 100 to 255 by .6 p
 
 
 def test_every_kind_of_file_is_marked_at_its_own_size(config: PredictConfig, tmp_path: Path) -> None:
@@ -145,6 +135,10 @@ def test_a_second_call_does_not_mark_the_results_of_the_first(config: PredictCon
         ({"threshold": 2.0}, "threshold is 2.0"),
         ({"save": ()}, "save is empty"),
         ({"save": ("masks",)}, "save is masks"),
+        ({"threshold": "best"}, "threshold is best"),
+        ({"refine": "all"}, "refine is all"),
+        ({"smooth": 1.0}, "smooth is 1.0"),
+        ({"background": "nowhere.png"}, "background is nowhere.png"),
         ({"weights": Path("nowhere")}, "There is no saliency model"),
     ],
 )
@@ -152,3 +146,70 @@ def test_wrong_settings_are_refused(config: PredictConfig, tmp_path: Path, chang
     with pytest.raises(UserError, match=message):
         predict(replace(config, **change), [photo(tmp_path / "a.jpg")])
     assert not (tmp_path / "out").exists()
+
+
+def test_what_exists_is_skipped(config: PredictConfig, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name in ("a.jpg", "deep/b.jpg", "c.jpg"):
+        photo(tmp_path / "photos" / name)
+    config = replace(config, skip_existing=True)
+    assert predict(config, [tmp_path / "photos"]) == 0
+    assert "3 photos marked" in capsys.readouterr().out
+    (tmp_path / "out" / "mask" / "c.png").unlink()
+    (tmp_path / "out" / "map" / "c.png").write_bytes(b"old")
+    (tmp_path / "out" / "map" / "deep" / "b.png").write_bytes(b"kept")
+    assert predict(config, [tmp_path / "photos"]) == 0
+    assert "1 photos marked" in (said := capsys.readouterr().out) and "2 skipped" in said
+    assert (tmp_path / "out" / "map" / "deep" / "b.png").read_bytes() == b"kept"
+    assert (tmp_path / "out" / "map" / "c.png").read_bytes() != b"old"
+
+
+def test_soft_maps_have_16_bits(config: PredictConfig, tmp_path: Path) -> None:
+    path = photo(tmp_path / "photo.png")
+    assert predict(replace(config, save=("map16",)), [path]) == 0
+    map_ = cv2.imread(str(tmp_path / "out" / "map16" / "photo.png"), cv2.IMREAD_UNCHANGED)
+    assert map_ is not None and map_.dtype == np.uint16
+    expected = load_saliency_model(config.weights, "cpu").predict(path)
+    assert np.abs(map_ - expected * 65535).max() < 8  # 1e-4
+
+
+def test_large_and_small_photos_in_turn(config: PredictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saliency_gan.prediction.jobs.BATCH_PIXELS", 5000)
+    monkeypatch.setattr("saliency_gan.prediction.strips.STRIP_PIXELS", 1000)
+    sizes = [(48, 64), (90, 100), (20, 30), (20, 30), (100, 60), (90, 90), (10, 10)]
+    paths = [photo(tmp_path / f"{index}.png", size, index) for index, size in enumerate(sizes)]
+    assert predict(replace(config, save=("map",)), paths) == 0
+    model = load_saliency_model(config.weights, "cpu")
+    for index, path in enumerate(paths):
+        map_ = np.array(Image.open(tmp_path / "out" / "map" / f"{index}.png"))
+        assert np.abs(map_ - model.predict(path) * 255).max() <= 0.52
+
+
+def test_a_photo_too_long_for_jpeg_is_named(
+    config: PredictConfig, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    paths = [photo(tmp_path / "long.png", (2, 65600)), photo(tmp_path / "short.png")]
+    assert predict(replace(config, save=("overlay",)), paths) == 1
+    assert "long.png" in capsys.readouterr().err
+    assert results(tmp_path / "out") == ["overlay/short.jpg"]
+
+
+def test_photos_and_videos_in_one_folder(config: PredictConfig, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    write_video(tmp_path / "in" / "deep" / "b.mp4", [disc(0)[0]] * 4)
+    (tmp_path / "in" / "c.mov").write_bytes(b"")
+    assert predict(config, [tmp_path / "in"]) == 1
+    assert "c.mov" in capsys.readouterr().err
+    assert results(tmp_path / "out") == ["map/a.png", "map/deep/b.mp4", "mask/a.png", "mask/deep/b.mp4"]
+
+
+def test_processes_of_a_job_do_their_shares(
+    config: PredictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(5):
+        photo(tmp_path / "photos" / f"{index}.jpg")
+    done = {}
+    for rank in range(2):
+        monkeypatch.setattr("saliency_gan.saliency.prediction.share", lambda items, rank=rank: items[rank::2])
+        predict(replace(config, output=tmp_path / str(rank), save=("map",)), [tmp_path / "photos"])
+        done[rank] = results(tmp_path / str(rank))
+    assert done == {0: [f"map/{index}.png" for index in (0, 2, 4)], 1: [f"map/{index}.png" for index in (1, 3)]}

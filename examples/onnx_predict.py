@@ -1,0 +1,20 @@
+"""The saliency map of a photo, without torch: python onnx_predict.py MODEL.onnx PHOTO MAP.png"""
+
+import sys
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+model, photo, output = sys.argv[1:]
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+side = int(session.get_modelmeta().custom_metadata_map["resolution"])
+
+image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+square = np.asarray(image.resize((side, side), Image.Resampling.BOX))  # uint8 [side, side, 3]
+views = np.stack([square, square[:, ::-1]])  # as it is, and mirrored
+straight, mirrored = session.run(None, {"images": views})[0]  # float32 [side, side] in [0, 1] each
+saliency = (straight + mirrored[:, ::-1]) / 2
+
+grey = Image.fromarray((saliency * 255).round().astype(np.uint8))
+grey.resize(image.size, Image.Resampling.BILINEAR).save(output)

@@ -1,0 +1,174 @@
+"""What the page shows of a generator: images along its directions, and the masks that stage 2 would give them."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from saliency_gan import images as im
+from saliency_gan.config import MasksConfig
+from saliency_gan.devices import make_fabric
+from saliency_gan.directions.discovered import open_discovered
+from saliency_gan.directions.drawing import draw_shifted
+from saliency_gan.errors import UserError
+from saliency_gan.masks.filters import clean
+from saliency_gan.masks.rules import SHIFTS, object_masks
+from saliency_gan.pipeline import read_yaml
+from saliency_gan.runs import random_stream
+
+STREAM_APP = 70
+"""First part of the key of the page's random streams, apart from those of the stages."""
+SHOWN = 6
+"""Latents in a row."""
+MAX_SHIFT = 8.0
+TILE, GAP = 192, 6
+"""Side and distance in pixels of the images in a row."""
+RULE_SETTINGS = ("rule", "theta", "margin", "shift", "opening", "min_component", "fill_holes")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One row of images and one of masks.
+
+    Attributes:
+        images: G(z + s h, c), uint8 [H, W, 3].
+        masks: Of the same images, uint8 [H, W, 3] of 0 and 255 on white.
+    """
+
+    images: im.ImageArray
+    masks: im.ImageArray
+
+
+class Explorer:
+    """A generator with its directions.
+
+    Args:
+        run: Run folder.
+        generator: Name or path of the generator, as for `open_discovered`.
+        config: What else is needed: seed and device are read.
+
+    Attributes:
+        name: Name of the generator.
+        directions: What a person can choose, best background direction first: what it is called, and its column of A.
+        classes: What a person can choose: name and index.
+
+    Raises:
+        UserError: If the run has no directions, or they do not belong to the generator.
+    """
+
+    def __init__(self, run: Path, generator: str | None, config: MasksConfig) -> None:
+        found = open_discovered(run, generator, None)
+        self._fabric = make_fabric(config.device, config.precision)
+        self._generator = found.generator.to(self._fabric.device)
+        self._directions, self._config = found.directions, config
+        self._background = found.directions.background
+        self.name = found.generator.name
+        self.directions = [(self._title(score), int(score["index"])) for score in self._ranked()]
+        self.classes = [(name, index) for index, name in enumerate(found.generator.class_names)]
+
+    @property
+    def rule(self) -> str:
+        """The rule that masks are made by, in words."""
+        shift = self._shift
+        theta = "" if self._config.rule in ("lighting", "difference") else f", theta {self._config.theta}"
+        return f"rule {self._config.rule}{theta}, h_bg with shift {shift:g}"
+
+    def start(self, draw: int, class_index: int | None) -> im.ImageArray:
+        """Draws G(z, c) as a row.
+
+        Args:
+            draw: Which latents; the same number gives the same ones.
+            class_index: c; None draws it at random.
+
+        Returns:
+            uint8 [H, W, 3].
+        """
+        latents, classes = self._sample(draw, class_index)
+        return _row(
+            im.to_uint8(draw_shifted(self._generator, latents, classes, latents.new_zeros(1, 1), self._fabric)[0])
+        )
+
+    def move(self, draw: int, class_index: int | None, direction: int, shift: float) -> Moved:
+        """Draws G(z + s h, c) with h of unit length as a row, and the masks that stage 2 gives those images.
+
+        Args:
+            draw: As for `start`, like `class_index`.
+            class_index: c; None draws it at random.
+            direction: Column of A.
+            shift: s, from -MAX_SHIFT to MAX_SHIFT.
+
+        Raises:
+            UserError: If there is no such direction or the shift is out of range.
+        """
+        if not math.fabs(shift) <= MAX_SHIFT:
+            raise UserError(f"The shift {shift} has to lie between {-MAX_SHIFT:g} and {MAX_SHIFT:g}.")
+        latents, classes = self._sample(draw, class_index)
+        column = self._directions.matrix[:, self._directions.index_of(direction)]
+        latents = latents + shift * F.normalize(column, dim=0)
+        signs = torch.tensor((0, *SHIFTS[self._config.rule]))[:, None]
+        offsets = signs * self._shift * self._directions.background_vector
+        plain, plus, *minus = draw_shifted(self._generator, latents, classes, offsets, self._fabric)
+        config = self._config
+        found = object_masks(
+            config.rule,
+            plain,
+            plus,
+            minus[0] if minus else None,
+            config.theta,
+            config.margin,
+            self._background.polarity,
+        )
+        masks = np.stack([clean(mask, config) for mask in found.cpu().numpy()]) * np.uint8(255)
+        return Moved(_row(im.to_uint8(plain)), _row(np.repeat(masks[:, :, :, None], 3, axis=3), cv2.INTER_NEAREST))
+
+    @property
+    def _shift(self) -> float:
+        return self._background.shift if self._config.shift is None else self._config.shift
+
+    def _ranked(self) -> list[dict]:
+        """The scores, best first; directions that have none are last."""
+        scores = sorted(self._directions.scores, key=lambda score: score["rank"])
+        known = {score["index"] for score in scores}
+        return [*scores, *({"index": index} for index in range(self._directions.matrix.shape[1]) if index not in known)]
+
+    def _title(self, score: dict) -> str:
+        index = int(score["index"])
+        name = self._directions.names.get(index)
+        title = f"{index} {name}" if name else f"{index}"
+        if "score" in score:
+            title += f", background score {score['score']:.2f}"
+        if index == self._background.index:
+            title += f", is {'-' * (self._background.sign < 0)}h_bg"
+        return title
+
+    def _sample(self, draw: int, class_index: int | None) -> tuple[Tensor, Tensor]:
+        random = random_stream(self._config.seed, STREAM_APP, draw)
+        among = None if class_index is None else [class_index]
+        if among and not 0 <= among[0] < self._generator.num_classes:
+            raise UserError(f"There is no class {class_index}: {self.name} has {self._generator.num_classes}.")
+        return self._generator.sample_latents(SHOWN, random), self._generator.sample_classes(SHOWN, random, among)
+
+
+def mask_settings(run: Path, **others: object) -> MasksConfig:
+    """The rule that a run's masks were made by, or the default one where it has none.
+
+    Args:
+        run: Run folder.
+        others: Settings of MasksConfig that are none of the rule's.
+    """
+    path = run / "masks" / "config.yaml"
+    written = read_yaml(path) if path.is_file() else {}
+    rule = {name: written[name] for name in RULE_SETTINGS if name in written}
+    return MasksConfig(run=run, **rule, **others)  # type: ignore[arg-type]
+
+
+def _row(images: im.ImageArray, enlarged_by: int = cv2.INTER_CUBIC) -> im.ImageArray:
+    """Images, uint8 [N, H, W, 3], side by side in tiles of TILE pixels."""
+    how = cv2.INTER_AREA if images.shape[1] > TILE else enlarged_by
+    tiles = [np.asarray(cv2.resize(image, (TILE, TILE), interpolation=how), np.uint8) for image in images]
+    return im.grid(tiles, len(tiles), GAP)

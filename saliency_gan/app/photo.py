@@ -1,0 +1,141 @@
+"""What the page shows of a photo: its map, mask and cut-out."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saliency_gan.errors import UserError
+from saliency_gan.images import ImageArray, decode_image, write_image
+from saliency_gan.prediction.backgrounds import Background
+from saliency_gan.prediction.drawing import draw, find_threshold
+from saliency_gan.prediction.refinement import MarkedPhoto, Refinement, refine, shrink
+from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
+
+PREVIEW_SIDE = 800
+"""Pictures on the page have at most this longer side, so that a moved slider is answered at once."""
+REFINEMENTS: tuple[Refinement, ...] = ("none", "guided", "matting")
+BACKGROUNDS = ("transparent", "white", "blur", "colour")
+KINDS = ("map", "mask", "cutout")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo and what the network says about it, which no setting of the page changes.
+
+    Attributes:
+        name: Name of the file, without folder and suffix.
+        image: uint8 [H, W, 3].
+        preview: The same with a longer side of at most PREVIEW_SIDE pixels.
+        saliency: The network's map, float32 [h, w] in [0, 1].
+    """
+
+    name: str
+    image: ImageArray
+    preview: ImageArray
+    saliency: SaliencyMap
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a person chose on the page.
+
+    Attributes:
+        threshold: Saliency in [0, 1] from which a pixel belongs to the mask, or otsu.
+        refinement: none, guided or matting.
+        background: Of the cut-out: transparent, white, blur or #RRGGBB; never a file.
+    """
+
+    threshold: float | Literal["otsu"] = 0.5
+    refinement: Refinement = "none"
+    background: str = "transparent"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the page shows.
+
+    Attributes:
+        map: uint8 [h, w], saliency times 255.
+        mask: uint8 [h, w] of 0 and 255.
+        cutout: uint8 [h, w, 4], or [h, w, 3] on a background.
+        threshold: The threshold that was used, in [0, 1].
+        share: Share of the photo that the mask covers, in [0, 1].
+    """
+
+    map: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    cutout: NDArray[np.uint8]
+    threshold: float
+    share: float
+
+
+def mark(predictor: PhotoPredictor, data: bytes, name: str) -> Photo:
+    """Decodes an image file and runs the network on it, once.
+
+    Args:
+        predictor: The network.
+        data: The file's bytes.
+        name: Name of the file, for errors.
+
+    Raises:
+        UserError: If it is no image, damaged, or has more than `images.MAX_PIXELS`.
+    """
+    image = decode_image(data, name)
+    saliency = predictor.mark([predictor.squeeze(image)])[0]
+    return Photo(Path(name).stem, image, shrink(image, PREVIEW_SIDE), saliency)
+
+
+def draw_pictures(photo: Photo, look: Look) -> Pictures:
+    """Draws map, mask and cut-out at the size of the preview, without the network.
+
+    Raises:
+        UserError: If something else was chosen than `Look` allows, or pymatting is missing.
+    """
+    marked, background = _refined(photo, photo.preview, look)
+    pictures = {kind: draw(kind, marked, background) for kind in KINDS}
+    used = find_threshold(photo.saliency, look.threshold)
+    return Pictures(**pictures, threshold=used, share=float((pictures["mask"] > 0).mean()))  # type: ignore[arg-type]
+
+
+def write_pictures(photo: Photo, look: Look, folder: Path) -> list[Path]:
+    """Writes map, mask and cut-out at the photo's own size as PNG files, which are those of `predict`.
+
+    Raises:
+        UserError: As `draw_pictures`.
+        StageError: If the folder cannot be written.
+    """
+    marked, background = _refined(photo, photo.image, look)
+    paths = [folder / f"{photo.name}-{kind}.png" for kind in KINDS]
+    for kind, path in zip(KINDS, paths, strict=True):
+        write_image(path, draw(kind, marked, background))
+    return paths
+
+
+def parse_colour(text: str) -> str:
+    """A colour as browsers give it, #RRGGBB or rgb(R, G, B) or rgba(R, G, B, A), as #RRGGBB.
+
+    Raises:
+        UserError: If it is none of these.
+    """
+    if re.fullmatch("#[0-9a-fA-F]{6}", text):
+        return text
+    numbers = re.fullmatch(r"rgba?\((\d+(?:\.\d*)?), *(\d+(?:\.\d*)?), *(\d+(?:\.\d*)?)(?:, *[\d.]+)?\)", text)
+    if numbers is None:
+        raise UserError(f"{text[:40]!r} is no colour: choose one on the page.")
+    return "#" + "".join(f"{min(255, round(float(number))):02x}" for number in numbers.groups())
+
+
+def _refined(photo: Photo, image: ImageArray, look: Look) -> tuple[MarkedPhoto, Background]:
+    # What comes from a browser is never taken for the path of a background image.
+    if look.background not in BACKGROUNDS[:-1] and not look.background.startswith("#"):
+        raise UserError(f"{look.background[:40]!r} is no background: choose {', '.join(BACKGROUNDS)}.")
+    if look.refinement not in REFINEMENTS:
+        raise UserError(f"{look.refinement[:40]!r} is no refinement: choose {', '.join(REFINEMENTS)}.")
+    if look.threshold != "otsu" and not 0 <= look.threshold <= 1:
+        raise UserError(f"The threshold {look.threshold} has to lie between 0 and 1.")
+    threshold = find_threshold(photo.saliency, look.threshold)
+    return refine(image, photo.saliency, threshold, look.refinement), Background(look.background)

@@ -1,0 +1,54 @@
+"""Settings of `predict`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from saliency_gan.config.stage import StageConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(StageConfig):
+    """Predicts saliency maps, masks, cut-outs and overlays of photos and videos.
+
+    Args:
+        output: Folder for the results; a folder's photos keep their relative paths.
+        save: What to write of a photo: map (soft, 8-bit grey PNG), map16 (soft, 16-bit), mask (binary PNG), cutout (PNG
+            with opacity, or on a background), overlay (JPEG). Of a video: map, mask, cutout or overlay as mp4.
+        recursive: Search folders with their subfolders.
+        skip_existing: Leave out files all of whose results exist.
+        threshold: Saliency in [0, 1] from which a pixel belongs to the mask, or otsu: Otsu's threshold of every photo.
+        refine: none; guided, where edges follow the photo's by the guided filter; or matting by pymatting, which finds
+            the opacity of every pixel, saved as the map, and colours without the ground's.
+        background: Of cut-outs: transparent, white, blur (the photo's own), '#RRGGBB', or an image that is scaled to
+            cover the photo.
+        smooth: For videos, the share of a frame's map that comes from the frames before it, from 0 to below 1.
+        weights: Saliency model (model.safetensors, or for runtime onnx a file of `export`); None takes the bundled one.
+        runtime: torch, or onnx, which starts faster and needs onnxruntime and a file of `export`.
+        resolution: Side in pixels of the square that a photo is squeezed into; None takes the model's own.
+        scales: Factors of that side; the maps of all are averaged.
+        flip: Average with the map of the mirrored photo.
+        batch: Photos predicted at once; photos of many megapixels are fewer.
+    """
+
+    output: Path = Path("predictions")
+    save: tuple[Literal["map", "map16", "mask", "cutout", "overlay"], ...] = ("map", "mask")
+    recursive: bool = True
+    skip_existing: bool = False
+    threshold: float | Literal["otsu"] = 0.5
+    refine: Literal["none", "guided", "matting"] = "none"
+    background: str = "transparent"
+    smooth: float = 0.5
+    weights: Path | None = None
+    runtime: Literal["torch", "onnx"] = "torch"
+    resolution: int | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = True
+    batch: int = 8
+
+    def reads(self) -> list[Path]:
+        named = self.background in ("transparent", "white", "blur") or self.background.startswith("#")
+        return [*([self.weights] if self.weights else []), *([] if named else [Path(self.background)])]
+
+    def writes(self) -> list[Path]:
+        return [self.output]

@@ -1,0 +1,108 @@
+"""Candidates that the processes of a torchrun job draw together, through files that all of them read."""
+
+import io
+import json
+import shutil
+from collections.abc import Generator as Stream
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saliency_gan.masks.candidates import Candidate, CandidateSource
+from saliency_gan.processes import is_main, meet, rank, world_size
+from saliency_gan.runs import write_bytes
+
+
+class Pieces:
+    """The stream of candidates, cut into pieces that each are drawn by one process and read by all.
+
+    Piece i holds the verdicts on `length` candidates from number i * length on and the accepted ones' pixels. So it
+    depends on the settings alone: pieces that a process did not finish are drawn again by whichever process has them
+    in the next run, and those that are there are used.
+
+    Args:
+        folder: Where the pieces are, for as long as they are needed.
+        source: Where the candidates come from.
+
+    Attributes:
+        needed_from: Candidate before which nobody will ask again; pieces before it are removed.
+    """
+
+    def __init__(self, folder: Path, source: CandidateSource) -> None:
+        self.folder, self.source = folder, source
+        # Whole batches, because the last digits of an image depend on those it is drawn with.
+        batch = source.config.batch
+        self.length = -(-source.config.shard_size // batch) * batch
+        self.needed_from = 0
+
+    def stream(self, first: int = 0) -> Stream[Candidate, None, None]:
+        """Yields the same candidates as `CandidateSource.stream`; those that were rejected are without pixels.
+
+        In every round each process draws one piece, and then all read all of them, in order.
+        """
+        index = first // self.length
+        while True:
+            self._draw(index + rank())
+            meet()
+            if is_main():
+                self._remove_before(self.needed_from)
+            for one in range(index, index + world_size()):
+                for candidate in self._read(one):
+                    if candidate.number >= first:
+                        yield candidate
+            index += world_size()
+
+    def remove(self) -> None:
+        """Removes what is left, when the set is complete."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _draw(self, index: int) -> None:
+        if self._verdicts(index) is not None:
+            return
+        verdicts, pixels = [], []
+        candidates = self.source.stream(index * self.length)
+        for _ in range(self.length):
+            candidate = next(candidates)
+            verdicts.append((candidate.class_name, candidate.rejected_by))
+            if candidate.rejected_by is None:
+                pixels.append(np.concatenate([candidate.image.ravel(), candidate.mask.ravel()]))
+        candidates.close()
+        buffer = io.BytesIO()
+        np.save(buffer, np.stack(pixels) if pixels else np.empty((0, 0), np.uint8))
+        write_bytes(self._path(index, "npy"), buffer.getbuffer())
+        # Last, for it says that the piece is complete.
+        write_bytes(self._path(index, "json"), json.dumps({**self._identity(), "verdicts": verdicts}).encode())
+
+    def _read(self, index: int) -> Stream[Candidate, None, None]:
+        verdicts = self._verdicts(index)
+        assert verdicts is not None, "drawn before the processes met"
+        side = self.source.generator.resolution
+        rows = iter(np.asarray(np.load(self._path(index, "npy"), mmap_mode="r")))  # read when they are looked at
+        nothing: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+        for number, (class_name, rejected_by) in enumerate(verdicts, index * self.length):
+            image, mask = nothing, nothing[..., 0]
+            if rejected_by is None:
+                row = next(rows)
+                image, mask = row[: 3 * side**2].reshape(side, side, 3), row[3 * side**2 :].reshape(side, side)
+            yield Candidate(number, class_name, image, mask, rejected_by)
+
+    def _verdicts(self, index: int) -> list[tuple[str, str | None]] | None:
+        """Class and verdict of every candidate; None for a piece that is missing or of other directions."""
+        try:
+            piece = json.loads(self._path(index, "json").read_bytes())
+            return piece.pop("verdicts") if self._identity().items() <= piece.items() else None
+        except (OSError, ValueError, AttributeError, KeyError):
+            return None
+
+    def _identity(self) -> dict[str, Any]:
+        return {**self.source.identity, "length": self.length}
+
+    def _path(self, index: int, suffix: str) -> Path:
+        return self.folder / f"piece-{index:06d}.{suffix}"
+
+    def _remove_before(self, number: int) -> None:
+        for path in self.folder.glob("piece-*.*"):
+            if (int(path.stem.removeprefix("piece-")) + 1) * self.length <= number:
+                path.unlink()

@@ -1,0 +1,34 @@
+"""Mistakes in the settings of `predict`, found before anything is loaded."""
+
+from saliency_gan.config import PredictConfig
+from saliency_gan.errors import UserError
+from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
+
+
+def check_settings(config: PredictConfig) -> None:
+    """Refuses what cannot be done.
+
+    Raises:
+        UserError: With the setting, and what it may be.
+    """
+    if config.batch < 1:
+        raise UserError(f"batch is {config.batch}, but has to be 1 or more.")
+    if isinstance(config.threshold, str) and config.threshold != "otsu":
+        raise UserError(f"threshold is {config.threshold}, but has to be a number from 0 to 1 or otsu.")
+    if not isinstance(config.threshold, str) and not 0 <= config.threshold <= 1:
+        raise UserError(
+            f"threshold is {config.threshold}, but saliency lies between 0 and 1: choose one there, say 0.5."
+        )
+    unknown = [kind for kind in config.save if kind not in PHOTO_SUFFIXES]
+    if unknown or not config.save:
+        raise UserError(
+            f"save is {','.join(config.save) or 'empty'}, but has to be some of {', '.join(PHOTO_SUFFIXES)}."
+        )
+    if config.refine not in ("none", "guided", "matting"):
+        raise UserError(f"refine is {config.refine}, but has to be none, guided or matting.")
+    if not 0 <= config.smooth < 1:
+        raise UserError(f"smooth is {config.smooth}, but has to be at least 0 and below 1, say 0.5.")
+    if config.refine == "matting":
+        from saliency_gan.prediction.matting import import_pymatting
+
+        import_pymatting()

@@ -1,0 +1,76 @@
+"""What is saved of a photo: its map, mask, cut-out and overlay."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from saliency_gan.errors import UserError
+from saliency_gan.prediction.backgrounds import Background
+from saliency_gan.prediction.refinement import MarkedPhoto
+from saliency_gan.prediction.strips import strips
+
+PHOTO_SUFFIXES = {"map": ".png", "map16": ".png", "mask": ".png", "cutout": ".png", "overlay": ".jpg"}
+"""What can be saved of a photo, each in a folder of its own, and the format."""
+
+OVERLAY_COLOUR = np.array((255, 40, 90), np.float32)
+OVERLAY_STRENGTH = 0.6
+FLAT = 2 / 255
+"""A map that varies less than this holds nothing for Otsu's method to separate."""
+OTSU_FALLBACK = 0.5
+
+
+def draw(kind: str, photo: MarkedPhoto, background: Background) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Draws what is saved of a photo, a few rows at a time.
+
+    Args:
+        kind: A key of PHOTO_SUFFIXES.
+        photo: The photo, [H, W], and its saliency.
+        background: What comes behind a cut-out.
+
+    Returns:
+        map: uint8 [H, W], saliency times 255. map16: uint16 [H, W], saliency times 65535. mask: uint8 [H, W] of 0 and
+        255. cutout: uint8 [H, W, 4], the photo with its opacity, or [H, W, 3] on an opaque background. overlay: uint8
+        [H, W, 3], the photo tinted where it is salient.
+    """
+    height, width = photo.image.shape[:2]
+    channels = {"cutout": 4 if background.transparent else 3, "overlay": 3}.get(kind)
+    size = (height, width, channels) if channels else (height, width)
+    drawn = np.empty(size, np.uint16) if kind == "map16" else np.empty(size, np.uint8)
+    behind = background.behind(photo) if kind == "cutout" and not background.transparent else None
+    for rows in strips(height, width):
+        part = drawn[rows]
+        if kind in ("map", "map16"):
+            part[...] = (photo.saliency(rows) * np.iinfo(drawn.dtype).max).round()
+        elif kind == "mask":
+            np.multiply(photo.saliency(rows) >= photo.threshold, 255, out=part, casting="unsafe")
+        elif kind == "overlay":
+            tint = photo.saliency(rows)[:, :, None] * OVERLAY_STRENGTH
+            part[...] = (photo.image[rows] * (1 - tint) + OVERLAY_COLOUR * tint).round()
+        elif behind is None:
+            part[:, :, :3] = photo.colours(rows)
+            part[:, :, 3] = (photo.opacity(rows) * 255).round()
+        else:
+            opacity = photo.opacity(rows)[:, :, None]
+            part[...] = (photo.colours(rows) * opacity + behind(rows) * (1 - opacity)).round()
+    return drawn
+
+
+def find_threshold(saliency: NDArray[np.float32], threshold: float | str) -> float:
+    """The threshold of one photo.
+
+    Args:
+        saliency: The model's map, float32 [h, w] in [0, 1].
+        threshold: A number, which is returned, or "otsu": the one that separates the map's values best (Otsu 1979).
+
+    Returns:
+        Saliency in [0, 1] from which a pixel belongs to the mask; for a flat map, OTSU_FALLBACK takes Otsu's place.
+    """
+    if not isinstance(threshold, str):
+        return threshold
+    if threshold != "otsu":
+        raise UserError(f"threshold is {threshold}, but has to be a number from 0 to 1 or otsu.")
+    if np.ptp(saliency) < FLAT:
+        return OTSU_FALLBACK
+    values = (saliency * 255).round().astype(np.uint8)
+    last_below = cv2.threshold(values, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[0]
+    return (last_below + 0.5) / 255

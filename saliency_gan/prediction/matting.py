@@ -1,0 +1,120 @@
+"""The opacity of every pixel and the colours of what stands out without those of the ground, by pymatting."""
+
+import sys
+import threading
+from types import ModuleType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from saliency_gan.errors import UserError
+from saliency_gan.images import ImageArray
+from saliency_gan.prediction.refinement import (
+    GUIDED_SIDE,
+    MarkedPhoto,
+    apply_coefficients,
+    guided_coefficients,
+    shrink,
+)
+from saliency_gan.prediction.strips import Stretched
+
+MATTING_SIDE = 384
+"""Opacity is solved for on the photo shrunk to this longer side: time and memory grow with the unknown pixels."""
+UNKNOWN = 0.05
+"""Half the width of the unknown band along the mask's outline, as a share of the photo's longer side."""
+UPSAMPLING_RADIUS = 6
+"""Radius in pixels of the guided filter that brings solved opacity to GUIDED_SIDE: two pixels of MATTING_SIDE."""
+SURE = 0.04
+"""Guided upsampling leaves opacity this far from 0 and 1 where it should be either."""
+
+_one_at_a_time = threading.Lock()  # numba's default threads abort the process when two threads enter them
+
+
+def import_pymatting() -> ModuleType:
+    """The package pymatting, which compiles itself for a minute or two at its first use on a machine.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        if "pymatting" not in sys.modules:
+            print("loading pymatting, which takes minutes at its first use", file=sys.stderr)
+        import pymatting
+    except ImportError:
+        raise UserError(
+            "--refine matting needs the package pymatting: pip install 'saliency-gan[matting]', or use --refine guided."
+        ) from None
+    return pymatting
+
+
+class MattedPhoto(MarkedPhoto):
+    """Opacity by closed-form matting (Levin, Lischinski and Weiss 2008), colours by Germer et al. 2020.
+
+    What the model is sure of, away from the outline of its mask, stays; the band around the outline is solved for at a
+    bounded size and brought to the photo's by the guided filter. Where the mask has no inside or no outside, or the
+    solver does not converge, opacity is that of the unrefined map.
+    """
+
+    def __init__(self, image: ImageArray, saliency: NDArray[np.float32], threshold: float) -> None:
+        super().__init__(image, saliency, 0.5)
+        guide = shrink(image, GUIDED_SIDE)
+        ramp = MarkedPhoto(guide, saliency, threshold).opacity(slice(0, guide.shape[0]))
+        solved = _solve(guide, ramp)
+        if solved is None:
+            solved = ramp
+        coefficients = guided_coefficients(guide, solved, UPSAMPLING_RADIUS)
+        self._coefficients = Stretched(coefficients, *image.shape[:2])
+        opacity = _sure(apply_coefficients(coefficients.copy(), guide))
+        colours = guide.astype(np.float32) / 255
+        with _one_at_a_time:
+            clean = import_pymatting().estimate_foreground_ml(colours, opacity)
+        self._correction = Stretched(clean.astype(np.float32) - colours, *image.shape[:2])
+
+    def saliency(self, rows: slice) -> NDArray[np.float32]:
+        """Opacity of some rows, float32 [rows, W] in [0, 1]."""
+        return _sure(apply_coefficients(self._coefficients.rows(rows), self.image[rows]))
+
+    def opacity(self, rows: slice) -> NDArray[np.float32]:
+        """The same."""
+        return self.saliency(rows)
+
+    def colours(self, rows: slice) -> ImageArray:
+        """Colours of some rows without those of the ground, uint8 [rows, W, 3]."""
+        corrected = self._correction.rows(rows) * 255
+        corrected += self.image[rows]
+        return corrected.round().clip(0, 255).astype(np.uint8)
+
+
+def trimap_of(mask: NDArray[np.bool_], radius: int) -> NDArray[np.float64]:
+    """1 inside of a mask, 0 outside of it, 0.5 within `radius` pixels of its outline: float64 [h, w].
+
+    The photo's border is no outline.
+    """
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    inside, outside = (cv2.erode(side.astype(np.uint8), disc) > 0 for side in (mask, ~mask))
+    trimap = np.full(mask.shape, 0.5)
+    trimap[inside], trimap[outside] = 1, 0
+    return trimap
+
+
+def _solve(guide: ImageArray, ramp: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Opacity at the guide's size, float32 [h, w]; None where matting has nothing to go by."""
+    small = shrink(guide, MATTING_SIDE)
+    height, width = small.shape[:2]
+    mask = cv2.resize(ramp, (width, height), interpolation=cv2.INTER_AREA) >= 0.5
+    trimap = trimap_of(mask, max(1, round(UNKNOWN * max(height, width))))
+    if not {0.0, 0.5, 1.0} <= set(np.unique(trimap)):
+        return None
+    try:
+        with _one_at_a_time:
+            alpha = import_pymatting().estimate_alpha_cf(small / 255.0, trimap)
+    except ValueError:  # the solver does not converge
+        return None
+    if not np.isfinite(alpha).all():
+        return None
+    return Stretched(alpha.astype(np.float32), *guide.shape[:2]).rows(slice(0, guide.shape[0]))
+
+
+def _sure(opacity: NDArray[np.float32]) -> NDArray[np.float32]:
+    return ((opacity - SURE) / (1 - 2 * SURE)).clip(0, 1)

@@ -1,0 +1,205 @@
+"""`export`: a saliency model as ONNX or TorchScript, compared with the model before it is written."""
+
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+import cv2
+import jinja2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from saliency_gan.config import ExportConfig
+from saliency_gan.config.export import SUFFIXES
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.files import write_bytes
+from saliency_gan.images import ImageArray, find_images, read_image
+from saliency_gan.runs import random_stream
+from saliency_gan.saliency.model import SaliencyModel, load_model
+from saliency_gan.saliency.onnx_model import FORMAT, INPUT, OUTPUT, OnnxNetwork, import_onnxruntime
+from saliency_gan.saliency.photo_predictor import STRIDE, SaliencyMap
+from saliency_gan.saliency.predictor import TorchNetwork
+
+STREAM = 39
+"""First part of the key of the random images' stream; stage 3 has 30 to 39."""
+
+OPSET = 17
+COMPARED_IMAGES = 8
+GENERATED_PICTURES = "weights/biggan-caltech101-64/samples.png"
+
+
+def export(config: ExportConfig) -> Path:
+    """Writes a saliency model for other programs, and a model card beside it.
+
+    The file takes images as they are, uint8 [N, H, W, 3], and gives saliency in [0, 1], float32 [N, H, W], for any N
+    and for H and W that are multiples of 32: scaling, normalisation and sigmoid are inside. It is compared with the
+    model at several sizes and batches first.
+
+    Returns:
+        The file; its card has the suffix .md.
+
+    Raises:
+        UserError: If a setting or the model cannot be used, or onnx or onnxruntime is not installed.
+        StageError: If the network cannot be exported, differs from the model, or cannot be written.
+    """
+    _check_settings(config)
+    target, model = config.target, load_model(config.model)
+    metadata = _describe(model, config)
+    images = _read_images(config)
+    data = _to_onnx(model, metadata) if config.format == "onnx" else _to_torchscript(model, metadata)
+    candidate = OnnxNetwork(data, str(target), "cpu").maps if config.format == "onnx" else _torchscript_maps(data)
+    expected = TorchNetwork(model, torch.device("cpu")).maps
+    compared = _squares(images, model.architecture.resolution, config.seed)
+    # np.max, unlike max, answers NaN where there is one.
+    difference = float(np.max([np.abs(candidate(squares) - expected(squares)).max() for squares in compared]))
+    print(f"largest difference of saliency to torch, random images and pictures in four sizes: {difference:.1e}")
+    if not difference <= config.tolerance:
+        raise StageError(
+            f"The {config.format} export differs from the model by {difference:.1e}, more than --tolerance"
+            f" {config.tolerance:.1e}, so {target} was not written: try the other --format, or another torch."
+        )
+    write_bytes(target, data)
+    write_bytes(target.with_suffix(".md"), _card(target, metadata, difference).encode())
+    print(f"{target} ({len(data) / 1e6:.1f} MB) and its card {target.with_suffix('.md')} written")
+    return target
+
+
+class _Deployed(nn.Module):
+    """The model from the bytes of photos to saliency."""
+
+    def __init__(self, model: SaliencyModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 [N, H, W, 3] -> float32 [N, H, W] in [0, 1]."""
+        signed = images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+        return self.model(signed).sigmoid()[:, 0]
+
+
+def _to_onnx(model: SaliencyModel, metadata: dict[str, str]) -> bytes:
+    """Exports by tracing; torch's exporter by `torch.export` takes a minute longer and notes source files' paths."""
+    import onnx
+
+    buffer = io.BytesIO()
+    with _explained(model, "onnx"):
+        torch.onnx.export(
+            _Deployed(model).eval(),
+            (_example(model),),
+            buffer,  # type: ignore[arg-type]  # the exporter by tracing takes it
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={name: {0: "batch", 1: "height", 2: "width"} for name in (INPUT, OUTPUT)},
+        )
+        exported = onnx.load_model_from_string(buffer.getvalue())
+        onnx.helper.set_model_props(exported, metadata)
+        onnx.checker.check_model(exported)
+    return exported.SerializeToString()
+
+
+def _to_torchscript(model: SaliencyModel, metadata: dict[str, str]) -> bytes:
+    buffer = io.BytesIO()
+    with _explained(model, "torchscript"):
+        traced = torch.jit.trace(_Deployed(model).eval(), (_example(model),), check_trace=False)
+        torch.jit.save(traced, buffer, _extra_files=dict(metadata))
+    return buffer.getvalue()
+
+
+def _torchscript_maps(data: bytes) -> Callable[[ImageArray], SaliencyMap]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that TorchScript is deprecated
+        loaded = torch.jit.load(io.BytesIO(data), map_location="cpu")
+
+    def maps(squares: ImageArray) -> SaliencyMap:
+        with torch.no_grad():
+            return loaded(torch.from_numpy(squares)).numpy()
+
+    return maps
+
+
+@contextmanager
+def _explained(model: SaliencyModel, name: str) -> Iterator[None]:
+    """Turns a failure of torch's exporters, of whatever kind, into a sentence, and keeps their warnings quiet."""
+    network = model.architecture
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # that tracing keeps what is constant here, and that it is deprecated
+            yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise StageError(
+            f"{network.architecture} with encoder {network.encoder} cannot be exported as {name} by torch"
+            f" {torch.__version__} ({reason}): try the other --format."
+        ) from None
+
+
+def _example(model: SaliencyModel) -> Tensor:
+    side = model.architecture.resolution
+    return torch.zeros(2, side, side + STRIDE, 3, dtype=torch.uint8)
+
+
+def _squares(images: list[ImageArray], resolution: int, seed: int) -> Iterator[ImageArray]:
+    """Batches of random and of given images, uint8 [N, H, W, 3], in four sizes."""
+    random = random_stream(seed, STREAM)
+    sizes = (
+        (1, STRIDE, STRIDE),
+        (2, resolution + STRIDE, resolution),
+        (3, resolution, 2 * resolution + STRIDE),
+        (COMPARED_IMAGES, resolution, resolution),
+    )
+    for count, height, width in sizes:
+        yield torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=random).numpy()
+        chosen = [images[index % len(images)] for index in range(count)]
+        yield np.stack([cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in chosen])
+
+
+def _read_images(config: ExportConfig) -> list[ImageArray]:
+    if config.images:
+        return [read_image(path) for path in find_images(config.images)[:COMPARED_IMAGES]]
+    sheet = read_image(Path(str(files("saliency_gan") / GENERATED_PICTURES)))
+    side = min(sheet.shape[:2]) // 3
+    return [sheet[top : top + side, left : left + side] for top in (0, side, 2 * side) for left in (0, side, 2 * side)]
+
+
+def _describe(model: SaliencyModel, config: ExportConfig) -> dict[str, str]:
+    """What the file says about itself, as text."""
+    stated = config.licence or ("MIT" if config.model is None else "not stated")
+    return {
+        "format": FORMAT if config.format == "onnx" else "saliency-gan-torchscript/1",
+        "architecture": f"{model.architecture.architecture}, {model.architecture.encoder}",
+        "resolution": str(model.architecture.resolution),
+        "stride": str(STRIDE),
+        "input": f"{INPUT}: uint8 [N, H, W, 3], RGB; H and W are multiples of {STRIDE}",
+        "output": f"{OUTPUT}: float32 [N, H, W] in [0, 1]",
+        "licence": stated,
+        "source_sha256": model.sha256,
+        "saliency_gan": version("saliency-gan"),
+        "torch": torch.__version__,
+    }
+
+
+def _card(target: Path, metadata: dict[str, str], difference: float) -> str:
+    template = (files("saliency_gan") / "saliency" / "export_card.md.jinja").read_text(encoding="utf-8")
+    environment = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(template).render(file=target.name, difference=f"{difference:.1e}", **metadata)
+
+
+def _check_settings(config: ExportConfig) -> None:
+    suffix = SUFFIXES[config.format]
+    if config.target.suffix != suffix:
+        raise UserError(f"output is {config.target}, but a file of format {config.format} has to end in {suffix}.")
+    if not 0 < config.tolerance <= 1:
+        raise UserError(f"tolerance is {config.tolerance}, but has to be above 0 and at most 1, for example 1e-4.")
+    if config.format == "onnx":
+        import_onnxruntime()
+        try:
+            import onnx  # noqa: F401
+        except ImportError as error:
+            raise UserError(f"onnx is needed but cannot be imported ({error}): pip install onnx.") from None

@@ -1,0 +1,144 @@
+"""A saliency model that `export` wrote, computed by onnxruntime; torch is not imported."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saliency_gan.config import Device
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.exported import exported_file
+from saliency_gan.images import ImageArray
+from saliency_gan.saliency.photo_predictor import STRIDE, SaliencyMap
+
+FORMAT = "saliency-gan-onnx/1"
+INPUT, OUTPUT = "images", "saliency"
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def load_onnx_model(path: Path | None = None, device: Device = "auto") -> "OnnxNetwork":
+    """Reads an ONNX file that `export` wrote.
+
+    Args:
+        path: The file; None takes the export of the bundled model from the cache folder.
+        device: auto takes CUDA where onnxruntime has it, else the CPU.
+
+    Raises:
+        UserError: If onnxruntime is not installed, or the file is missing, damaged or another model's.
+    """
+    if path is None:
+        path = exported_file()
+        if not path.exists():
+            raise UserError(
+                f"The bundled model is not exported yet ({path} is missing): run `saliency-gan export` once, which"
+                " takes seconds, or give a file with --weights FILE.onnx."
+            )
+    if path.suffix.lower() != ".onnx":
+        raise UserError(
+            f"{path} is no .onnx file, which --runtime onnx needs: write one with saliency-gan export --weights {path}"
+            " --output saliency.onnx."
+        )
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}: write it with saliency-gan export --output {path}.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give a file of saliency-gan export.") from None
+    return OnnxNetwork(data, str(path), device)
+
+
+class OnnxNetwork:
+    """A `photo_predictor.Network` of onnxruntime, with as many threads as the process has cores.
+
+    Args:
+        data: Content of the ONNX file.
+        name: What errors call it.
+        device: auto takes CUDA where onnxruntime has it, else the CPU.
+
+    Attributes:
+        metadata: What `export` noted in the file: format, resolution, licence, source_sha256 and more, as text.
+
+    Raises:
+        UserError: If onnxruntime is not installed or lacks the device, or the file is damaged or another model's.
+    """
+
+    def __init__(self, data: bytes, name: str, device: Device = "auto") -> None:
+        runtime = import_onnxruntime()
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = _threads()
+        options.log_severity_level = 4  # what is wrong is told once, by the exception
+        providers = _providers(device, runtime.get_available_providers())
+        try:
+            self._session = runtime.InferenceSession(data, options, providers)
+        except Exception as error:  # onnxruntime's kinds share no base class
+            raise UserError(f"{name} is no ONNX model that onnxruntime can read ({_reason(error)}).") from None
+        self.name = name
+        self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        names = [[part.name for part in parts()] for parts in (self._session.get_inputs, self._session.get_outputs)]
+        resolution = self.metadata.get("resolution", "")
+        if self.metadata.get("format") != FORMAT or names != [[INPUT], [OUTPUT]] or not resolution.isdecimal():
+            raise UserError(f"{name} is an ONNX model, but none that saliency-gan export wrote: export it again.")
+        self.resolution = int(resolution)
+
+    def maps(self, squares: ImageArray) -> SaliencyMap:
+        """Computes saliency in [0, 1], float32 [N, H, W], of uint8 [N, H, W, 3]; H and W are multiples of 32.
+
+        Raises:
+            UserError: If `squares` is anything else, or the file's network answers with anything else.
+            StageError: If onnxruntime fails, for example because memory is short.
+        """
+        shape = squares.shape
+        if squares.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] % STRIDE or shape[2] % STRIDE:
+            raise UserError(
+                f"Images have to be uint8 [N, H, W, 3] with H and W multiples of {STRIDE}, but are {squares.dtype}"
+                f" {list(shape)}: resize them first."
+            )
+        try:
+            maps = self._session.run([OUTPUT], {INPUT: squares})[0]
+        except Exception as error:  # as above
+            raise StageError(
+                f"onnxruntime could not compute maps of {list(shape)} with {self.name} ({_reason(error)}): lower"
+                " --batch or --resolution, or export the model again."
+            ) from None
+        if maps.dtype != np.float32 or maps.shape != shape[:3]:
+            raise UserError(
+                f"{self.name} gave {maps.dtype} {list(maps.shape)} for images of {list(shape)}, not a map an image:"
+                " export the model again."
+            )
+        return maps
+
+
+def import_onnxruntime() -> Any:
+    """The module onnxruntime.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(f"onnxruntime is needed but cannot be imported ({error}): pip install onnxruntime.") from None
+    return onnxruntime
+
+
+def _providers(device: Device, available: list[str]) -> list[str]:
+    if device == "auto":
+        return [provider for provider in reversed(PROVIDERS.values()) if provider in available]
+    if PROVIDERS.get(device) not in available:
+        raise UserError(
+            f"--device {device} was asked for, but onnxruntime has {', '.join(available)} here: use --device cpu, or"
+            " --runtime torch."
+        )
+    return [PROVIDERS[device]]
+
+
+def _threads() -> int:
+    """OMP_NUM_THREADS, as torch has it, else the cores that this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__

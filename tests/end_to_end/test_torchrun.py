@@ -1,0 +1,76 @@
+"""The stages as docs/scale.md starts them: two processes on the CPU, under torchrun."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from saliency_gan.cli import main
+
+pytestmark = pytest.mark.slow
+VERBS = ("discover", "masks", "train-saliency", "adapt", "evaluate")
+
+
+def torchrun(world: Path, verb: str, *settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "saliency_gan", verb]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    config = ["--config", str(world / "pipeline.yaml"), *settings]
+    return subprocess.run([*command, *config], capture_output=True, text=True, env=environment, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def run(finished: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which two processes did every stage but the first one, on the generator of the one that `finished`."""
+    run = tmp_path_factory.mktemp("torchrun") / "run"
+    shutil.copytree(finished / "generator", run / "generator")
+    for verb in VERBS:
+        done = torchrun(world, verb, "--run", str(run))
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+    return run
+
+
+def test_two_processes_discover_what_one_does(run: Path, finished: Path) -> None:
+    found, expected = (
+        safetensors.torch.load_file(one / "discover" / "directions.safetensors") for one in (run, finished)
+    )
+    torch.testing.assert_close(found["A"], expected["A"], atol=1e-3, rtol=0)
+    lines = (run / "discover" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
+
+
+def test_two_processes_write_the_shards_that_one_writes(run: Path, finished: Path, world: Path) -> None:
+    again = run.parent / "alone"
+    shutil.copytree(run / "discover", again / "discover")
+    assert main(["masks", "--config", str(world / "pipeline.yaml"), "--run", str(again)]) == 0
+    shards = sorted(path.name for path in (again / "masks").glob("shard-*.tar"))
+    assert len(shards) == 6 and not (run / "masks" / "pieces").exists()
+    for name in [*shards, "preview.png"]:
+        assert (run / "masks" / name).read_bytes() == (again / "masks" / name).read_bytes(), name
+
+
+def test_two_processes_train_adapt_and_evaluate(run: Path, finished: Path) -> None:
+    model = safetensors.torch.load_file(run / "saliency" / "model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in model.values())
+    assert (run / "saliency-adapted" / "model.safetensors").exists()
+    (path,) = (run / "evaluation").glob("*.json")
+    figures = json.loads(path.read_text())
+    assert figures["model"]["n"] == 6 and np.isfinite(list(figures["model"].values())).all()
+    (alone,) = (finished / "evaluation").glob("*.json")
+    assert figures["baselines"] == json.loads(alone.read_text())["baselines"]
+
+
+def test_a_job_that_is_refused_says_one_sentence(run: Path, world: Path) -> None:
+    for setting in ("--K=5", "--batch=3", "--kk=1"):  # refused by one process, by both, and before there are two
+        refused = torchrun(world, "discover", "--run", str(run), setting)
+        assert refused.returncode != 0
+        said = [line for line in refused.stderr.splitlines() if line.startswith("saliency-gan: ")]
+        assert len(said) == 1, refused.stderr
+        assert "saliency_gan/" not in refused.stderr  # no traceback through the package

@@ -1,0 +1,62 @@
+import subprocess
+import sys
+
+import pytest
+
+from saliency_gan import processes
+from tests.jobs import JobError, kill_self, run_job
+
+
+def test_importing_it_leaves_torch_out():
+    code = "import saliency_gan.processes, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_without_torchrun_there_is_one_process(monkeypatch):
+    monkeypatch.setenv("RANK", "3")  # as cluster software sets it
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    assert (processes.rank(), processes.world_size(), processes.local_world_size()) == (0, 1, 1)
+    assert processes.is_main() and processes.speaks()
+    assert processes.share([1, 2, 3]) == [1, 2, 3] == processes.gather([1, 2, 3])
+    assert processes.total([1.5, 2]) == [1.5, 2] and processes.anywhere(True) and not processes.anywhere(False)
+    processes.meet()
+
+
+def test_shares_cover_everything_once(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    shares = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(list(processes.share(range(8))))
+    assert shares == [[0, 3, 6], [1, 4, 7], [2, 5]]
+
+
+def _talk() -> tuple:
+    items = [f"item {number}" for number in range(5)]
+    mine = [item.upper() for item in processes.share(items)]
+    first = processes.rank() == 1
+    said = processes.gather(mine), processes.total([processes.rank() + 1, 0.5]), processes.anywhere(first)
+    processes.meet()
+    return *said, processes.speaks()
+
+
+def test_processes_gather_sum_and_agree():
+    results = run_job(_talk)
+    assert results[0][0] == ["ITEM 0", "ITEM 1", "ITEM 2", "ITEM 3", "ITEM 4"] and results[1][0] == []
+    assert [result[1] for result in results] == [[3, 1.0]] * 2
+    assert [result[2] for result in results] == [True, True]
+
+
+def _lose_one() -> None:
+    processes.meet()
+    if processes.rank() == 1:
+        kill_self()
+    processes.meet()
+
+
+def test_a_process_that_is_killed_ends_the_others_with_a_sentence():
+    with pytest.raises(JobError) as caught:
+        run_job(_lose_one)
+    assert caught.value.failures[1] == "killed"
+    assert caught.value.failures[0].startswith("StageError: Another process of this job ended, so this one stops:")
