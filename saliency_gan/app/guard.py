@@ -18,7 +18,8 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 Message = MutableMapping[str, Any]
-Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
 class OwnPageOnly:

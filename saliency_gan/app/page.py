@@ -143,8 +143,8 @@ def _photo_tab(predictor: PhotoPredictor, folder: Path, max_megabytes: int) -> N
             return [gr.skip()] * 5
         height, width = marked.image.shape[:2]
         line = (
-            f"{width} x {height} pixels; threshold {pictures.threshold:.2f}; the mask covers {pictures.share:.0%} of the"
-            " photo."
+            f"{width} x {height} pixels; threshold {pictures.threshold:.2f}; the mask covers {pictures.share:.0%}"
+            " of the photo."
         )
         return [pictures.map, pictures.mask, pictures.cutout, line, hidden]
 
