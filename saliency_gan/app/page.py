@@ -1,6 +1,7 @@
 """The page itself: controls of gradio around the functions of `photo` and `exploring`."""
 
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import gradio as gr
@@ -12,14 +13,13 @@ from saliency_gan.app.photo import write_pictures as write
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
 
-KEPT_SECONDS = 600
-"""Files of results are deleted after this time, a photo in memory after as long without being looked at."""
+FILES_KEPT, PHOTO_KEPT = 600, 3600
+"""Seconds after which uploads and results are deleted from the disk, and a photo from memory."""
 FONTS = tuple(gr.themes.Font(name) for name in ("Helvetica Neue", "Segoe UI", "Roboto", "Arial", "sans-serif"))
 MONOSPACE = tuple(gr.themes.Font(name) for name in ("Consolas", "Menlo", "monospace"))
 CSS = """
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
+.gradio-container { width: min(1240px, 100%) !important; margin: 0 auto !important; }
 #cutout img { background: repeating-conic-gradient(#ddd 0% 25%, #fff 0% 50%) 0 0 / 20px 20px; }
-.row-of-images img { object-fit: contain; }
 """
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": True}
 REDRAW: dict[str, Any] = PRIVATE | {"trigger_mode": "always_last", "show_progress": "hidden"}
@@ -39,7 +39,7 @@ def launch(predictor: PhotoPredictor, explorer: Explorer, folder: Path, max_mega
         UserError: If the port was taken in the meantime.
     """
     with gr.Blocks(
-        title="saliency-gan", analytics_enabled=False, delete_cache=(KEPT_SECONDS // 10, KEPT_SECONDS)
+        title="saliency-gan", analytics_enabled=False, fill_width=True, delete_cache=(60, FILES_KEPT)
     ) as page:
         with gr.Tab("Photo", elem_id="photo-tab"):
             _photo_tab(predictor, folder, max_megabytes)
@@ -62,7 +62,7 @@ def launch(predictor: PhotoPredictor, explorer: Explorer, folder: Path, max_mega
             run_history=False,
             footer_links=[],
             pwa=False,
-            theme=gr.themes.Default(font=FONTS, font_mono=MONOSPACE),
+            theme=gr.themes.Default(primary_hue="blue", font=FONTS, font_mono=MONOSPACE),
             css=CSS,
             app_kwargs={"middleware": [_guard(port)], "docs_url": None, "redoc_url": None, "openapi_url": None},
         )
@@ -78,7 +78,7 @@ def _guard(port: int) -> Any:
 
 
 def _photo_tab(predictor: PhotoPredictor, folder: Path, max_megabytes: int) -> None:
-    photo = gr.State(None, time_to_live=KEPT_SECONDS * 6)
+    photo = gr.State(None, time_to_live=PHOTO_KEPT)
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
             upload = gr.Image(
@@ -152,7 +152,8 @@ def _photo_tab(predictor: PhotoPredictor, folder: Path, max_megabytes: int) -> N
         if marked is None:
             return gr.skip()
         try:
-            paths = write(marked, look(*chosen), folder / f"results-{id(marked):x}")
+            # Another folder every time, or the browser would offer what it has kept from the time before.
+            paths = write(marked, look(*chosen), Path(mkdtemp(dir=folder)))
         except (UserError, StageError) as error:
             gr.Warning(str(error), duration=15)
             return gr.skip()
@@ -173,10 +174,7 @@ def _photo_tab(predictor: PhotoPredictor, folder: Path, max_megabytes: int) -> N
 
 
 def _read_upload(given: dict[str, Any] | None, predictor: PhotoPredictor) -> Photo | None:
-    """Decodes an uploaded file, deletes it, and runs the network.
-
-    gradio has checked that the path is one of its uploads.
-    """
+    """Decodes an uploaded file, whose path gradio has found among its uploads, and runs the network."""
     path = None if given is None else given.get("path")
     if path is None:
         return None
@@ -185,7 +183,6 @@ def _read_upload(given: dict[str, Any] | None, predictor: PhotoPredictor) -> Pho
         data = file.read_bytes()
     except OSError:
         raise UserError("The photo is no longer there: drop it again.") from None
-    file.unlink(missing_ok=True)
     return mark(predictor, data, file.name)
 
 
@@ -203,14 +200,14 @@ def _directions_tab(explorer: Explorer, page: gr.Blocks) -> None:
         )
         new = gr.Button("New latents z", elem_id="new", scale=1)
     shift = gr.Slider(-MAX_SHIFT, MAX_SHIFT, 0, step=0.25, label="Shift s", elem_id="shift", buttons=["reset"])
-    rows = [
-        gr.Image(label=label, format="png", interactive=False, elem_id=name, buttons=["download", "fullscreen"])
-        for name, label in (
-            ("start", f"G(z, c) of {explorer.name}"),
-            ("moved", "G(z + s h, c)"),
-            ("moved-masks", f"Mask of G(z + s h, c): {explorer.rule}"),
-        )
-    ]
+    rows = []
+    for name, caption in (
+        ("start", f"G(z, c) of {explorer.name}"),
+        ("moved", "G(z + s h, c), h of unit length"),
+        ("moved-masks", f"The masks of these images: {explorer.rule}"),
+    ):
+        gr.Markdown(caption)
+        rows.append(gr.Image(show_label=False, format="png", interactive=False, elem_id=name, buttons=["download"]))
 
     def start(number: int, class_index: int) -> Any:
         return explorer.start(number, None if class_index < 0 else class_index)

@@ -1,0 +1,82 @@
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from saliency_gan.app import serve
+from saliency_gan.config import AppConfig
+from saliency_gan.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+def start(**settings: object) -> None:
+    with serve.serving(AppConfig(browser=False, device="cpu", **settings)):  # type: ignore[arg-type]
+        raise AssertionError("it started")
+
+
+def test_a_taken_port_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"Port {port} cannot be used \(.+\): give another one with --port"):
+            start(port=port)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"port": 70000}, "--port 70000"),
+        ({"max_megabytes": 0}, "--max-megabytes 0"),
+        ({"run": Path("no/such/run")}, "no run folder no/such/run"),
+        ({"port": 0, "weights": Path("no/model")}, "no/model"),
+        ({"port": 0, "generator": "no-generator"}, "no-generator|run discover"),
+    ],
+)
+def test_mistakes_are_found_before_gradio_is_loaded(settings: dict[str, object], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        start(**settings)
+
+
+def test_a_missing_gradio_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "saliency_gan.app.page", raising=False)
+    with pytest.raises(UserError, match=r"pip install 'saliency-gan\[app\]'"):
+        start(port=0)
+
+
+def test_the_model_is_that_of_the_run(tmp_path: Path) -> None:
+    config = AppConfig(run=tmp_path)
+    assert serve._model(config) is None
+    for folder in ("saliency", "saliency-adapted"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").touch()
+        assert serve._model(config) == tmp_path / folder
+    assert serve._model(AppConfig(run=tmp_path, weights=Path("mine"))) == Path("mine")
+
+
+def test_ctrl_c_ends_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    opened: list[str] = []
+
+    class Context:
+        def __enter__(self) -> str:
+            return "http://127.0.0.1:1/"
+
+        def __exit__(self, *_: object) -> None:
+            opened.append("closed")
+
+    class Interrupted:
+        def wait(self) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(serve, "serving", lambda config: Context())
+    monkeypatch.setattr(serve.threading, "Event", Interrupted)
+    monkeypatch.setattr(serve.webbrowser, "open", opened.append)
+    serve.serve_app(AppConfig(browser=False))
+    serve.serve_app(AppConfig(browser=True))
+    assert opened == ["closed", "http://127.0.0.1:1/", "closed"]
+    assert "http://127.0.0.1:1/" in capsys.readouterr().out
