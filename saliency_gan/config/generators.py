@@ -20,20 +20,23 @@ class GeneratorsConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainGanConfig(StageConfig):
-    """Stage 0: trains a class-conditional BigGAN on class folders, or an unconditional SN-GAN on any images.
+    """Stage 0: trains a BigGAN on class folders, an SN-GAN on any images, or an EigenGAN on either.
 
     Args:
-        family: biggan or sngan.
-        images: Folder that holds one subfolder of images a class (biggan). For sngan any folder, searched recursively,
-            an .npz archive of images, or mnist, which is downloaded into data/MNIST.
-        exclude: Names of class folders to leave out (biggan).
-        min_images: Class folders with fewer readable images are left out (biggan).
+        family: biggan, sngan or eigengan.
+        images: Folder that holds one subfolder of images a class (biggan, and eigengan with an embedding). For
+            sngan, and eigengan without one, any folder, searched recursively, an .npz archive of images, or mnist, which
+            is downloaded into data/MNIST.
+        exclude: Names of class folders to leave out.
+        min_images: Class folders with fewer readable images are left out.
         start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) to go on from with
             the same classes and sizes; None starts at random.
         resolution: Side of the generated images in pixels: 32, 64, 128, ...
         image_channels: 3 for colour, 1 for grey (sngan).
-        latent_dim: Length of z; for biggan a multiple of the number of channel values.
-        embedding_dim: Length of the class embedding shared by all blocks (biggan).
+        latent_dim: Length of z; for biggan a multiple of the number of channel values; for eigengan of its noise alone.
+        embedding_dim: Length of the class embedding shared by all blocks (biggan), or beside the noise (eigengan, where
+            0 makes it unconditional).
+        subspace_dim: Dimensions q of every layer's subspace (eigengan).
         channels: Generator channels at 4 px and after every doubling up to the resolution.
         discriminator_channels: Discriminator channels after every halving, from a quarter of the pixels down.
         attention_at: Side of the feature map with self-attention in pixels; 0 for none (biggan).
@@ -41,6 +44,10 @@ class TrainGanConfig(StageConfig):
         batch: Images a step, over all processes of a torchrun job together.
         lr_generator: Adam's learning rate for the generator.
         lr_discriminator: Adam's learning rate for the discriminator.
+        generator_loss: What G minimises: linear, -D(G), or hinge, relu(1 - D(G)).
+        r1: Weight of the gradient penalty R1 on real images; 0 for none.
+        r1_every: Steps from one R1 to the next; its weight is multiplied by them.
+        orthogonality: Weight of |U^T U - I|^2 / q^2 (eigengan); exact makes the bases orthonormal after every step.
         flip: Mirror half of the training images.
         ema: Decay a step of the averaged generator, the one that is saved.
         translation: Differentiable augmentation: largest shift as a share of the side.
@@ -52,7 +59,7 @@ class TrainGanConfig(StageConfig):
         log_every: Steps between lines of metrics.jsonl.
     """
 
-    family: Literal["biggan", "sngan"] = "biggan"
+    family: Literal["biggan", "sngan", "eigengan"] = "biggan"
     images: Path = Path("data/images")
     exclude: tuple[str, ...] = ()
     min_images: int = 2
@@ -61,6 +68,7 @@ class TrainGanConfig(StageConfig):
     image_channels: int = 3
     latent_dim: int = 120
     embedding_dim: int = 64
+    subspace_dim: int = 6
     channels: tuple[int, ...] = (256, 256, 128, 64, 32)
     discriminator_channels: tuple[int, ...] = (64, 128, 256)
     attention_at: int = 0
@@ -68,6 +76,10 @@ class TrainGanConfig(StageConfig):
     batch: int = 32
     lr_generator: float = 2e-4
     lr_discriminator: float = 4e-4
+    generator_loss: Literal["linear", "hinge"] = "linear"
+    r1: float = 0.0
+    r1_every: int = 8
+    orthogonality: float | Literal["exact"] = 1.0
     flip: bool = True
     ema: float = 0.999
     translation: float = 0.125

@@ -49,6 +49,11 @@ class Generator(nn.Module, ABC):
     def feature_layers(self) -> dict[str, nn.Module]:
         """The layers whose channels can be dissected, from the coarsest to the finest, by name."""
 
+    @property
+    def own_directions(self) -> dict[str, Tensor]:
+        """Directions that the family itself names, as unit vectors, float [latent_dim]; none in most families."""
+        return {}
+
     def sample_latents(self, count: int, random: torch.Generator) -> Tensor:
         """Draws z ~ N(0, I), float [count, latent_dim], on the CPU so that a seed means the same on every device."""
         return torch.randn(count, self.latent_dim, generator=random)

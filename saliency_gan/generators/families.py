@@ -5,9 +5,10 @@ from typing import Any
 
 from saliency_gan.config import TrainGanConfig
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
+from saliency_gan.generators.eigengan import EigenGAN, EigenGANArchitecture
 from saliency_gan.generators.sngan import SNGAN, SNGANArchitecture
 
-TrainedGenerator = BigGAN | SNGAN
+TrainedGenerator = BigGAN | SNGAN | EigenGAN
 
 
 def new_generator(config: TrainGanConfig, class_names: tuple[str, ...]) -> TrainedGenerator:
@@ -18,6 +19,16 @@ def new_generator(config: TrainGanConfig, class_names: tuple[str, ...]) -> Train
             "trained",
             class_names,
         )
+    if config.family == "eigengan":
+        sizes = EigenGANArchitecture(
+            resolution=config.resolution,
+            noise_dim=config.latent_dim,
+            subspace_dim=config.subspace_dim,
+            num_classes=len(class_names),
+            embedding_dim=config.embedding_dim,
+            channels=config.channels,
+        )
+        return EigenGAN(sizes, "trained", class_names)
     architecture = BigGANArchitecture(
         resolution=config.resolution,
         latent_dim=config.latent_dim,
@@ -40,6 +51,8 @@ def generator_of(description: Mapping[str, Any], name: str) -> TrainedGenerator:
     class_names = tuple(description["class_names"])
     if description["family"] == "sngan":
         return SNGAN(SNGANArchitecture(**sizes), name, class_names)
+    if description["family"] == "eigengan":
+        return EigenGAN(EigenGANArchitecture(**sizes), name, class_names)
     if description["family"] == "biggan":
         return BigGAN(BigGANArchitecture(**sizes), name, class_names)
     raise ValueError(f"{description['family']!r} is no family")

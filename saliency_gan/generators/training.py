@@ -1,4 +1,4 @@
-"""Stage 0, `train-gan`: adversarial training of a BigGAN on class folders, or of an SN-GAN on any images."""
+"""Stage 0, `train-gan`: adversarial training of a BigGAN, an SN-GAN or an EigenGAN on your own images."""
 
 import copy
 import time
@@ -19,7 +19,15 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.class_folders import load_class_folders
 from saliency_gan.generators.discriminator import ProjectionDiscriminator, load_discriminator, save_discriminator
+from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.families import TrainedGenerator, new_generator
+from saliency_gan.generators.health import health_warnings, layer_health
+from saliency_gan.generators.objectives import (
+    generator_loss,
+    gradient_penalty,
+    keep_orthonormal,
+    orthogonality_penalty,
+)
 from saliency_gan.generators.training_images import TrainingImages
 from saliency_gan.generators.unlabelled_images import load_unlabelled_images
 from saliency_gan.generators.zoo import load_generator, save_generator
@@ -74,6 +82,10 @@ def train_gan(config: TrainGanConfig) -> Path:
                         progress.set_postfix(shown | {"images/s": f"{rate:.0f}"})
                     if trainer.step % config.sample_every == 0 and is_main():
                         im.write_image(folder.path / "samples" / f"step-{trainer.step:06d}.png", trainer.sample_grid())
+                        health = trainer.health()
+                        folder.log(trainer.step, **health)
+                        for warning in health_warnings(health):
+                            tqdm.write(warning)
                     if trainer.step % config.checkpoint_every == 0:
                         folder.save_checkpoint(trainer.state())
         folder.save_checkpoint(trainer.state())
@@ -88,9 +100,11 @@ def _read_images(config: TrainGanConfig) -> TrainingImages:
     """What the family learns from: class folders for BigGAN, any images for SN-GAN."""
     if config.image_channels not in (1, 3):
         raise UserError(f"--image_channels {config.image_channels}: give 3 for colour or 1 for grey.")
-    if config.family == "biggan":
-        if config.image_channels != 3:
-            raise UserError(f"--image_channels {config.image_channels} is for --family sngan; BigGAN draws in colour.")
+    if config.image_channels != 3 and config.family != "sngan":
+        raise UserError(
+            f"--image_channels {config.image_channels} is for --family sngan; {config.family} draws in colour."
+        )
+    if config.family == "biggan" or (config.family == "eigengan" and config.embedding_dim):
         return load_class_folders(config.images, config.resolution, config.exclude, config.min_images)
     if config.exclude or config.attention_at:
         raise UserError("--exclude and --attention_at are for --family biggan: leave them out.")
@@ -106,6 +120,8 @@ class _Trainer:
                 f"{len(config.discriminator_channels)} discriminator_channels halve {config.resolution} px images below"
                 " one pixel: give fewer."
             )
+        if config.r1 and config.compile:
+            raise UserError("--r1 differentiates D twice, which torch.compile cannot: leave out --compile or --r1.")
         torch.manual_seed(config.seed)
         generator = new_generator(config, data.names)
         generator.initialise(random_stream(config.seed, STREAM_INIT))
@@ -159,23 +175,42 @@ class _Trainer:
         scores = self.discriminator(shown, torch.cat([real_classes, fake_classes]))
         real_scores, fake_scores = scores.float().chunk(2)
         discriminator_loss = F.relu(1 - real_scores).mean() + F.relu(1 + fake_scores).mean()
-        self._update(self.discriminator_optimiser, discriminator_loss)
+        self._update(
+            self.discriminator_optimiser, discriminator_loss + self._penalty(shown[: len(reals)], real_classes)
+        )
 
         self.discriminator.requires_grad_(False)
         with self.fabric.no_backward_sync(self.discriminator):  # it has no gradients now
-            generator_loss = -self.discriminator(self._augment(fakes, random), fake_classes).float().mean()
-        self._update(self.generator_optimiser, generator_loss)
+            fooled = self.discriminator(self._augment(fakes, random), fake_classes)
+        loss = generator_loss(fooled, self.config.generator_loss)
+        weight = self.config.orthogonality
+        if weight != "exact":
+            loss = loss + weight * orthogonality_penalty(self.generator.module)
+        self._update(self.generator_optimiser, loss)
+        if weight == "exact":
+            keep_orthonormal(self.generator.module)
         self.discriminator.requires_grad_(True)
 
         self.step += 1
         self._update_average()
         losses = {
             "loss_discriminator": discriminator_loss.detach(),
-            "loss_generator": generator_loss.detach(),
+            "loss_generator": loss.detach(),
             "score_real": real_scores.detach().mean(),
             "score_fake": fake_scores.detach().mean(),
         }
         return {name: mean_over_processes(value) for name, value in losses.items()}
+
+    def _penalty(self, images: Tensor, classes: Tensor) -> Tensor | float:
+        """R1 where it is its turn, as much heavier as its turns are rare; 0 elsewhere."""
+        if not self.config.r1 or self.step % self.config.r1_every:
+            return 0.0
+        images = images.detach().requires_grad_()
+        with (
+            self.fabric.autocast()
+        ):  # the module itself: Fabric lets nothing but its backward differentiate the wrapped one
+            scores = self.discriminator.module(images, classes)
+        return self.config.r1 * self.config.r1_every * gradient_penalty(images, scores)
 
     def _real_batch(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
@@ -186,7 +221,7 @@ class _Trainer:
 
     def _draw(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images of the generator in training, and their classes, drawn as often as in the data."""
-        latents = torch.randn(self.config.batch, self.config.latent_dim, generator=random)
+        latents = torch.randn(self.config.batch, self.average.latent_dim, generator=random)
         chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
         classes = self.data.labels[chosen][self.own].to(self.fabric.device)
         return self.generator(latents[self.own].to(self.fabric.device), classes), classes
@@ -217,7 +252,7 @@ class _Trainer:
         self.average.train()
         for index in range(batches):
             random = random_stream(self.config.seed, STREAM_STATISTICS, index)
-            latents = torch.randn(64, self.config.latent_dim, generator=random).to(self.fabric.device)
+            latents = torch.randn(64, self.average.latent_dim, generator=random).to(self.fabric.device)
             chosen = torch.multinomial(self.weights, 64, replacement=True, generator=random)
             self.average(latents, self.data.labels[chosen].to(self.fabric.device))
         self.average.eval()
@@ -226,14 +261,23 @@ class _Trainer:
         """The same latents at every call: one class a column, uint8 [H, W, 3]."""
         self._measure_statistics(batches=4)
         random = random_stream(self.config.seed, STREAM_SAMPLES)
-        latents = torch.randn(rows * columns, self.config.latent_dim, generator=random)
+        latents = torch.randn(rows * columns, self.average.latent_dim, generator=random)
         classes = torch.arange(columns).mul(len(self.data.names)).div(columns, rounding_mode="floor").repeat(rows)
         with torch.no_grad():
             drawn = self.average(latents.to(self.fabric.device), classes.to(self.fabric.device))
         return im.grid(im.to_uint8(drawn), columns)
 
+    def health(self) -> dict[str, float]:
+        """How much each dimension of an EigenGAN does, see `layer_health`; nothing for other families."""
+        if not isinstance(self.average, EigenGAN):
+            return {}
+        random = random_stream(self.config.seed, STREAM_SAMPLES, self.step)
+        latents, classes = self.average.sample_latents(32, random), self.average.sample_classes(32, random)
+        return layer_health(self.average, latents.to(self.fabric.device), classes.to(self.fabric.device))
+
     def finished_generator(self) -> TrainedGenerator:
         """The averaged generator with its statistics measured."""
+        keep_orthonormal(self.average)
         self._measure_statistics(FINAL_BATCHES)
         return self.average
 
