@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def explorer(run: Path) -> Explorer:
-    return Explorer(run, None, mask_settings(run, device="cpu", seed=5))
+    return Explorer(run, None, mask_settings(run, device="cpu", seed=5, precision="fp32"))
 
 
 def tiles(row: np.ndarray) -> list[np.ndarray]:
