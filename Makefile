@@ -13,7 +13,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 CLI := $(VENV)/bin/saliency-gan
 
 .PHONY: demo test test-all lint format setup clean help bench \
-        train-gan discover sweep annotate walk rate mos masks train-saliency adapt evaluate predict export app report
+        train-gan discover eigen sweep annotate walk rate mos masks train-saliency adapt evaluate predict export app report
 .DEFAULT_GOAL := help
 
 demo: setup  ## the whole pipeline on the bundled generator, without a GPU; ends with a table and a report
@@ -30,7 +30,7 @@ test: setup  ## the fast tests
 test-all: setup  ## every test, slow ones too
 	$(VENV)/bin/python -m pytest -m "slow or not slow" $(ARGS)
 
-train-gan discover sweep annotate walk rate mos masks train-saliency adapt evaluate app report: setup
+train-gan discover eigen sweep annotate walk rate mos masks train-saliency adapt evaluate app report: setup
 	$(CLI) $@ --config $(PIPELINE) $(ARGS)
 
 predict: setup
@@ -42,6 +42,7 @@ export: setup
 # What `make help` says about the targets that share a rule:
 ## train-gan: trains a generator on your own class folders (ARGS="--images DIR")
 ## discover: stage 1, latent directions and the background direction
+## eigen: what the layers of an EigenGAN hold (PIPELINE=pipelines/eigengan-64.yaml)
 ## sweep: discover over a grid of settings (ARGS="--over discover.K=16,32")
 ## annotate: names of directions (ARGS="--direction 17 --name background")
 ## walk: an animation along a direction (ARGS="--direction 17 --output walk.gif")

@@ -26,8 +26,9 @@ saliency masks without labels, from the latent directions of a frozen GAN
 
 verbs, in the order of the pipeline:
   generators      what generators there are, with their size, licence and preset
-  train-gan       train a generator: BigGAN on class folders, or SN-GAN on any images
+  train-gan       train a generator on your own images: BigGAN, SN-GAN or EigenGAN
   discover        stage 1: find latent directions and choose the background direction
+  eigen           what the layers of an EigenGAN hold, on a page
   sweep           stage 1 over a grid of settings: one table and one plot of the RCA
   annotate        name directions of stage 1
   walk            an animation or a strip of the images along a direction
@@ -238,6 +239,13 @@ def _discover(config: Any, _: dict[str, Any]) -> int:
     return 0
 
 
+def _eigen(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.directions.eigen import eigen
+
+    eigen(config)
+    return 0
+
+
 def _sweep(config: Any, options: dict[str, Any]) -> int:
     from saliency_gan.directions.sweep import sweep
 
@@ -337,6 +345,7 @@ VERBS: dict[str, Callable[[Any, dict[str, Any]], int]] = {
     "generators": _generators,
     "train-gan": _train_gan,
     "discover": _discover,
+    "eigen": _eigen,
     "sweep": _sweep,
     "annotate": _annotate,
     "walk": _walk,

@@ -2,6 +2,7 @@
 
 from saliency_gan.config.app import AppConfig
 from saliency_gan.config.directions import DiscoverConfig, MasksConfig
+from saliency_gan.config.eigen import EigenConfig
 from saliency_gan.config.evaluation import EvaluateConfig, ReportConfig
 from saliency_gan.config.export import ExportConfig
 from saliency_gan.config.generators import GeneratorsConfig, TrainGanConfig
@@ -15,6 +16,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "generators": GeneratorsConfig,
     "train-gan": TrainGanConfig,
     "discover": DiscoverConfig,
+    "eigen": EigenConfig,
     "sweep": SweepConfig,
     "annotate": AnnotateConfig,
     "walk": WalkConfig,
@@ -38,6 +40,7 @@ __all__ = [
     "AppConfig",
     "Device",
     "DiscoverConfig",
+    "EigenConfig",
     "EvaluateConfig",
     "ExportConfig",
     "GeneratorsConfig",

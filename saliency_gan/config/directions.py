@@ -20,7 +20,7 @@ class DiscoverConfig(StageConfig):
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
         classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
             classes.
-        K: Number of directions.
+        K: Number of directions; 0 trains none and leaves those that the generator itself names (EigenGAN).
         deformator: How A is parametrised: orthonormal, unit (unit-length columns), linear, and the fixed baselines
             coordinate and random.
         reconstructor: Network that recognises direction and shift from a pair of images: resnet18 or lenet.

@@ -25,8 +25,8 @@ class TrainGanConfig(StageConfig):
     Args:
         family: biggan, sngan or eigengan.
         images: Folder that holds one subfolder of images a class (biggan, and eigengan with an embedding). For
-            sngan, and eigengan without one, any folder, searched recursively, an .npz archive of images, or mnist, which
-            is downloaded into data/MNIST.
+            sngan, and eigengan without one, any folder, searched recursively, an .npz archive of images, or mnist,
+            which is downloaded into data/MNIST.
         exclude: Names of class folders to leave out.
         min_images: Class folders with fewer readable images are left out.
         start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) to go on from with

@@ -8,17 +8,19 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan.artifacts import Background, Directions, load_directions
+from saliency_gan.artifacts import Directions, load_directions
 from saliency_gan.config import DiscoverConfig, to_plain
-from saliency_gan.devices import own_parts, peak_memory
+from saliency_gan.devices import make_fabric, own_parts, peak_memory
 from saliency_gan.directions.background import choose_background
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
 from saliency_gan.directions.rca import measure_rca
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
+from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images import write_image
 from saliency_gan.processes import is_main
@@ -35,7 +37,9 @@ RANKING_SHOWN = 12
 def discover(config: DiscoverConfig) -> Path:
     """Trains A and R, resuming where an earlier run stopped, and chooses the background direction h_bg.
 
-    Called again on a finished run it only measures and chooses anew, for example with another `direction`.
+    Called again on a finished run it only measures and chooses anew, for example with another `direction`. Directions
+    that the generator itself names (EigenGAN's) stand behind the K discovered ones, in A and in the choice of h_bg;
+    with K = 0 they stand alone and nothing is trained.
 
     Returns:
         The stage's folder `run/discover` with directions.safetensors, directions.json, reconstructor.safetensors,
@@ -48,19 +52,27 @@ def discover(config: DiscoverConfig) -> Path:
         config = replace(config, direction=load_directions(config.run / "discover").index_of(config.direction))
     _check(config)
     generator = load_generator(config.generator, config.weights, config.truncation)
+    _check_directions(config, generator)
     with StageFolder(config, "discover", CHANGEABLE) as folder:
-        trainer = DiscoveryTrainer(config, generator)
-        if state := folder.load_checkpoint():
-            trainer.load_state(state)
-        _train(trainer, folder)
-        rca = _rca(trainer)
-        background = _choose(trainer, folder, rca) if is_main() else None
-    if background is None:  # the main process did it
+        if config.K:
+            trainer = DiscoveryTrainer(config, generator)
+            if state := folder.load_checkpoint():
+                trainer.load_state(state)
+            _train(trainer, folder)
+            rca, fabric, learned = _rca(trainer), trainer.fabric, trainer.deformator.matrix.detach().cpu()
+            if is_main():
+                _save_reconstructor(trainer, folder.path / "reconstructor.safetensors")
+        else:
+            rca, fabric = {}, make_fabric(config.device, config.precision)
+            learned = torch.zeros(generator.latent_dim, 0)
+            generator.to(memory_format=torch.channels_last).to(fabric.device)  # type: ignore[call-overload]
+        found = _choose(config, generator, fabric, learned, rca, folder) if is_main() else None
+    if found is None:  # the main process did it
         return folder.path
-    name = "an optimised direction" if background.index is None else f"direction {background.index}"
+    background = found.background
     print(
-        f"h_bg is {name}, sign {background.sign:+d}, shift {background.shift:g}, {background.polarity} background,"
-        f" score {background.score:.3f}; see {folder.path / 'ranking.png'}"
+        f"h_bg is {_called(background.index, found.names)}, sign {background.sign:+d}, shift {background.shift:g},"
+        f" {background.polarity} background, score {background.score:.3f}; see {folder.path / 'ranking.png'}"
     )
     return folder.path
 
@@ -81,10 +93,6 @@ def _check(config: DiscoverConfig) -> None:
         raise UserError(
             f"--batch {config.batch} is too small for batch normalisation in R: give {2 * config.accumulate} or more."
         )
-    if isinstance(config.direction, int) and not 0 <= config.direction < config.K:
-        raise UserError(
-            f"--direction {config.direction} does not exist among K = {config.K}: give 0 to {config.K - 1}."
-        )
     if not config.background_shifts or min(config.background_shifts) <= 0 or config.shift <= 0:
         raise UserError(
             "Shift magnitudes have to be positive: check --shift and --background_shifts; --sign flips them."
@@ -94,6 +102,16 @@ def _check(config: DiscoverConfig) -> None:
             f"--theta {config.theta:g} has to lie between 0 and 1 and --background_samples {config.background_samples}"
             " has to be at least 1."
         )
+
+
+def _check_directions(config: DiscoverConfig, generator: Generator) -> None:
+    count = config.K + len(generator.own_directions)
+    if not count:
+        raise UserError(
+            f"--K 0 leaves only the directions that a generator itself names, and {generator.name} has none: raise --K."
+        )
+    if isinstance(config.direction, int) and not 0 <= config.direction < count:
+        raise UserError(f"--direction {config.direction} does not exist among K = {count}: give 0 to {count - 1}.")
 
 
 def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
@@ -121,32 +139,44 @@ def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
     folder.save_checkpoint(trainer.state())
 
 
-def _choose(trainer: DiscoveryTrainer, folder: StageFolder, rca: dict[str, float]) -> Background:
+def _choose(
+    config: DiscoverConfig,
+    generator: Generator,
+    fabric: Fabric,
+    learned: Tensor,
+    rca: dict[str, float],
+    folder: StageFolder,
+) -> Directions:
     """What follows the measured RCA: the choice of h_bg, the files and the pictures."""
-    config, generator, fabric = trainer.config, trainer.generator, trainer.fabric
     if rca:
         print(
             f"RCA {rca['accuracy']:.3f} (95 % interval {rca['low']:.3f} to {rca['high']:.3f}, {rca['samples']} pairs)"
         )
-    matrix = trainer.deformator.matrix.detach().cpu()
-    choice = choose_background(config, generator, matrix, trainer.among, fabric)
+    own = generator.own_directions
+    matrix = torch.cat([learned, *(vector[:, None] for vector in own.values())], dim=1)
+    among = generator.class_indices(config.classes)
+    choice = choose_background(config, generator, matrix, among, fabric)
     identity = {"name": generator.name, "sha256": generator.sha256}
-    names = _names_given(folder.path, matrix)
-    Directions(matrix, choice.vector, choice.background, identity, choice.scores, rca, to_plain(config), names).save(
-        folder.path
-    )
-    _save_reconstructor(trainer, folder.path / "reconstructor.safetensors")
+    names = dict(enumerate(own, start=config.K)) | _names_given(folder.path, matrix)
+    found = Directions(matrix, choice.vector, choice.background, identity, choice.scores, rca, to_plain(config), names)
+    found.save(folder.path)
     units = F.normalize(matrix, dim=0).T
     shown = [(entry, entry["sign"] * units[entry["index"]]) for entry in choice.scores[:RANKING_SHOWN]]
     if (choice.background.method, choice.background.chosen_by) != ("rank", "auto"):
         shown.insert(0, (asdict(choice.background), choice.vector))
     write_image(
         folder.path / "ranking.png",
-        draw_ranking(config, generator, shown, choice.background, trainer.among, fabric),
+        draw_ranking(config, generator, shown, choice.background, among, fabric),
     )
     if config.gallery_samples:
-        write_gallery(folder.path / "gallery", config, generator, matrix, choice.scores, names, trainer.among, fabric)
-    return choice.background
+        write_gallery(folder.path / "gallery", config, generator, matrix, choice.scores, names, among, fabric)
+    return found
+
+
+def _called(index: int | None, names: dict[int, str]) -> str:
+    if index is None:
+        return "an optimised direction"
+    return f"direction {index} ({names[index]})" if index in names else f"direction {index}"
 
 
 def _rca(trainer: DiscoveryTrainer, step: int | None = None) -> dict[str, float]:

@@ -1,11 +1,11 @@
 """The EigenGAN family (He, Kan, Shan, ICCV 2021): every upsampling layer adds a point of a small linear subspace.
 
 Layer i turns its input h_i into h_i + U_i diag(L_i) z_i + mu_i before it upsamples: U_i holds q orthonormal vectors as
-large as h_i, L_i says how much each of them contributes, and mu_i is where the subspace lies. So each of the q numbers of
-z_i is a direction of its own, which nobody has to discover.
+large as h_i, L_i says how much each of them contributes, and mu_i is where the subspace lies. So each of the q numbers
+of z_i is a direction of its own, which nobody has to discover.
 
-Ours, not the paper's: the layers are SN-GAN's residual blocks, with batch norm, and a class embedding may stand beside the
-noise at the first layer.
+Ours, not the paper's: the layers are SN-GAN's residual blocks, with batch norm, and a class embedding may stand beside
+the noise at the first layer.
 """
 
 from dataclasses import asdict, dataclass
@@ -63,7 +63,7 @@ class EigenGANArchitecture:
 class EigenGAN(Generator):
     """An EigenGAN of any power-of-two size.
 
-    Its z is one vector, [noise | z_1 | ... | z_n], all of it N(0, 1), so every stage works on it as on other generators.
+    Its z is one vector, [noise | z_1 | ... | z_n], all N(0, 1), so every stage works on it as on other generators.
 
     Args:
         architecture: Sizes of everything.
@@ -117,15 +117,19 @@ class EigenGAN(Generator):
         """block0 (8 px) up to the block of the full resolution."""
         return {f"block{index}": block for index, block in enumerate(self.blocks)}
 
+    def layers(self) -> list["Subspace"]:
+        """The subspaces, from the coarsest layer to the finest."""
+        return [module for module in self.subspaces if isinstance(module, Subspace)]
+
     @property
     def importances(self) -> Tensor:
         """|L_ij|, float [num_layers, dims_per_layer]: how far one unit of z_ij moves the features of layer i."""
-        return torch.stack([subspace.importance.detach().abs().float() for subspace in self.subspaces])
+        return torch.stack([subspace.importance.detach().abs().float() for subspace in self.layers()])
 
     @property
     def bases(self) -> list[Tensor]:
         """U_i of every layer, float [channels * side * side, dims_per_layer], orthonormal columns."""
-        return [subspace.basis.detach().float() for subspace in self.subspaces]
+        return [subspace.basis.detach().float() for subspace in self.layers()]
 
     def column(self, layer: int, index: int) -> int:
         """Position of z_ij in z; both counted from zero."""
@@ -133,7 +137,7 @@ class EigenGAN(Generator):
 
     @property
     def own_directions(self) -> dict[str, Tensor]:
-        """Each z_ij as a unit vector, float [latent_dim]: L1D1, L1D2, ...; D1 is the most important one of its layer."""
+        """Each z_ij as a unit vector, float [latent_dim]: L1D1, L1D2, ...; D1 has the largest |L_ij| of its layer."""
         directions = {}
         for layer, importances in enumerate(self.importances.cpu()):
             for rank, index in enumerate(importances.argsort(descending=True, stable=True).tolist(), start=1):
@@ -144,7 +148,7 @@ class EigenGAN(Generator):
 
     def orthogonality(self) -> Tensor:
         """The loss that keeps the U_i orthonormal, |U^T U - I|^2 / q^2, summed over the layers; a scalar."""
-        return torch.stack([subspace.orthogonality() for subspace in self.subspaces]).sum()
+        return torch.stack([subspace.orthogonality() for subspace in self.layers()]).sum()
 
     def initialise(self, random: torch.Generator) -> None:
         """Glorot for convolutions and linear layers as in SN-GAN, orthonormal U_i, L_i = (3 q, ..., 6, 3), mu_i = 0."""
@@ -155,7 +159,7 @@ class EigenGAN(Generator):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, generator=random)
-        for subspace in self.subspaces:
+        for subspace in self.layers():
             subspace.initialise(random)
 
     def metadata(self) -> dict[str, object]:

@@ -39,5 +39,5 @@ def orthogonality_penalty(generator: Generator) -> Tensor | float:
 def keep_orthonormal(generator: Generator) -> None:
     """Moves the bases of an EigenGAN to the nearest orthonormal ones; other families have none."""
     if isinstance(generator, EigenGAN):
-        for subspace in generator.subspaces:
+        for subspace in generator.layers():
             subspace.make_orthonormal()

@@ -82,8 +82,8 @@ def train_gan(config: TrainGanConfig) -> Path:
                         progress.set_postfix(shown | {"images/s": f"{rate:.0f}"})
                     if trainer.step % config.sample_every == 0 and is_main():
                         im.write_image(folder.path / "samples" / f"step-{trainer.step:06d}.png", trainer.sample_grid())
-                        health = trainer.health()
-                        folder.log(trainer.step, **health)
+                        if health := trainer.health():
+                            folder.log(trainer.step, **health)
                         for warning in health_warnings(health):
                             tqdm.write(warning)
                     if trainer.step % config.checkpoint_every == 0:

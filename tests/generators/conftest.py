@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
+from saliency_gan.generators.eigengan import EigenGAN, EigenGANArchitecture
 from saliency_gan.generators.sngan import SNGAN, SNGANArchitecture
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.runs import random_stream
@@ -47,6 +48,19 @@ def make_sngan(channels: tuple[int, ...] = (12, 8, 8), image_channels: int = 3) 
             module.weight.data.uniform_(0.5, 1.5, generator=random)
             module.bias.data.normal_(0, 0.1, generator=random)
     generator.sha256 = "1" * 64
+    return generator
+
+
+def make_eigengan(num_classes: int = 1, channels: tuple[int, ...] = (12, 8, 8)) -> EigenGAN:
+    """A tiny EigenGAN with three dimensions a layer."""
+    names = ("cat", "dog", "fish")[:num_classes] if num_classes > 1 else ("all",)
+    sizes = EigenGANArchitecture(2 * 2 ** len(channels), 10, 3, num_classes, 4 * (num_classes > 1), channels)
+    generator = EigenGAN(sizes, "tiny", names)
+    random = random_stream(9)
+    generator.initialise(random)
+    for subspace in generator.layers():
+        subspace.offset.data.normal_(0, 0.1, generator=random)
+    generator.sha256 = "2" * 64
     return generator
 
 
@@ -95,6 +109,8 @@ def families(deep_folder) -> dict[str, Callable]:
         "biggan-deep": lambda: deep,
         "sngan": lambda: make_sngan((12, 8, 8)).freeze(),
         "sngan grey": lambda: make_sngan((8, 8, 8, 8), 1).freeze(),
+        "eigengan": lambda: make_eigengan().freeze(),
+        "eigengan with classes": lambda: make_eigengan(3).freeze(),
     }
 
 

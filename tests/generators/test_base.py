@@ -7,7 +7,15 @@ from scipy import stats
 from saliency_gan.errors import UserError
 from saliency_gan.runs import random_stream
 
-FAMILIES = ("biggan", "biggan with attention", "biggan-deep", "sngan", "sngan grey")
+FAMILIES = (
+    "biggan",
+    "biggan with attention",
+    "biggan-deep",
+    "sngan",
+    "sngan grey",
+    "eigengan",
+    "eigengan with classes",
+)
 
 
 @pytest.fixture(params=FAMILIES)
