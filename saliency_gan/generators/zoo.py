@@ -32,7 +32,7 @@ class Entry:
         latent_dim: d, the length of z.
         num_classes: Number of classes; 1 for an unconditional generator.
         parameters: Numbers in the weights, without batch statistics.
-        K: Number of directions that the preset looks for.
+        K: Number of directions that the preset looks for; 0 where the layers of the generator have their own.
         pipeline: The preset, a file in pipelines/.
         licence: Licence that the weights are published under.
         files: What is downloaded, and from where; none for weights that are part of the package.
@@ -94,6 +94,24 @@ GENERATORS: dict[str, Entry] = {
         K=128,
         pipeline="sngan-anime.yaml",
         licence="research only",
+    ),
+    "eigengan-celeba-64": Entry(
+        resolution=64,
+        latent_dim=152,
+        num_classes=1,
+        parameters=1_940_315,
+        K=0,
+        pipeline="eigengan-64.yaml",
+        licence="research only",
+    ),
+    "eigengan-caltech101-64": Entry(
+        resolution=64,
+        latent_dim=152,
+        num_classes=59,
+        parameters=2_206_235,
+        K=0,
+        pipeline="eigengan-caltech101-64.yaml",
+        licence="MIT",
     ),
     "biggan-deep-128": _biggan_deep(128, 50_388_609),
     "biggan-deep-256": _biggan_deep(256, 55_880_833),
