@@ -13,7 +13,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 CLI := $(VENV)/bin/saliency-gan
 
 .PHONY: demo test test-all lint format setup clean help bench \
-        train-gan discover eigen sweep annotate walk rate mos masks train-saliency adapt evaluate predict export app report
+        train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency adapt evaluate predict export app report
 .DEFAULT_GOAL := help
 
 demo: setup  ## the whole pipeline on the bundled generator, without a GPU; ends with a table and a report
@@ -30,7 +30,7 @@ test: setup  ## the fast tests
 test-all: setup  ## every test, slow ones too
 	$(VENV)/bin/python -m pytest -m "slow or not slow" $(ARGS)
 
-train-gan discover eigen sweep annotate walk rate mos masks train-saliency adapt evaluate app report: setup
+train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency adapt evaluate app report: setup
 	$(CLI) $@ --config $(PIPELINE) $(ARGS)
 
 predict: setup
@@ -43,6 +43,7 @@ export: setup
 ## train-gan: trains a generator on your own class folders (ARGS="--images DIR")
 ## discover: stage 1, latent directions and the background direction
 ## eigen: what the layers of an EigenGAN hold (PIPELINE=pipelines/eigengan-64.yaml)
+## dissect: which units of a generator paint what
 ## sweep: discover over a grid of settings (ARGS="--over discover.K=16,32")
 ## annotate: names of directions (ARGS="--direction 17 --name background")
 ## walk: an animation along a direction (ARGS="--direction 17 --output walk.gif")
@@ -58,7 +59,7 @@ export: setup
 ## report: one HTML page about the run
 
 bench: setup  ## speed, each against a reference in the same run
-	for script in benchmarks/*.py; do $(VENV)/bin/python $$script || exit 1; done
+	$(VENV)/bin/python benchmarks/all.py $(ARGS)
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy

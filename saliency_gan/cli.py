@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from saliency_gan import processes
+from saliency_gan.allocator import keep_freed_memory
 from saliency_gan.config import STAGES, StageConfig, SweepPoint, sweep_points, to_plain
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.pipeline import load_pipeline
@@ -29,6 +30,7 @@ verbs, in the order of the pipeline:
   train-gan       train a generator on your own images: BigGAN, SN-GAN or EigenGAN
   discover        stage 1: find latent directions and choose the background direction
   eigen           what the layers of an EigenGAN hold, on a page
+  dissect         which units of a generator paint what, and what happens without them
   sweep           stage 1 over a grid of settings: one table and one plot of the RCA
   annotate        name directions of stage 1
   walk            an animation or a strip of the images along a direction
@@ -91,6 +93,7 @@ def _run(words: list[str]) -> int:
             print(f"  {point.discover.run}")
         return 0
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # what ends a job saves, too
+    keep_freed_memory()
     return VERBS[verb](config, options)
 
 
@@ -246,6 +249,13 @@ def _eigen(config: Any, _: dict[str, Any]) -> int:
     return 0
 
 
+def _dissect(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.dissection.dissect import dissect
+
+    dissect(config)
+    return 0
+
+
 def _sweep(config: Any, options: dict[str, Any]) -> int:
     from saliency_gan.directions.sweep import sweep
 
@@ -346,6 +356,7 @@ VERBS: dict[str, Callable[[Any, dict[str, Any]], int]] = {
     "train-gan": _train_gan,
     "discover": _discover,
     "eigen": _eigen,
+    "dissect": _dissect,
     "sweep": _sweep,
     "annotate": _annotate,
     "walk": _walk,

@@ -2,6 +2,7 @@
 
 from saliency_gan.config.app import AppConfig
 from saliency_gan.config.directions import DiscoverConfig, MasksConfig
+from saliency_gan.config.dissection import DissectConfig
 from saliency_gan.config.eigen import EigenConfig
 from saliency_gan.config.evaluation import EvaluateConfig, ReportConfig
 from saliency_gan.config.export import ExportConfig
@@ -17,6 +18,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "train-gan": TrainGanConfig,
     "discover": DiscoverConfig,
     "eigen": EigenConfig,
+    "dissect": DissectConfig,
     "sweep": SweepConfig,
     "annotate": AnnotateConfig,
     "walk": WalkConfig,
@@ -40,6 +42,7 @@ __all__ = [
     "AppConfig",
     "Device",
     "DiscoverConfig",
+    "DissectConfig",
     "EigenConfig",
     "EvaluateConfig",
     "ExportConfig",

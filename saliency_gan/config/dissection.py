@@ -1,0 +1,60 @@
+"""Settings of `dissect`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from saliency_gan.config.classes import read_class_files
+from saliency_gan.config.directions import generator_files
+from saliency_gan.config.stage import Precision, StageConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DissectConfig(StageConfig):
+    """Finds which units of a generator paint what, and what happens to a concept when they are switched off and on.
+
+    Args:
+        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, your own code, which is run.
+        weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
+        truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
+            classes.
+        layers: Layers to dissect, such as block0; None takes all.
+        images: Images that thresholds are chosen on, and as many others that the IoU is measured on.
+        min_iou: A unit with at most this IoU has no concept; the paper's is 0.05.
+        concept: What units are switched off and on for: salient object, background, or another one of the page.
+        layer: Layer whose units are switched; None takes the one whose units agree with the concept best.
+        units: Number of units switched together.
+        region: Where they are switched: centre, the inner half of the width and of the height, or everywhere.
+        effect_images: Images on which the average causal effect is measured; 0 leaves it out.
+        alpha_steps: Steps of the optimisation of alpha, for salient object and background; 0 leaves it out.
+        top_units: Units a layer that the page shows with their strongest images.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
+    """
+
+    generator: str = "biggan-caltech101-64"
+    weights: Path | None = None
+    truncation: float = 1.0
+    classes: tuple[str | int, ...] | None = None
+    layers: tuple[str, ...] | None = None
+    images: int = 512
+    min_iou: float = 0.05
+    concept: str = "salient object"
+    layer: str | None = None
+    units: int = 20
+    region: Literal["centre", "everywhere"] = "centre"
+    effect_images: int = 256
+    alpha_steps: int = 60
+    top_units: int = 12
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", read_class_files(self.classes))
+
+    def reads(self) -> list[Path]:
+        return generator_files(self.generator, self.weights)
+
+    def writes(self) -> list[Path]:
+        return [
+            self.run / "dissect" / name for name in ("dissect.html", "dissection.json", "units", "interventions.png")
+        ]

@@ -1,0 +1,139 @@
+"""Concepts: functions s_c(x) that say where in an image something is."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from saliency_gan.directions.criteria import gradient_magnitude
+from saliency_gan.images import to_unit
+from saliency_gan.saliency.model import SaliencyModel, load_model
+
+
+class ConceptSource(ABC):
+    """Says of every pixel which concepts it belongs to.
+
+    Attributes:
+        names: One name a concept, none twice.
+        kinds: What sort of concept each of them is: object, colour, light, texture or place.
+    """
+
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+    @abstractmethod
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images, float [N, channels, H, W] in [-1, 1] -> bool [N, concepts, H, W]."""
+
+
+class Saliency(ConceptSource):
+    """`salient object` and `background`, told apart by a saliency model.
+
+    Args:
+        model: The model; None takes the bundled one.
+    """
+
+    names = ("salient object", "background")
+    kinds = ("object", "object")
+
+    def __init__(self, model: SaliencyModel | None = None) -> None:
+        self.model = (model or load_model()).eval().requires_grad_(False)
+
+    def soft(self, images: Tensor) -> Tensor:
+        """The saliency map, float [N, H, W] in [0, 1]; gradients reach the images."""
+        side = self.model.architecture.resolution
+        colour = images.float().expand(-1, 3, -1, -1)
+        seen = F.interpolate(colour, (side, side), mode="bilinear", antialias=True)
+        maps = self.model.to(images.device)(seen).float().sigmoid()
+        return F.interpolate(maps, images.shape[-2:], mode="bilinear")[:, 0]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `ConceptSource`; an object is where the map is at least 0.5."""
+        salient = self.soft(images) >= 0.5
+        return torch.stack([salient, ~salient], dim=1)
+
+
+class Appearance(ConceptSource):
+    """Colour names, light, texture and place: what can be read off the pixels.
+
+    A pixel has a colour where its saturation is at least 0.25 and its value at least 0.2 (hue, saturation and value as
+    in HSV); white, grey and black share the rest by value. It is an edge where the gradient of its brightness is above
+    0.08 a pixel.
+    """
+
+    names = (
+        "red",
+        "yellow",
+        "green",
+        "cyan",
+        "blue",
+        "magenta",
+        "white",
+        "grey",
+        "black",
+        "bright",
+        "dark",
+        "edges",
+        "flat",
+        "top",
+        "middle",
+        "bottom",
+    )
+    kinds = ("colour",) * 9 + ("light",) * 2 + ("texture",) * 2 + ("place",) * 3
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `ConceptSource`."""
+        pixels = to_unit(images.float()).expand(-1, 3, -1, -1)
+        value, lowest = pixels.amax(1), pixels.amin(1)
+        chroma = value - lowest
+        coloured = (chroma >= 0.25 * value) & (value >= 0.2)
+        nearest = _hue(pixels, value, chroma).add(30).remainder(360).div(60, rounding_mode="floor")
+        light = pixels.mean(1)
+        edges = gradient_magnitude(light) > 0.08
+        rows = torch.arange(images.shape[-2], device=images.device) * 3 // images.shape[-2]
+        thirds = [(rows == third)[:, None].expand_as(edges) for third in range(3)]
+        found = [
+            *(coloured & (nearest == number) for number in range(6)),
+            ~coloured & (value >= 0.75),
+            ~coloured & (value >= 0.2) & (value < 0.75),
+            value < 0.2,
+            light >= 0.6,
+            light < 0.3,
+            edges,
+            ~edges,
+            *thirds,
+        ]
+        return torch.stack(found, dim=1)
+
+
+class Joined(ConceptSource):
+    """Several sources as one.
+
+    Raises:
+        ValueError: If two concepts have the same name.
+    """
+
+    def __init__(self, sources: Sequence[ConceptSource]) -> None:
+        self.sources = tuple(sources)
+        self.names = tuple(name for source in sources for name in source.names)
+        self.kinds = tuple(kind for source in sources for kind in source.kinds)
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"Two concepts have the same name among {', '.join(self.names)}.")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """See `ConceptSource`."""
+        return torch.cat([source(images) for source in self.sources], dim=1)
+
+
+def _hue(pixels: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
+    """Hue in degrees, float [N, H, W] in [0, 360), of RGB [N, 3, H, W] in [0, 1]; 0 where there is no colour."""
+    red, green, blue = pixels.unbind(1)
+    safe = chroma.clamp(min=1e-6)
+    sixth = torch.where(
+        value == red,
+        ((green - blue) / safe).remainder(6),
+        torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
+    )
+    return torch.where(chroma > 0, 60 * sixth, 0.0)

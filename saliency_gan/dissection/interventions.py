@@ -1,0 +1,185 @@
+"""Switching units off and on, and what that does to a concept: ACE (Bau et al. 2019, section 3.2)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from saliency_gan.errors import UserError
+from saliency_gan.generators.base import Generator
+
+Measure = Callable[[Tensor], Tensor]
+"""How much of a concept images [N, channels, H, W] show: float [N] in [0, 1]."""
+
+
+@contextmanager
+def edited(generator: Generator, layer: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While it is open, a layer's features go through `edit` before the generator goes on with them.
+
+    Args:
+        generator: G.
+        layer: Name in `generator.feature_layers`.
+        edit: Features [N, units, h, w] -> features of the same shape.
+
+    Raises:
+        UserError: If there is no such layer.
+    """
+    layers = generator.feature_layers
+    if layer not in layers:
+        raise UserError(f"{generator.name} has no layer {layer!r}: its layers are {', '.join(layers) or 'none'}.")
+    handle = layers[layer].register_forward_hook(lambda _module, _inputs, features: edit(features))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def setting(units: Sequence[int] | Tensor, levels: Tensor, region: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """An edit that sets units to given levels: f(0, r_rest) ablates them, f(k, r_rest) inserts them.
+
+    Args:
+        units: Their numbers.
+        levels: 0 or k of each of them, float [len(units)].
+        region: P as weights in [0, 1], float [H, W] at any size, resized to the features; None is everywhere.
+
+    Raises:
+        UserError: When features have no such unit.
+    """
+    chosen = torch.as_tensor(units, dtype=torch.int64)
+
+    def edit(features: Tensor) -> Tensor:
+        if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < features.shape[1]:
+            raise UserError(
+                f"There are no units {sorted(chosen.tolist())} among {features.shape[1]}: give 0 to"
+                f" {features.shape[1] - 1}."
+            )
+        alpha = torch.zeros(features.shape[1]).index_fill(0, chosen, 1.0)
+        target = torch.zeros(features.shape[1]).index_put((chosen,), levels.float().cpu())
+        return blend(features, alpha.to(features), target.to(features), region)
+
+    return edit
+
+
+def blend(features: Tensor, alpha: Tensor, target: Tensor, region: Tensor | None = None) -> Tensor:
+    """(1 - alpha) r + alpha k inside the region, r outside it: the paper's continuous intervention.
+
+    Args:
+        features: r, float [N, units, h, w].
+        alpha: How much of each unit is replaced, float [units] in [0, 1].
+        target: k, float [units].
+        region: As for `setting`.
+    """
+    weight = alpha[:, None, None]
+    if region is not None:
+        weight = weight * F.interpolate(region[None, None].to(features), features.shape[-2:], mode="area")[0]
+    return features + weight * (target[:, None, None] - features)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An average causal effect.
+
+    Attributes:
+        ace: delta = E[s_c(x with the units inserted)] - E[s_c(x with them ablated)].
+        low: Lower end of its 95 % bootstrap interval over the images.
+        high: Upper end.
+        images: The difference of every image, float [N].
+    """
+
+    ace: float
+    low: float
+    high: float
+    images: Tensor
+
+
+def causal_effect(
+    generator: Generator,
+    layer: str,
+    units: Sequence[int] | Tensor,
+    levels: tuple[Tensor, Tensor],
+    measure: Measure,
+    latents: Tensor,
+    classes: Tensor,
+    region: Tensor | None = None,
+) -> Effect:
+    """Measures the ACE of a set of units on a concept.
+
+    Args:
+        generator: G, frozen.
+        layer: Name in `generator.feature_layers`.
+        units: Their numbers; none has the effect 0.
+        levels: What all units of the layer are ablated to and inserted at (0 and k in the paper), float [units] each.
+        measure: s_c.
+        latents: z, float [N, latent_dim].
+        classes: c, int64 [N].
+        region: As for `setting`.
+    """
+    chosen = torch.as_tensor(units, dtype=torch.int64)
+    shown = []
+    for level in levels:
+        with torch.no_grad(), edited(generator, layer, setting(chosen, level.cpu()[chosen], region)):
+            parts = zip(latents.split(64), classes.split(64), strict=True)
+            shown.append(torch.cat([measure(generator(*part)) for part in parts]).cpu())
+    return effect_of(shown[1] - shown[0])
+
+
+def effect_of(differences: Tensor) -> Effect:
+    """Mean of the images' differences [N] and its bootstrap interval, from 1,000 samples that are always the same."""
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.randint(len(differences), (1000, len(differences)), generator=random)
+    low, high = differences[drawn].mean(1).double().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Effect(float(differences.mean()), low, high, differences)
+
+
+def optimise_alpha(
+    generator: Generator,
+    layer: str,
+    start: Tensor,
+    levels: tuple[Tensor, Tensor],
+    measure: Measure,
+    latents: Tensor,
+    classes: Tensor,
+    region: Tensor | None = None,
+    steps: int = 60,
+    rate: float = 0.05,
+    weight: float = 0.02,
+    batch: int = 8,
+) -> Tensor:
+    """alpha* = argmin -delta(alpha) + lambda |alpha|_2 over [0, 1]^units, by projected Adam.
+
+    Args:
+        generator: G, frozen.
+        layer: Name in `generator.feature_layers`.
+        start: Where alpha begins, float [units]: the paper's is IoU_u,c / max_v IoU_v,c.
+        levels: As for `causal_effect`.
+        measure: s_c as something that can be differentiated.
+        latents: z to train on, float [N, latent_dim], taken in turns.
+        classes: Their c, int64 [N].
+        region: As for `setting`.
+        steps: Steps of Adam.
+        rate: Its learning rate.
+        weight: lambda.
+        batch: Images a step.
+
+    Returns:
+        alpha, float [units] in [0, 1]; the larger, the more the unit matters.
+    """
+    alpha = start.clone().float().to(latents.device).requires_grad_()
+    optimiser = torch.optim.Adam([alpha], lr=rate)
+    off, on = (level.to(latents.device).float() for level in levels)
+    for step in range(steps):
+        rows = torch.arange(step * batch, (step + 1) * batch, device=latents.device) % len(latents)
+        means = []
+        for target in (on, off):
+            with edited(generator, layer, lambda features, k=target: blend(features, alpha, k, region)):  # type: ignore[misc]
+                means.append(measure(generator(latents[rows], classes[rows])).mean())
+        loss = means[1] - means[0] + weight * alpha.norm()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        with torch.no_grad():
+            alpha.clamp_(0, 1)
+    return alpha.detach().cpu()

@@ -1,0 +1,155 @@
+"""The page of `dissect`, and the pictures of units."""
+
+import io
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+
+from saliency_gan import images as im
+from saliency_gan.config import DissectConfig
+from saliency_gan.dissection.sampling import Sampler
+from saliency_gan.generators.base import Generator
+from saliency_gan.reporting.page import Section, Table, render
+from saliency_gan.runs import write_bytes
+
+TILE = 96
+
+
+def write_unit_pictures(config: DissectConfig, sampler: Sampler, found: dict[str, Any], folder: Path) -> None:
+    """A picture a layer: a row a unit, its strongest images with the outline of where it is above its threshold."""
+    for layer, units in found["layers"].items():
+        rows = []
+        for unit in _best(units, config.top_units):
+            for number in unit["top_images"]:
+                seen = sampler.draw([number])
+                large = F.interpolate(seen.features[layer], seen.images.shape[-2:], mode="bilinear")
+                active = (large[0, unit["unit"]] > unit["threshold"]).cpu().numpy()
+                rows.append(_outlined(im.to_uint8(seen.images)[0], active))
+        if rows:
+            columns = len(units[0]["top_images"])
+            im.write_image(folder / f"{layer}.png", im.grid(rows, columns))
+
+
+def _outlined(image: im.ImageArray, active: np.ndarray) -> im.ImageArray:
+    """A tile of the image, darkened but for the active pixels, with a yellow line around them."""
+    colour = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+    large = cv2.resize(colour, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
+    mask = cv2.resize(active.astype(np.uint8), (TILE, TILE), interpolation=cv2.INTER_LINEAR)
+    shown = np.where(mask[:, :, None] > 0, large, large // 3).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(shown, outlines, -1, (255, 220, 0), 1), np.uint8)
+
+
+def write_page(config: DissectConfig, generator: Generator, found: dict[str, Any], folder: Path) -> Path:
+    """Writes dissect.html, which loads nothing from anywhere else."""
+    _plot_counts(found, folder / "concepts.png")
+    sections = [_overview(config, found, folder)]
+    if found["interventions"]:
+        sections.append(_interventions(found["interventions"], folder))
+    for layer, units in found["layers"].items():
+        section = Section(f"Layer {layer}", layer)
+        shown = _best(units, config.top_units)
+        head = ["unit", "concept", "IoU", "95 % interval", "information quality", "threshold"]
+        rows = [
+            [
+                str(unit["unit"]),
+                unit["concept"] or "",
+                f"{unit['iou']:.3f}",
+                f"{unit['low']:.3f} to {unit['high']:.3f}",
+                f"{unit['quality']:.3f}",
+                f"{unit['threshold']:.2f}",
+            ]
+            for unit in shown
+        ]
+        section.tables.append(Table(f"The {len(shown)} units that agree best, of {len(units)}", head, rows, words=(1,)))
+        caption = (
+            "A row a unit of the table: its strongest images; where it is above its threshold is bright and outlined"
+        )
+        section.show(folder / "units" / f"{layer}.png", caption, wide=False)
+        sections.append(section)
+    facts = [
+        ("Generator", f"{generator.name} (sha256 {generator.sha256[:12]})"),
+        ("Images", f"{config.images:,} for the thresholds, {config.images:,} others for the IoU; seed {config.seed}"),
+    ]
+    page = folder / "dissect.html"
+    write_bytes(page, render(f"{generator.name} dissected", facts, sections).encode())
+    return page
+
+
+def _overview(config: DissectConfig, found: dict[str, Any], folder: Path) -> Section:
+    section = Section("Units by layer and kind", "overview")
+    section.sentences.append(
+        f"A unit is a channel of a layer. It has the concept that it agrees with best, where their IoU is above"
+        f" {config.min_iou:g}."
+    )
+    kinds = sorted({concept["kind"] for concept in found["concepts"]})
+    rows = []
+    for layer, units in found["layers"].items():
+        counts = Counter(unit["kind"] for unit in units)
+        different = len({unit["concept"] for unit in units} - {None})
+        rows.append([layer, str(len(units)), str(len(units) - counts[None]), str(different)])
+        rows[-1] += [str(counts[kind]) for kind in kinds]
+    head = ["layer", "units", "with a concept", "different concepts", *kinds]
+    section.tables.append(Table("Units by layer and by kind of concept", head, rows))
+    section.show(folder / "concepts.png", "How many units have each concept")
+    section.show_settings(folder)
+    return section
+
+
+def _interventions(found: dict[str, Any], folder: Path) -> Section:
+    section = Section(f"Switching the units of {found['concept']}", "interventions")
+    section.sentences.append(
+        f"Units of {found['layer']}, those that agree best first, in {found['images']} images. ACE is the share of the"
+        f" image that is {found['concept']} with the units set to their mean where it is present, minus that with the"
+        " units off; the control switches as many random units."
+    )
+    head = ["units", "ACE", "95 % interval", "random units", "margin", "95 % interval of the margin"]
+    rows = [
+        [
+            str(row["units"]),
+            f"{row['ace']:+.3f}",
+            f"{row['low']:+.3f} to {row['high']:+.3f}",
+            f"{row['random_ace']:+.3f}",
+            f"{row['margin']:+.3f}",
+            f"{row['margin_low']:+.3f} to {row['margin_high']:+.3f}",
+        ]
+        for row in found["curve"]
+    ]
+    section.tables.append(Table("Average causal effect", head, rows))
+    if "alpha" in found:
+        alpha = found["alpha"]
+        section.sentences.append(
+            f"The {len(found['by_alpha'])} units with the largest optimised alpha have an ACE of {alpha['ace']:+.3f}"
+            f" ({alpha['low']:+.3f} to {alpha['high']:+.3f}), {alpha['margin']:+.3f} ({alpha['margin_low']:+.3f} to"
+            f" {alpha['margin_high']:+.3f}) more than as many random units."
+        )
+    caption = "Above the images, in the middle without the units, below with them inserted"
+    section.show(folder / "interventions.png", caption)
+    return section
+
+
+def _best(units: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    return sorted(units, key=lambda unit: -unit["quality"])[:count]
+
+
+def _plot_counts(found: dict[str, Any], path: Path) -> None:
+    names = [concept["name"] for concept in found["concepts"]]
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    bottom = np.zeros(len(names))
+    for layer, units in found["layers"].items():
+        counts = Counter(unit["concept"] for unit in units)
+        heights = np.array([counts[name] for name in names], float)
+        axes.bar(names, heights, bottom=bottom, label=layer)
+        bottom += heights
+    axes.set_ylabel("units")
+    axes.tick_params(axis="x", rotation=60)
+    axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    write_bytes(path, buffer.getvalue())

@@ -1,0 +1,86 @@
+"""Images of a generator together with the features of its layers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+from tqdm import tqdm
+
+from saliency_gan.generators.base import Generator
+from saliency_gan.runs import random_stream
+
+STREAM_DISSECT = 80
+"""First part of the key of the random streams, apart from those of the stages."""
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A batch.
+
+    Attributes:
+        first: Number of its first image.
+        images: float32 [N, channels, H, W] in [-1, 1].
+        features: Layer -> float32 [N, units, h, w].
+    """
+
+    first: int
+    images: Tensor
+    features: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws images by number; the same number is the same image at every call.
+
+    Attributes:
+        generator: G, frozen, on fabric's device.
+        layers: Layers whose features are kept.
+        fabric: Where and in which precision to compute.
+        seed: Seed of the images.
+        among: Classes to draw from; None for all.
+    """
+
+    generator: Generator
+    layers: Sequence[str]
+    fabric: Fabric
+    seed: int
+    among: Sequence[int] | None
+
+    def subjects(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """z, float [N, latent_dim], and c, int64 [N], on fabric's device."""
+        latents, classes = [], []
+        for number in numbers:
+            random = random_stream(self.seed, STREAM_DISSECT, number)
+            latents.append(self.generator.sample_latents(1, random))
+            classes.append(self.generator.sample_classes(1, random, self.among))
+        return torch.cat(latents).to(self.fabric.device), torch.cat(classes).to(self.fabric.device)
+
+    @torch.no_grad()
+    def draw(self, numbers: Sequence[int]) -> Seen:
+        """One batch."""
+        features: dict[str, Tensor] = {}
+        modules = self.generator.feature_layers
+        handles = [
+            modules[layer].register_forward_hook(
+                lambda _module, _inputs, output, layer=layer: features.__setitem__(layer, output.float())
+            )
+            for layer in self.layers
+        ]
+        try:
+            with self.fabric.autocast():
+                images = self.generator(*self.subjects(numbers)).float()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return Seen(numbers[0], images, features)
+
+    def batches(self, first: int, count: int, progress: str) -> Iterator[Seen]:
+        """Images `first` to `first + count - 1` in batches."""
+        with tqdm(desc=progress, total=count, unit="image") as bar:
+            for start in range(first, first + count, BATCH):
+                numbers = range(start, min(start + BATCH, first + count))
+                yield self.draw(numbers)
+                bar.update(len(numbers))

@@ -1,0 +1,188 @@
+"""Which unit agrees with which concept: thresholds by information, IoU elsewhere (Bau et al. 2019, section 3.1)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LEVELS = 64
+"""Thresholds that are tried for a unit: quantiles of its activations, closer together at the top."""
+LARGEST_COUNT = 2**23
+"""Entries of a table of counts, above which units are counted in turns."""
+REPLICATES = 100
+"""Bootstrap samples of the images."""
+
+
+def threshold_candidates(activations: Tensor) -> Tensor:
+    """Quantiles of every unit's activations that thresholds are chosen from.
+
+    Args:
+        activations: r of a first look, float [N, units, h, w].
+
+    Returns:
+        float [units, LEVELS], ascending: evenly from the lowest to the 90 % quantile, then ever closer to the highest.
+    """
+    sorted_values = activations.transpose(0, 1).flatten(1).sort(dim=1).values
+    even = torch.linspace(0, 0.9, LEVELS - 19)
+    tail = 1 - torch.logspace(-1, -3.5, 20)[1:]
+    places = (torch.cat([even, tail]) * (sorted_values.shape[1] - 1)).round().long()
+    return sorted_values[:, places.to(sorted_values.device)]
+
+
+class JointCounts:
+    """Counts pixels by unit, activation and concept, in memory that does not grow with the images.
+
+    Args:
+        candidates: Ascending thresholds of every unit, float [units, levels].
+        concepts: Number of concepts.
+    """
+
+    def __init__(self, candidates: Tensor, concepts: int) -> None:
+        self.candidates = candidates.contiguous()
+        units, levels = candidates.shape
+        self.present = torch.zeros(units, levels + 1, concepts, dtype=torch.float64)
+        self.all = torch.zeros(units, levels + 1, dtype=torch.float64)
+
+    def add(self, activations: Tensor, concepts: Tensor) -> None:
+        """Counts some images.
+
+        Args:
+            activations: r, float [N, units, h, w].
+            concepts: s_c, bool [N, concepts, H, W].
+        """
+        every, present = joint_histogram(activations, concepts, self.candidates)
+        self.all += every
+        self.present += present
+
+    def best_thresholds(self) -> tuple[Tensor, Tensor]:
+        """t = argmax I(r > t; s_c) / H(r > t, s_c) for every unit and concept.
+
+        Only thresholds count above which the concept is more frequent than elsewhere: information is as high where a
+        unit is off on all of the concept.
+
+        Returns:
+            Index into the candidates, int64 [units, concepts], and the quotient there, float64 [units, concepts] in
+            [0, 1]; index 0 and quotient 0 where nothing is shared.
+        """
+        both, above, present = _above(self.present), _above(self.all)[..., None], self.present.sum(1)
+        quality = information_quality(both, above, present, self.total)
+        quality = torch.where(both * self.total > above * present[:, None], quality, 0.0)
+        best = quality.max(dim=1)
+        return best.indices, best.values
+
+    @property
+    def total(self) -> float:
+        """Pixels counted."""
+        return float(self.all[0].sum())
+
+
+def information_quality(both: Tensor, above: Tensor, present: Tensor, total: float) -> Tensor:
+    """I(a; s) / H(a, s) of two events from counts of pixels.
+
+    Args:
+        both: Pixels with r > t and s, float64 [units, levels, concepts].
+        above: Pixels with r > t, [units, levels, 1].
+        present: Pixels with s, [units, concepts].
+        total: Pixels.
+
+    Returns:
+        float64 [units, levels, concepts] in [0, 1]; 0 where neither event varies.
+    """
+    present = present[:, None]
+    cells = torch.stack([both, above - both, present - both, total - above - present + both]).clamp(min=0) / total
+    joint = -torch.special.xlogy(cells, cells).sum(0)
+    single = sum(
+        -torch.special.xlogy(share, share) - torch.special.xlogy(1 - share, 1 - share)
+        for share in (above / total, present / total)
+    )
+    return torch.where(joint > 1e-12, (single - joint) / joint.clamp(min=1e-12), 0.0).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """IoU of every unit with every concept, float64 [units, concepts] each.
+
+    Attributes:
+        iou: Pixels in both by pixels in either, over all images together.
+        low: Lower end of its 95 % interval over the images.
+        high: Upper end.
+    """
+
+    iou: Tensor
+    low: Tensor
+    high: Tensor
+
+
+class AgreementCounts:
+    """Intersections and unions over all images, and over bootstrap samples of them (Poisson bootstrap).
+
+    Args:
+        candidates: As for `JointCounts`.
+        chosen: Index of the threshold of every unit and concept, int64 [units, concepts].
+        random: Where the images' weights in the bootstrap samples are drawn from.
+    """
+
+    def __init__(self, candidates: Tensor, chosen: Tensor, random: torch.Generator) -> None:
+        self.candidates, self.chosen, self.random = candidates.contiguous(), chosen, random
+        self.intersections = torch.zeros(1 + REPLICATES, *chosen.shape, dtype=torch.float64)
+        self.unions = torch.zeros_like(self.intersections)
+
+    def add(self, activations: Tensor, concepts: Tensor) -> None:
+        """Counts some images; arguments as for `JointCounts.add`."""
+        both, either = [], []
+        for activation, concept in zip(activations.split(1), concepts.split(1), strict=True):
+            every, present = joint_histogram(activation, concept, self.candidates)
+            above = _above(every)[..., None].expand(-1, -1, present.shape[2])
+            chosen = self.chosen[:, None]
+            shared = _above(present).gather(1, chosen)[:, 0]
+            both.append(shared)
+            either.append(above.gather(1, chosen)[:, 0] + present.sum(1) - shared)
+        weights = torch.poisson(torch.ones(REPLICATES, len(both)), generator=self.random)
+        weights = torch.cat([torch.ones(1, len(both)), weights]).double()
+        self.intersections += torch.einsum("rn,nuc->ruc", weights, torch.stack(both))
+        self.unions += torch.einsum("rn,nuc->ruc", weights, torch.stack(either))
+
+    def result(self) -> Agreement:
+        """The IoU so far, 0 where neither is anywhere."""
+        ratios = self.intersections / self.unions.clamp(min=1)
+        low, high = ratios[1:].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
+        return Agreement(ratios[0], low, high)
+
+
+def joint_histogram(activations: Tensor, concepts: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels by how many thresholds the activation exceeds, in all and of every concept.
+
+    Pixels with the same set of concepts are counted together: there are few such sets, so one count a unit serves all
+    concepts.
+
+    Args:
+        activations: r, float [N, units, h, w]; upsampled bilinearly to the concepts' size.
+        concepts: s_c, bool [N, concepts, H, W].
+        candidates: Ascending thresholds, float [units, levels].
+
+    Returns:
+        float64 [units, levels + 1] and [units, levels + 1, concepts]; entry l is the pixels with exactly l thresholds
+        below the activation.
+    """
+    levels = candidates.shape[1]
+    flat = concepts.transpose(0, 1).flatten(1)
+    powers = 2 ** torch.arange(len(flat), device=flat.device)
+    codes, kind = (flat.long() * powers[:, None]).sum(0).unique(return_inverse=True)
+    members = (codes[:, None] & powers).bool().double().cpu()
+    large = F.interpolate(activations.float(), concepts.shape[-2:], mode="bilinear").transpose(0, 1).flatten(1)
+    at_once = max(1, LARGEST_COUNT // ((levels + 1) * len(codes)))
+    every, present = [], []
+    for values, thresholds in zip(large.split(at_once), candidates.split(at_once), strict=True):
+        exceeded = torch.searchsorted(thresholds, values.contiguous())
+        places = (exceeded + (levels + 1) * torch.arange(len(values), device=flat.device)[:, None]) * len(codes) + kind
+        counts = torch.bincount(places.flatten(), minlength=len(values) * (levels + 1) * len(codes))
+        counts = counts.view(len(values), levels + 1, len(codes)).double().cpu()
+        every.append(counts.sum(2))
+        present.append(counts @ members)
+    return torch.cat(every), torch.cat(present)
+
+
+def _above(counts: Tensor) -> Tensor:
+    """Pixels by exactly l thresholds exceeded [units, levels + 1, ...] -> above threshold l [units, levels, ...]."""
+    return counts.flip(1).cumsum(1).flip(1)[:, 1:]
