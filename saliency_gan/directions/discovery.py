@@ -48,10 +48,10 @@ def discover(config: DiscoverConfig) -> Path:
     Raises:
         UserError: If the settings do not fit together or the checkpoint belongs to another generator.
     """
-    if isinstance(config.direction, str):
-        config = replace(config, direction=load_directions(config.run / "discover").index_of(config.direction))
     _check(config)
     generator = load_generator(config.generator, config.weights, config.truncation)
+    if isinstance(config.direction, str):
+        config = replace(config, direction=_column(config.direction, config, generator))
     _check_directions(config, generator)
     with StageFolder(config, "discover", CHANGEABLE) as folder:
         if config.K:
@@ -70,6 +70,8 @@ def discover(config: DiscoverConfig) -> Path:
     if found is None:  # the main process did it
         return folder.path
     background = found.background
+    if config.K and generator.own_directions:
+        print(_best_of_each_source(found, config.K))
     print(
         f"h_bg is {_called(background.index, found.names)}, sign {background.sign:+d}, shift {background.shift:g},"
         f" {background.polarity} background, score {background.score:.3f}; see {folder.path / 'ranking.png'}"
@@ -102,6 +104,14 @@ def _check(config: DiscoverConfig) -> None:
             f"--theta {config.theta:g} has to lie between 0 and 1 and --background_samples {config.background_samples}"
             " has to be at least 1."
         )
+
+
+def _column(name: str, config: DiscoverConfig, generator: Generator) -> int:
+    """Column of A that is called `name`; in a new run only a generator's own directions have names."""
+    own, folder = list(generator.own_directions), config.run / "discover"
+    if name in own and not (folder / "directions.json").exists():
+        return config.K + own.index(name)
+    return load_directions(folder).index_of(name)
 
 
 def _check_directions(config: DiscoverConfig, generator: Generator) -> None:
@@ -157,7 +167,9 @@ def _choose(
     among = generator.class_indices(config.classes)
     choice = choose_background(config, generator, matrix, among, fabric)
     identity = {"name": generator.name, "sha256": generator.sha256}
-    names = dict(enumerate(own, start=config.K)) | _names_given(folder.path, matrix)
+    names = _names_given(folder.path, matrix, config.K)
+    taken = set(names.values())
+    names = {index: name for index, name in enumerate(own, start=config.K) if name not in taken} | names
     found = Directions(matrix, choice.vector, choice.background, identity, choice.scores, rca, to_plain(config), names)
     found.save(folder.path)
     units = F.normalize(matrix, dim=0).T
@@ -173,6 +185,16 @@ def _choose(
     return found
 
 
+def _best_of_each_source(found: Directions, learned: int) -> str:
+    """How h_bg's rivals did: the best of the discovered columns and the best of the generator's own, behind them."""
+    discovered = next(entry for entry in found.scores if entry["index"] < learned)
+    own = next(entry for entry in found.scores if entry["index"] >= learned)
+    return (
+        f"best discovered: {_called(discovered['index'], found.names)}, score {discovered['score']:.3f};"
+        f" best of the generator's own: {_called(own['index'], found.names)}, score {own['score']:.3f}"
+    )
+
+
 def _called(index: int | None, names: dict[int, str]) -> str:
     if index is None:
         return "an optimised direction"
@@ -184,13 +206,13 @@ def _rca(trainer: DiscoveryTrainer, step: int | None = None) -> dict[str, float]
     return measure_rca(trainer.sampler, *networks, trainer.fabric, config.rca_samples, config.batch, config.seed, step)
 
 
-def _names_given(folder: Path, matrix: Tensor) -> dict[int, str]:
-    """What a person called the directions before; says so where A was trained on since then."""
+def _names_given(folder: Path, matrix: Tensor, learned: int) -> dict[int, str]:
+    """What directions were called before; says so where those of the `learned` columns were trained on since then."""
     try:
         before = load_directions(folder)
     except UserError:  # there is nothing to keep
         return {}
-    if before.names and not torch.equal(before.matrix, matrix):
+    if any(index < learned for index in before.names) and not torch.equal(before.matrix, matrix):
         print("The directions were named before A was trained further: look at the gallery again and check the names.")
     return before.names
 

@@ -47,11 +47,11 @@ def selectivities(effects: Mapping[str, Mapping[str, float]]) -> dict[str, tuple
     """What each dimension changes above all, and how much it leaves the rest alone.
 
     Args:
-        effects: Dimension -> effect -> mean change a unit of z; `pixels` plays no part.
+        effects: Dimension -> effect -> size of the change a unit of z, of any sign; `pixels` plays no part.
 
     Returns:
-        Dimension -> its main effect, and the share of that in all its effects, each taken relative to the dimension that
-        has most of it: 1 for a dimension that changes nothing else, 0.2 for one that changes the five alike.
+        Dimension -> its main effect, and the share of that in all its effects, each taken relative to the dimension
+        that has most of it: 1 for a dimension that changes nothing else, 0.2 for one that changes the five alike.
     """
     kinds = [name for name in EFFECTS if name != "pixels"]
     most = {kind: max(abs(values[kind]) for values in effects.values()) for kind in kinds}

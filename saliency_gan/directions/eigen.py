@@ -1,6 +1,7 @@
 """`eigen`: what the layers of an EigenGAN hold, a page with a row of images for every dimension."""
 
 from dataclasses import fields
+from math import hypot
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,11 @@ def _measure(config: EigenConfig, generator: EigenGAN, fabric: Fabric) -> dict[s
             "share_percent": float(shares[layer, index]),
             "effects": {kind: {"mean": mean, "spread": spread} for kind, (mean, spread) in effects.items()},
         }
-    means = {
-        name: {kind: effect["mean"] for kind, effect in dimension["effects"].items()}
+    sizes = {  # root mean squares, so that a change whose sign depends on the sample counts, too
+        name: {kind: hypot(effect["mean"], effect["spread"]) for kind, effect in dimension["effects"].items()}
         for name, dimension in dimensions.items()
     }
-    for name, (main, selectivity) in selectivities(means).items():
+    for name, (main, selectivity) in selectivities(sizes).items():
         dimensions[name] |= {"main_effect": main, "selectivity": selectivity}
     health = layer_health(generator, latents.to(fabric.device), classes.to(fabric.device))
     return {
@@ -135,7 +136,8 @@ def _names_given(config: EigenConfig, generator: EigenGAN) -> dict[str, str]:
     if not (folder / "directions.json").is_file():
         return {}
     directions = load_directions(folder)
-    directions.check_generator(generator)
+    if directions.generator["sha256"] != generator.sha256:
+        return {}  # of another generator, whose names say nothing here
     own = list(generator.own_directions)
     first = directions.matrix.shape[1] - len(own)
     given = {name: directions.names.get(first + number, name) for number, name in enumerate(own)}

@@ -80,6 +80,8 @@ def discover_section(run: Path, section: Section) -> bool:
 def _choice(found: dict[str, Any]) -> str:
     background = found["background"]
     name = "an optimised direction" if background["index"] is None else f"direction {background['index']}"
+    if called := found.get("names", {}).get(str(background["index"])):
+        name += f" ({called})"
     how = {
         ("rank", "auto"): f"it has the best score of {len(found['directions'])} directions, each with both signs",
         ("optimise", "auto"): "it was found by gradient: edges kept, centre and border told apart",
