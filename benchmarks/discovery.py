@@ -1,34 +1,91 @@
-"""Steps a second of stage 1 against a plain transcription of the published loop, on the same CPU and generator.
+"""Steps a second of stage 1 against a plain transcription of the published loop, and against the floor.
 
-    python benchmarks/discovery.py --generator biggan-caltech101-64 --steps 20 --batch 32
+    python benchmarks/discovery.py [--device cuda] [--steps 4] [--rounds 5]
 
 The plain loop keeps gradients for G's weights, draws G(z) with a graph, fills the shifts one sample at a time and
-computes in fp32 without channels_last (but for what the generator does by itself). Both loops take turns, so that
-whatever else the machine does slows both.
+computes in fp32 without channels_last (but for what the generator does by itself).
+
+The floor is the time of 3 bare forward passes of G and 3 of R on the same batch, in the same precision and layout: a
+step needs G(z), G(z + A eps e_k) and its gradient, R and its gradient, and a gradient takes as long as a forward pass,
+or twice as long where weights are trained.
 """
 
 import argparse
-import time
+import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
+import pytorch_pretrained_biggan as package
 import torch
 import torch.nn.functional as F
+from timing import ROUNDS, print_row, take_turns, times
 
 from saliency_gan.config import DiscoverConfig
+from saliency_gan.devices import pick_device
 from saliency_gan.directions.deformator import Deformator
+from saliency_gan.directions.pairs import draw_pairs
 from saliency_gan.directions.reconstructor import Reconstructor
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
+from saliency_gan.runs import random_stream
 
-ROUNDS = 4
+SMALL, LARGE = "biggan-caltech101-64", "biggan-deep-128"
+LARGE_BATCH = 2
+"""On a CPU, where a batch of 32 takes a minute."""
 
 
-def plain_loop(generator: Generator, config: DiscoverConfig) -> Callable[[], None]:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--generators", nargs="+", default=(SMALL, LARGE), choices=(SMALL, LARGE))
+    parser.add_argument("--steps", type=int, default=4, help="steps of the small generator a turn; 1 of the large one")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each loop; the medians are compared")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.generators:
+            large = name == LARGE
+            batch = LARGE_BATCH if large and options.device == "cpu" else 32
+            weights = random_biggan_deep(Path(folder)) if large else None
+            config = DiscoverConfig(generator=name, weights=weights, batch=batch, device=options.device)
+            compare(config, 1 if large else options.steps, options.rounds)
+
+
+def random_biggan_deep(folder: Path) -> Path:
+    """Writes BigGAN-deep-128 at its true size with random weights, which are as fast as trained ones."""
+    torch.manual_seed(0)
+    config = package.BigGANConfig()  # the 128 px model is the package's default
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    torch.save(package.BigGAN(config).state_dict(), folder / "pytorch_model.bin")
+    return folder
+
+
+def compare(config: DiscoverConfig, steps: int, rounds: int) -> None:
+    device = pick_device(config.device)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    torch.manual_seed(0)
+    trainer = DiscoveryTrainer(config, load_generator(config.generator, config.weights))
+    tasks = {
+        "published": plain_loop(load_generator(config.generator, config.weights), config, device),
+        "ours": trainer.train_step,
+        "floor": bare_passes(trainer),
+    }
+    seconds = take_turns(
+        {name: times(steps, lambda task=task: (task(), wait())) for name, task in tasks.items()}, rounds
+    )
+    weights = ", random weights" * bool(config.weights)
+    what = f"`discover`, {config.generator}{weights}, batch {config.batch}, {device.type}"
+    ratio, reach = seconds["published"] / seconds["ours"], "3 x" if device.type == "cuda" else "2.5 x"
+    print_row(what, "the published loop", reach, f"{ratio:.1f} x ({steps / seconds['ours']:.2f} steps/s)")
+    print_row(what, "the floor: 3 G + 3 R", "70 %", f"{seconds['floor'] / seconds['ours']:.0%}")
+
+
+def plain_loop(generator: Generator, config: DiscoverConfig, device: torch.device) -> Callable[[], None]:
     """One step of the published loop, as a function."""
-    generator.eval().requires_grad_(True).to(memory_format=torch.contiguous_format)
-    deformator = Deformator("orthonormal", generator.latent_dim, config.K, torch.Generator().manual_seed(0))
-    reconstructor = Reconstructor("resnet18", config.K, generator.channels).train()
+    generator.eval().requires_grad_(True).to(memory_format=torch.contiguous_format).to(device)
+    deformator = Deformator("orthonormal", generator.latent_dim, config.K, torch.Generator().manual_seed(0)).to(device)
+    reconstructor = Reconstructor("resnet18", config.K, generator.channels).train().to(device)
     deformator_optimiser = torch.optim.Adam(deformator.parameters(), lr=config.lr_deformator)
     reconstructor_optimiser = torch.optim.Adam(reconstructor.parameters(), lr=config.lr_reconstructor)
 
@@ -36,11 +93,11 @@ def plain_loop(generator: Generator, config: DiscoverConfig) -> Callable[[], Non
         generator.zero_grad()
         deformator.zero_grad()
         reconstructor.zero_grad()
-        latents = torch.randn(config.batch, generator.latent_dim)
-        classes = torch.randint(generator.num_classes, (config.batch,))
-        directions = torch.randint(config.K, (config.batch,))
-        shifts = 2 * config.max_shift * torch.rand(config.batch) - config.max_shift
-        selected = torch.zeros(config.batch, config.K)
+        latents = torch.randn(config.batch, generator.latent_dim, device=device)
+        classes = torch.randint(generator.num_classes, (config.batch,), device=device)
+        directions = torch.randint(config.K, (config.batch,), device=device)
+        shifts = 2 * config.max_shift * torch.rand(config.batch, device=device) - config.max_shift
+        selected = torch.zeros(config.batch, config.K, device=device)
         for index in range(config.batch):
             if abs(shifts[index]) < config.min_shift:
                 shifts[index] = config.min_shift if shifts[index] > 0 else -config.min_shift
@@ -56,38 +113,19 @@ def plain_loop(generator: Generator, config: DiscoverConfig) -> Callable[[], Non
     return step
 
 
-def measure(step: Callable[[], None], steps: int) -> float:
-    began = time.perf_counter()
-    for _ in range(steps):
-        step()
-    return time.perf_counter() - began
+def bare_passes(trainer: DiscoveryTrainer) -> Callable[[], None]:
+    """3 forward passes each of G and R without gradients, as a function."""
+    sample = trainer.sampler.draw(trainer.config.batch, random_stream(0))
 
+    @torch.no_grad()
+    def passes() -> None:
+        with trainer.fabric.autocast():
+            images = draw_pairs(trainer.generator, trainer.deformator, sample)  # 2 of them
+            trainer.generator(sample.latents, sample.classes)
+            for _ in range(3):
+                trainer.reconstructor(*images)
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--generator", default="biggan-caltech101-64", help="name in the zoo or path")
-    parser.add_argument("--steps", type=int, default=20, help="timed steps of each loop")
-    parser.add_argument("--batch", type=int, default=32, help="pairs of images a step")
-    arguments = parser.parse_args()
-
-    torch.manual_seed(0)
-    config = DiscoverConfig(generator=arguments.generator, batch=arguments.batch, device="cpu")
-    steps = {
-        "published loop": plain_loop(load_generator(config.generator), config),
-        "saliency-gan": DiscoveryTrainer(config, load_generator(config.generator)).train_step,
-    }
-    each = max(1, arguments.steps // ROUNDS)
-    seconds = dict.fromkeys(steps, 0.0)
-    for step in steps.values():
-        measure(step, 2)  # warm-up
-    for _ in range(ROUNDS):
-        for name, step in steps.items():
-            seconds[name] += measure(step, each)
-    rates = {name: ROUNDS * each / total for name, total in seconds.items()}
-    print(f"{config.generator}, K = {config.K}, batch {config.batch}, {torch.get_num_threads()} threads")
-    for name, rate in rates.items():
-        print(f"{name:>15s}: {rate:6.2f} steps/s")
-    print(f"{'ratio':>15s}: {rates['saliency-gan'] / rates['published loop']:6.2f}")
+    return passes
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+from timing import print_row
 
 from saliency_gan.artifacts import Background, Directions
 from saliency_gan.config import MasksConfig
@@ -57,7 +58,8 @@ def main() -> None:
             whole.append(options.pairs / time_stage(config, Path(folder) / str(number)))
             print(f"round {number + 1}: bare {bare[-1]:.1f} pairs/s, stage 2 {whole[-1]:.1f} pairs/s")
     ratio = statistics.median(whole) / statistics.median(bare)
-    print(f"bare {statistics.median(bare):.1f} pairs/s, stage 2 {statistics.median(whole):.1f} pairs/s: {ratio:.0%}")
+    measured = f"{ratio:.0%} ({statistics.median(whole):.0f} pairs/s)"
+    print_row(f"`masks`, {options.generator}", "two bare forward passes a pair", "95 %", measured)
 
 
 def random_direction(generator: Generator) -> Directions:

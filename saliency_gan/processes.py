@@ -38,6 +38,11 @@ def local_rank() -> int:
     return int(os.environ["LOCAL_RANK"]) if _launched() else 0
 
 
+def cores() -> int:
+    """Cores that this process may use, which in a container or under `taskset` are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes what belongs to the whole job."""
     return rank() == 0

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from saliency_gan.config.stage import StageConfig
+from saliency_gan.config.stage import Precision, StageConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class PredictConfig(StageConfig):
         resolution: Side in pixels of the square that a photo is squeezed into; None takes the model's own.
         scales: Factors of that side; the maps of all are averaged.
         flip: Average with the map of the mirrored photo.
+        precision: Of runtime torch: fp32, bf16 (automatic mixed precision; maps move by less than 0.01), or auto: bf16
+            where the hardware computes in it.
         batch: Photos predicted at once; photos of many megapixels are fewer.
     """
 
@@ -44,6 +46,7 @@ class PredictConfig(StageConfig):
     resolution: int | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = True
+    precision: Precision = "fp32"
     batch: int = 8
 
     def reads(self) -> list[Path]:

@@ -1,6 +1,5 @@
 """Measures any number of map makers on a dataset in one pass over its photos."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from saliency_gan.evaluation.benchmarks import BENCHMARKS, Dataset, Pair, read_t
 from saliency_gan.evaluation.metrics import Map, SaliencyMetrics
 from saliency_gan.evaluation.scoring import Scores, ScoringPool
 from saliency_gan.images import ImageArray, UnreadableImageError, read_image, read_mask
-from saliency_gan.processes import gather, is_main, local_world_size, share
+from saliency_gan.processes import cores, gather, is_main, local_world_size, share
 
 PAIRS_WORTH_PROCESSES = 100
 """With fewer pairs, starting processes takes longer than what they save."""
@@ -78,8 +77,7 @@ def measure(
     """
     mine = share(dataset.pairs)
     if workers is None:
-        cores = max(1, (os.cpu_count() or 1) // local_world_size())
-        workers = cores if len(mine) >= PAIRS_WORTH_PROCESSES else 0
+        workers = max(1, cores() // local_world_size()) if len(mine) >= PAIRS_WORTH_PROCESSES else 0
     read: list[tuple[Pair, bool] | str] = []
     scored: list[Scores] = []
     try:

@@ -1,6 +1,5 @@
 """Masks for unlabelled photos: what a model is sure of, refined by colour."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from tqdm import tqdm
 
 from saliency_gan.config import AdaptConfig
 from saliency_gan.images import ImageArray
+from saliency_gan.processes import cores
 from saliency_gan.saliency.predictor import Predictor, SaliencyMap, stretch
 from saliency_gan.saliency.validation import intersection_over_union
 
@@ -49,7 +49,7 @@ def mark_photos(predictor: Predictor, photos: ImageArray, config: AdaptConfig, b
         config: Limits of what is kept, and how it is refined.
         batch: Photos a forward pass.
     """
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(desc="marking", total=len(photos), unit="photo") as progress:
+    with ThreadPoolExecutor(cores()) as pool, tqdm(desc="marking", total=len(photos), unit="photo") as progress:
         marks: list[Mark] = []
         pending: Iterator[Mark] = iter(())
         for start in range(0, len(photos), batch):

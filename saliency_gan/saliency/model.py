@@ -78,7 +78,10 @@ class SaliencyModel(nn.Module):
         self.about: dict[str, Any] = {}
         self.sha256 = ""
         self.network = _build(architecture, encoder_weights)
-        # ImageNet's statistics, moved from [0, 1] to the [-1, 1] that images have everywhere in this package.
+        self.set_statistics()
+
+    def set_statistics(self) -> None:
+        """Sets ImageNet's mean and deviation, moved from [0, 1] to the [-1, 1] of images in this package."""
         for name, values in (("mean", torch.tensor(IMAGENET_MEAN) * 2 - 1), ("std", torch.tensor(IMAGENET_STD) * 2)):
             self.register_buffer(name, values.view(3, 1, 1), persistent=False)
 
@@ -147,8 +150,9 @@ def load_model(path: Path | None = None) -> SaliencyModel:
             raise ValueError("config.json does not describe one")
         sizes = {**description, "decoder_channels": tuple(description["decoder_channels"])}
         model = _build_for(tensors, SaliencyArchitecture(**sizes))
-        counters = {key: value for key, value in model.state_dict().items() if key.endswith("num_batches_tracked")}
-        model.load_state_dict({key: value.float() for key, value in tensors.items()} | counters)
+        counters = {key: torch.tensor(0) for key in model.state_dict() if key.endswith("num_batches_tracked")}
+        model.load_state_dict({key: value.float() for key, value in tensors.items()} | counters, assign=True)
+        model.set_statistics()
         if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
             raise ValueError("not every weight is a finite number")
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -163,16 +167,16 @@ def bundled_folder() -> Path:
 
 
 def _build_for(tensors: dict[str, Tensor], architecture: SaliencyArchitecture) -> SaliencyModel:
-    """Builds a model once its tensors are known to have the shapes of `tensors`, for a forged description could ask for
-    more memory than there is."""
+    """Builds a model without memory for its tensors, which have the shapes of `tensors`: a forged description could ask
+    for more than there is, and random weights take as long as a photo or ten."""
     with torch.device("meta"):
-        planned = SaliencyModel(architecture).state_dict()
-    shapes = {key: value.shape for key, value in planned.items() if not key.endswith("num_batches_tracked")}
+        model = SaliencyModel(architecture)
+    shapes = {key: value.shape for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     if key := next((key for key in (*shapes, *tensors) if key not in shapes or key not in tensors), None):
         raise ValueError(f"config.json and the weights do not fit each other at {key[:80]}")
     if key := next((key for key in shapes if shapes[key] != tensors[key].shape), None):
         raise ValueError(f"{key} is {tuple(tensors[key].shape)}, not {tuple(shapes[key])}")
-    return SaliencyModel(architecture)
+    return model
 
 
 def _not_a_model(path: Path, error: Exception) -> UserError:

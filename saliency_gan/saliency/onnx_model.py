@@ -10,6 +10,7 @@ from saliency_gan.config import Device
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.exported import exported_file
 from saliency_gan.images import ImageArray
+from saliency_gan.processes import cores
 from saliency_gan.saliency.photo_predictor import STRIDE, SaliencyMap
 
 FORMAT = "saliency-gan-onnx/1"
@@ -136,8 +137,7 @@ def _providers(device: Device, available: list[str]) -> list[str]:
 def _threads() -> int:
     """OMP_NUM_THREADS, as torch has it, else the cores that this process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores
+    return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores()
 
 
 def _reason(error: Exception) -> str:

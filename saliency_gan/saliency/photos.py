@@ -1,6 +1,5 @@
 """A folder of unlabelled photos, in memory."""
 
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray, find_images, read_image
+from saliency_gan.processes import cores
 from saliency_gan.runs import random_stream
 from saliency_gan.saliency.predictor import resize
 from saliency_gan.saliency.streams import STREAM_PHOTOS
@@ -44,7 +44,7 @@ def read_photos(folder: Path, side: int, count: int, seed: int) -> ImageArray:
     order = torch.randperm(len(files), generator=random_stream(seed, STREAM_PHOTOS)).tolist()
     chosen = [files[index] for index in sorted(order[:count])]
     photos = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for photo in tqdm(pool.map(read, chosen), "reading photos", len(chosen), unit="photo"):
             if isinstance(photo, str):
                 tqdm.write(f"saliency-gan: {photo}", file=sys.stderr)

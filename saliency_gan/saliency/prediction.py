@@ -1,6 +1,5 @@
 """`predict`: saliency maps, masks, cut-outs and overlays of photos and videos and folders of them."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -19,7 +18,7 @@ from saliency_gan.prediction.drawing import draw, find_threshold
 from saliency_gan.prediction.jobs import Batch, Job, batches, find_jobs
 from saliency_gan.prediction.refinement import refine
 from saliency_gan.prediction.video import mark_video
-from saliency_gan.processes import share, total
+from saliency_gan.processes import cores, share, total
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
 JPEG_SIDE = 65_500
@@ -76,7 +75,7 @@ def _predictor(config: PredictConfig) -> PhotoPredictor:
     from saliency_gan.saliency.predictor import Predictor
 
     model = load_model(config.weights)
-    return Predictor(model, pick_device(config.device), config.resolution, config.scales, config.flip)
+    return Predictor(model, pick_device(config.device), config.resolution, config.scales, config.flip, config.precision)
 
 
 @dataclass(frozen=True)
@@ -92,8 +91,8 @@ def _mark_photos(jobs: Sequence[Job], predictor: PhotoPredictor, background: Bac
     """Marks photos; returns how many failed."""
     failures = 0
     with (
-        ThreadPoolExecutor(os.cpu_count(), "read") as reading,
-        ThreadPoolExecutor(os.cpu_count(), "write") as writing,
+        ThreadPoolExecutor(cores(), "read") as reading,
+        ThreadPoolExecutor(2 * cores(), "write") as writing,
         tqdm(desc="predict", total=len(jobs), unit="photo") as progress,
     ):
 

@@ -1,0 +1,34 @@
+"""Runs every benchmark, one after the other, and prints their rows as one table: `make bench`.
+
+python benchmarks/all.py [--only discovery masks]
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from timing import HEADER
+
+NAMES = ("discovery", "masks", "training", "prediction", "memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="benchmarks to run")
+    options = parser.parse_args()
+    rows = []
+    for name in options.only:
+        print(f"--- {name}", flush=True)
+        script = Path(__file__).with_name(f"{name}.py")
+        with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout or ():
+                print(line, end="", flush=True)
+                rows += [line.rstrip()] * line.startswith("| ")
+        if process.returncode:
+            raise SystemExit(f"{script} failed with exit code {process.returncode}.")
+    print("", HEADER, *rows, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
