@@ -4,7 +4,8 @@
 
 The bare loop computes the gradients of one batch that lies in memory as tensors, again and again. The stage's loop
 draws and augments every batch in worker processes, and moves the weights and their average, too. Pairs are drawn
-first, by stage 2 with the bundled generator. What workers made ahead during the other's turn is used up before a turn is timed.
+first, by stage 2 with the bundled generator. What workers made ahead during the other's turn is used up before a turn
+is timed.
 """
 
 import argparse
