@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -140,6 +141,7 @@ def test_the_page_loads_nothing_from_elsewhere(config):
     assert "url(" not in page and "<script" not in page
 
 
+@pytest.mark.slow
 def test_masks_and_a_saliency_model_follow_from_an_own_direction(config, tmp_path):
     save_generator(make_eigengan(channels=(12, 8, 8, 8)), tmp_path / "eigen.safetensors", torch.float32)
     run = config.run
@@ -156,9 +158,11 @@ def test_masks_and_a_saliency_model_follow_from_an_own_direction(config, tmp_pat
         checkpoint_every=2, workers=0, precision="fp32",
     )  # fmt: skip
     train_saliency(training, masks)
-    samples = "data/samples"
+    samples = Path("data/samples")
     evaluate(
-        EvaluateConfig(run=run, device="cpu", images=f"{samples}/images", masks=f"{samples}/masks", baselines=False)
+        EvaluateConfig(
+            run=run, device="cpu", images=samples / "images", masks=samples / "masks", baselines=False, workers=0
+        )
     )
     (path,) = (run / "evaluation").glob("*.json")
     measured = json.loads(path.read_text())["model"]
