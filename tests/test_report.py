@@ -55,7 +55,7 @@ def test_a_whole_run(tmp_path):
     text, page, shown = page_of(fabricated.whole(tmp_path / "my run"))
     assert "<h1><small>saliency-gan report</small>my run</h1>" in text
     for sentence in (
-        "h_bg is direction 7, sign +1, shift 6: it has the best score of 12 directions",
+        "h_bg is direction 7 (lighter ground), sign +1, shift 6: it has the best score of 12 directions",
         "It turns the background bright.",
         "the right direction for 87.5% of 2,048 fresh pairs (RCA; 95 % interval 84.1% to 90.3%)",
         "3,000 pairs of 64 px were accepted, 50% of 6,000 drawn.",
