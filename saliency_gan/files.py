@@ -71,6 +71,11 @@ def read_text(path: Path, at_most: int = LARGEST_TEXT) -> str:
     return content.decode()
 
 
+def is_address(place: str | Path | None) -> bool:
+    """Whether something that may be a path is an http or https address."""
+    return str(place).startswith(("https://", "http://"))
+
+
 def disk_error(path: Path, error: OSError) -> StageError:
     """The sentence for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

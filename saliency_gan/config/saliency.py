@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from saliency_gan.config.stage import Precision, StageConfig
+from saliency_gan.files import is_address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +14,8 @@ class TrainSaliencyConfig(StageConfig):
 
     Args:
         source: shards reads the run's masks folder; generator synthesises pairs on the fly with the masks settings.
-        shards: Folder with shards and manifest.json; None takes the run's masks folder.
+        shards: Folder with shards and manifest.json, or its http or https address, which is downloaded into the cache;
+            None takes the run's masks folder.
         architecture: Decoder of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
         encoder: Encoder of segmentation-models-pytorch.
         encoder_weights: none starts at random and downloads nothing; imagenet downloads.
@@ -44,7 +46,7 @@ class TrainSaliencyConfig(StageConfig):
     """
 
     source: Literal["shards", "generator"] = "shards"
-    shards: Path | None = None
+    shards: str | Path | None = None
     architecture: str = "Unet"
     encoder: str = "resnet18"
     encoder_weights: Literal["none", "imagenet"] = "none"
@@ -72,7 +74,7 @@ class TrainSaliencyConfig(StageConfig):
 
     def reads(self) -> list[Path]:
         pairs = self.run / "discover" if self.source == "generator" else self.shards or self.run / "masks"
-        return [pairs, *([self.photos] if self.photos else [])]
+        return [Path(path) for path in (pairs, self.photos) if path and not is_address(path)]
 
     def writes(self) -> list[Path]:
         return [self.run / "saliency" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]
@@ -87,7 +89,8 @@ class AdaptConfig(StageConfig):
         max_images: Photos used at the most, drawn at random.
         held_out: Photos that are never trained on; their agreement decides which round is best.
         weights: Saliency model to start from (model.safetensors); None takes the run's saliency folder.
-        shards: Folder of synthetic pairs to mix in; None takes the run's masks folder, where there is one.
+        shards: Folder of synthetic pairs to mix in, or its address; None takes the run's masks folder, where there is
+            one.
         synthetic_share: Share of a batch that is synthetic pairs, 0 to 1.
         rounds: Rounds of marking photos and training on them at the most; it stops when agreement stops rising.
         resolution: Side in pixels at which photos are marked and trained on, a multiple of 32; None takes the model's.
@@ -123,7 +126,7 @@ class AdaptConfig(StageConfig):
     max_images: int = 10_000
     held_out: int = 300
     weights: Path | None = None
-    shards: Path | None = None
+    shards: str | Path | None = None
     synthetic_share: float = 0.25
     rounds: int = 3
     resolution: int | None = None
@@ -153,7 +156,7 @@ class AdaptConfig(StageConfig):
     log_every: int = 20
 
     def reads(self) -> list[Path]:
-        given = [path for path in (self.shards, self.photos) if path]
+        given = [Path(path) for path in (self.shards, self.photos) if path and not is_address(path)]
         return [self.images, self.weights or self.run / "saliency" / "model.safetensors", *given]
 
     def writes(self) -> list[Path]:

@@ -48,12 +48,13 @@ class PublicFile:
     sha256: str | None = None
 
 
-def fetch(generator: str, files: Sequence[PublicFile]) -> Path:
+def fetch(name: str, files: Sequence[PublicFile], instead: str = "give --weights PATH") -> Path:
     """Downloads what the cache lacks, or holds with another sha256 than the known or pinned one.
 
     Args:
-        generator: Name in the zoo and of the folder in the cache.
+        name: What needs the files; for a generator its name in the zoo. Also the folder in the cache.
         files: What it needs.
+        instead: What a person can do without the download, for the message where it fails.
 
     Returns:
         The folder in the cache that holds all files.
@@ -61,17 +62,17 @@ def fetch(generator: str, files: Sequence[PublicFile]) -> Path:
     Raises:
         StageError: If no mirror gives a file, or the cache cannot be written.
     """
-    folder = cache_folder() / generator
-    if absent(generator, files):
-        with _locked(folder):  # several processes may load the same generator at once
-            for file in absent(generator, files):
-                _download(generator, file, folder / file.name)
+    folder = cache_folder() / name
+    if absent(name, files):
+        with _locked(folder):  # several processes may want the same files at once
+            for file in absent(name, files):
+                _download(name, file, folder / file.name, instead)
     return folder
 
 
-def absent(generator: str, files: Sequence[PublicFile]) -> list[PublicFile]:
+def absent(name: str, files: Sequence[PublicFile]) -> list[PublicFile]:
     """Which of the files the cache lacks, or holds with another sha256 than the known or pinned one."""
-    folder = cache_folder() / generator
+    folder = cache_folder() / name
     return [file for file in files if not _is_good(folder / file.name, _expected(file, folder))]
 
 
@@ -116,7 +117,7 @@ class _RefusedError(Exception):
     """What a mirror sent is not the file."""
 
 
-def _download(generator: str, file: PublicFile, path: Path) -> None:
+def _download(name: str, file: PublicFile, path: Path, instead: str) -> None:
     expected = _expected(file, path.parent)
     failures = [f"the copy there has another sha256 than {expected}"] if path.exists() else []
     for url in file.urls:
@@ -128,8 +129,8 @@ def _download(generator: str, file: PublicFile, path: Path) -> None:
             raise disk_error(path, error) from None
     source = f"get it from {' or '.join(file.urls)} another way and" if file.urls else "get it from its makers and"
     raise StageError(
-        f"{generator} needs {file.name}, which could not be downloaded"
-        f" ({'; '.join(failures) or 'it has no public address'}): {source} put it at {path}, or give --weights PATH."
+        f"{name} needs {file.name}, which could not be downloaded"
+        f" ({'; '.join(failures) or 'it has no public address'}): {source} put it at {path}, or {instead}."
     )
 
 

@@ -136,8 +136,7 @@ def open_shards(folder: Path) -> ShardSet:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}: run masks first, or give the folder that holds the shards.")
-    manifest = read_json(folder / "manifest.json")
-    _check_manifest(folder, manifest)
+    manifest = read_manifest(folder)
     for shard in manifest["shards"]:
         path = folder / shard["file"]
         if not path.is_file():
@@ -150,7 +149,13 @@ def open_shards(folder: Path) -> ShardSet:
     return ShardSet(folder, manifest)
 
 
-def _check_manifest(folder: Path, manifest: Any) -> None:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Reads manifest.json, without looking at the shards.
+
+    Raises:
+        UserError: If it is missing or malformed.
+    """
+    manifest = read_json(folder / "manifest.json")
     try:
         shards = manifest["shards"]
         valid = (
@@ -170,6 +175,7 @@ def _check_manifest(folder: Path, manifest: Any) -> None:
         raise UserError(
             f"{folder / 'manifest.json'} is not a manifest that masks wrote: delete {folder} and run masks again."
         )
+    return manifest
 
 
 def _check_directions(folder: Path, manifest: dict[str, Any]) -> None:

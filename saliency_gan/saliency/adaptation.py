@@ -113,9 +113,9 @@ class _Adaptation:
             "photos": hashlib.sha256(photos.data).hexdigest(),
             "steps": config.steps,
         }
-        shards = config.shards or config.run / "masks"
-        wanted = config.shards is not None or shards.is_dir()
-        self.synthetic = read_shards(shards)[0] if config.synthetic_share and wanted else None
+        own = config.run / "masks"
+        shards = config.shards or (own if own.is_dir() else None)
+        self.synthetic = read_shards(shards)[0] if config.synthetic_share and shards else None
         self.check = PhotoCheck(config.photos, fabric.device, config.precision) if config.photos else None
         self.round, self.finished = 0, False
         self.learner: Learner | None = None

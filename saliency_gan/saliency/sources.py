@@ -1,4 +1,4 @@
-"""Where training takes its pairs from: shards on disk, or a generator that draws them on the fly."""
+"""Where training takes its pairs from: shards, or a generator that draws them on the fly."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,6 +10,7 @@ import torch
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
 from saliency_gan.devices import own_parts
 from saliency_gan.errors import UserError
+from saliency_gan.files import is_address
 from saliency_gan.runs import random_stream, sha256_of
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.pairs import Batch, Mixture, Pairs, Part, augment
@@ -52,16 +53,13 @@ class ShardSource:
     """Pairs that the masks stage wrote, all in memory."""
 
     def __init__(self, config: TrainSaliencyConfig) -> None:
-        folder = config.shards or config.run / "masks"
-        pairs, manifest = read_shards(folder)
+        pairs, self.identity = read_shards(config.shards or config.run / "masks")
         if len(pairs) <= config.validation_pairs:
             raise UserError(
                 f"The shards hold {len(pairs)} pairs and validation_pairs is {config.validation_pairs}, so none would"
                 " be left to train on: run masks with more --pairs, or hold fewer out."
             )
         order = torch.randperm(len(pairs), generator=random_stream(config.seed, STREAM_SPLIT)).tolist()
-        self.identity = {key: manifest[key] for key in ("generator", "directions_sha256", "pairs")}
-        self.identity["manifest_sha256"] = sha256_of(folder / "manifest.json")
         self.held_out = pairs.subset(order[: config.validation_pairs])
         self.position = 0
         self.typical = pairs.subset(order[config.validation_pairs :])
@@ -108,14 +106,21 @@ class GeneratorSource:
                 yield augment(pairs, augmentation, random, self._config.backdrop, own)
 
 
-def read_shards(folder: Path) -> tuple[Pairs, dict[str, Any]]:
-    """Reads all pairs of a folder of shards, and its manifest.
+def read_shards(place: str | Path) -> tuple[Pairs, dict[str, Any]]:
+    """Reads all pairs of a folder of shards, and what they were drawn from.
+
+    Args:
+        place: The folder, or its http or https address; see `download_shards`.
 
     Raises:
         UserError: If the folder, its manifest or a shard is missing or damaged.
+        StageError: If it cannot be downloaded.
     """
     from saliency_gan.masks.shards import open_shards
+    from saliency_gan.saliency.shard_downloads import download_shards
 
+    folder = download_shards(str(place)) if is_address(place) else Path(place)
     shards = open_shards(folder)
     images, masks, _ = shards.read_all()
-    return Pairs(images, masks), shards.manifest
+    identity = {key: shards.manifest[key] for key in ("generator", "directions_sha256", "pairs")}
+    return Pairs(images, masks), {**identity, "manifest_sha256": sha256_of(folder / "manifest.json")}
