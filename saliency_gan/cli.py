@@ -47,6 +47,9 @@ verbs, in the order of the pipeline:
 
 saliency-gan VERB --help lists a verb's settings with their units and defaults."""
 
+SHARED = ("train-gan", "discover", "masks", "train-saliency", "adapt", "evaluate", "predict")
+"""Verbs whose work several processes of a torchrun job share; the others would do it once each, in each other's way."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb.
@@ -92,6 +95,8 @@ def _run(words: list[str]) -> int:
         for point in _points(config, options) if verb == "sweep" else ():
             print(f"  {point.discover.run}")
         return 0
+    if processes.world_size() > 1 and verb not in SHARED:
+        raise UserError(f"{verb} is done by one process: call it without torchrun, which is for {', '.join(SHARED)}.")
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # what ends a job saves, too
     keep_freed_memory()
     return VERBS[verb](config, options)

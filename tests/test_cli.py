@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from saliency_gan.cli import main, parse
+from saliency_gan.cli import SHARED, VERBS, main, parse
 from saliency_gan.config import STAGES
 
 
@@ -134,6 +134,18 @@ def test_a_dry_run_prints_settings_that_can_be_read_back_and_writes_nothing(
 def test_every_pipeline_is_valid_for_every_verb(pipeline: Path, verb: str) -> None:
     config, _ = parse(verb, [*["photo.jpg"] * (verb == "predict"), "--config", str(pipeline)])
     assert isinstance(config, STAGES[verb])
+
+
+def test_verbs_of_one_process_are_refused_under_torchrun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    for verb in VERBS.keys() - SHARED:
+        assert main([verb, "--run", str(tmp_path / "run")]) == 2
+        assert f"{verb} is done by one process: call it without torchrun" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists() and VERBS.keys() >= set(SHARED)
 
 
 def test_help_imports_nothing_heavy() -> None:

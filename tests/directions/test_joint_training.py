@@ -17,9 +17,10 @@ from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import save_generator
+from saliency_gan.processes import rank
 from saliency_gan.runs import random_stream
 from tests.directions.worlds import tiny_biggan
-from tests.jobs import JobError, run_job
+from tests.jobs import JobError, kill_self, run_job
 
 
 class Waves(Generator):
@@ -89,7 +90,16 @@ def config(tmp_path) -> DiscoverConfig:
     )  # fmt: skip
 
 
-def _discover(config: DiscoverConfig) -> None:
+def _discover(config: DiscoverConfig, kill_at: int | None = None) -> None:
+    """Runs the stage; process 1 is killed when it is about to do step `kill_at`."""
+    train_step = DiscoveryTrainer.train_step
+
+    def step_or_die(trainer: DiscoveryTrainer) -> None:
+        if rank() == 1 and trainer.step == kill_at:
+            kill_self()
+        train_step(trainer)
+
+    DiscoveryTrainer.train_step = step_or_die
     discover(config)
 
 
@@ -114,6 +124,17 @@ def test_a_run_of_two_ends_as_a_run_of_one_and_goes_on_alone(config):
         assert len(lines) == len(expected)
         for line, other in zip(lines, expected, strict=True):
             assert line == pytest.approx(other, abs=1e-3)
+
+
+def test_after_a_killed_process_the_same_command_ends_as_if_none_had_been(config):
+    killed = replace(config, run=config.run.parent / "killed", checkpoint_every=1)
+    with pytest.raises(JobError) as caught:
+        run_job(_discover, killed, 2)
+    assert caught.value.failures[1] == "killed" and "Another process of this job ended" in caught.value.failures[0]
+    run_job(_discover, killed)
+    run_job(_discover, config)
+    (first, lines), (second, expected) = _found(killed), _found(config)
+    assert first.equal(second) and lines == expected
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(config):

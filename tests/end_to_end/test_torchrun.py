@@ -13,13 +13,15 @@ import safetensors.torch
 import torch
 
 from saliency_gan.cli import main
+from saliency_gan.images import read_mask
 
 pytestmark = pytest.mark.slow
-VERBS = ("discover", "masks", "train-saliency", "adapt", "evaluate")
+VERBS = ("discover", "masks", "train-saliency", "adapt", "evaluate", "predict")
 
 
 def torchrun(world: Path, verb: str, *settings: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "saliency_gan", verb]
+    command += [str(world / "photos" / "images")] * (verb == "predict")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     config = ["--config", str(world / "pipeline.yaml"), *settings]
     return subprocess.run([*command, *config], capture_output=True, text=True, env=environment, timeout=600)
@@ -31,7 +33,8 @@ def run(finished: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -
     run = tmp_path_factory.mktemp("torchrun") / "run"
     shutil.copytree(finished / "generator", run / "generator")
     for verb in VERBS:
-        done = torchrun(world, verb, "--run", str(run))
+        output = ["--output", str(run / "predictions")] if verb == "predict" else []
+        done = torchrun(world, verb, "--run", str(run), *output)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
     return run
@@ -65,6 +68,15 @@ def test_two_processes_train_adapt_and_evaluate(run: Path, finished: Path) -> No
     assert figures["model"]["n"] == 6 and np.isfinite(list(figures["model"].values())).all()
     (alone,) = (finished / "evaluation").glob("*.json")
     assert figures["baselines"] == json.loads(alone.read_text())["baselines"]
+
+
+def test_two_processes_predict_what_one_does(run: Path, finished: Path) -> None:
+    for kind in ("map", "mask"):
+        names = sorted(path.name for path in (finished / "predictions" / kind).iterdir())
+        assert names == sorted(path.name for path in (run / "predictions" / kind).iterdir()) and len(names) == 6
+    for name in names:
+        found, expected = (read_mask(one / "predictions" / "map" / name).astype(int) for one in (run, finished))
+        assert np.abs(found - expected).max() <= 1
 
 
 def test_a_job_that_is_refused_says_one_sentence(run: Path, world: Path) -> None:

@@ -1,6 +1,7 @@
 """Stage 3 in two processes, or with a batch in several parts: the same as in one."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 from saliency_gan.config import TrainSaliencyConfig
 from saliency_gan.devices import make_fabric, own_parts
 from saliency_gan.errors import UserError
+from saliency_gan.processes import rank
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner
 from saliency_gan.saliency.pairs import Mixture, Pairs, Part, augment
 from saliency_gan.saliency.training import train_saliency
-from tests.jobs import run_job
+from tests.jobs import JobError, kill_self, run_job
 from tests.saliency.toys import TINY, discs, write_shards
 
 BATCH = 8
@@ -80,14 +82,17 @@ def test_a_batch_that_cannot_be_cut_is_refused(tmp_path):
         train_saliency(TrainSaliencyConfig(run=tmp_path, **TINY, accumulate=3))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("source", ["shards"])
-def test_a_run_of_two_ends_as_a_run_of_one_and_goes_on_alone(tmp_path, source):
+@pytest.fixture
+def together(tmp_path):
     shards = write_shards(tmp_path / "masks", 48)
-    together = TrainSaliencyConfig(
-        run=tmp_path / "together", shards=shards, **TINY, source=source, steps=2, augment="flips",
-        validation_pairs=16, checkpoint_every=2, log_every=1, optimiser="adam", lr=1e-4,
+    return TrainSaliencyConfig(
+        run=tmp_path / "together", shards=shards, **TINY, steps=2, augment="flips", validation_pairs=16,
+        checkpoint_every=2, log_every=1, optimiser="adam", lr=1e-4,
     )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_of_two_ends_as_a_run_of_one_and_goes_on_alone(together, tmp_path):
     alone = replace(together, run=tmp_path / "alone", steps=4)
     run_job(train_saliency, together, processes=2)
     run_job(train_saliency, replace(together, steps=4), processes=1)
@@ -97,3 +102,30 @@ def test_a_run_of_two_ends_as_a_run_of_one_and_goes_on_alone(tmp_path, source):
     )
     for name in first:
         torch.testing.assert_close(first[name].float(), second[name].float(), atol=2e-3, rtol=2e-2)
+
+
+def _train(config: TrainSaliencyConfig, kill_at: int | None = None) -> None:
+    """Runs the stage; process 1 is killed when it is about to do step `kill_at`."""
+    learn = Learner.learn
+
+    def learn_or_die(learner: Learner, *arguments: Any) -> Tensor:
+        if rank() == 1 and learner.step == kill_at:
+            kill_self()
+        return learn(learner, *arguments)
+
+    Learner.learn = learn_or_die
+    train_saliency(config)
+
+
+@pytest.mark.slow
+def test_after_a_killed_process_the_same_command_ends_as_if_none_had_been(together, tmp_path):
+    together = replace(together, steps=4)
+    killed = replace(together, run=tmp_path / "killed")
+    with pytest.raises(JobError) as caught:
+        run_job(_train, killed, 3)
+    assert caught.value.failures[1] == "killed" and "Another process of this job ended" in caught.value.failures[0]
+    assert (killed.run / "saliency" / "checkpoints" / "last.pt").exists()
+    run_job(_train, killed)
+    run_job(_train, together)
+    first, second = ((one.run / "saliency" / "model.safetensors").read_bytes() for one in (killed, together))
+    assert first == second
