@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_gan import images as im
+from saliency_gan.averaging import measure_statistics, update_average
 from saliency_gan.batch_norm import synchronise
 from saliency_gan.config import TrainGanConfig
 from saliency_gan.devices import make_fabric, mean_over_processes, own_parts, peak_memory
@@ -192,7 +194,7 @@ class _Trainer:
         self.discriminator.requires_grad_(True)
 
         self.step += 1
-        self._update_average()
+        update_average(self.average, self.generator, self.config.ema, self.step)
         losses = {
             "loss_discriminator": discriminator_loss.detach(),
             "loss_generator": loss.detach(),
@@ -235,31 +237,17 @@ class _Trainer:
         self.fabric.backward(loss)
         optimiser.step()
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """EMA of the weights; its decay grows with the step so that the first ones are soon forgotten."""
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        for parameter, current in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-            parameter.lerp_(current, 1 - decay)
-
-    @torch.no_grad()
-    def _measure_statistics(self, batches: int) -> None:
-        """Sets the averaged generator's batch-norm statistics to their mean over fresh batches."""
-        norms = [module for module in self.average.modules() if isinstance(module, nn.BatchNorm2d)]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # cumulative mean
-        self.average.train()
-        for index in range(batches):
+    def _fresh_batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Latents and classes that batch statistics are measured with."""
+        for index in range(count):
             random = random_stream(self.config.seed, STREAM_STATISTICS, index)
             latents = torch.randn(64, self.average.latent_dim, generator=random).to(self.fabric.device)
             chosen = torch.multinomial(self.weights, 64, replacement=True, generator=random)
-            self.average(latents, self.data.labels[chosen].to(self.fabric.device))
-        self.average.eval()
+            yield latents, self.data.labels[chosen].to(self.fabric.device)
 
     def sample_grid(self, rows: int = 8, columns: int = 12) -> im.ImageArray:
         """The same latents at every call: one class a column, uint8 [H, W, 3]."""
-        self._measure_statistics(batches=4)
+        measure_statistics(self.average, self._fresh_batches(4))
         random = random_stream(self.config.seed, STREAM_SAMPLES)
         latents = torch.randn(rows * columns, self.average.latent_dim, generator=random)
         classes = torch.arange(columns).mul(len(self.data.names)).div(columns, rounding_mode="floor").repeat(rows)
@@ -278,7 +266,7 @@ class _Trainer:
     def finished_generator(self) -> TrainedGenerator:
         """The averaged generator with its statistics measured."""
         keep_orthonormal(self.average)
-        self._measure_statistics(FINAL_BATCHES)
+        measure_statistics(self.average, self._fresh_batches(FINAL_BATCHES))
         return self.average
 
     def state(self) -> dict[str, Any]:

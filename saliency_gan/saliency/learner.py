@@ -8,8 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
+from saliency_gan.averaging import measure_statistics, update_average
 from saliency_gan.batch_norm import synchronise
 from saliency_gan.devices import mean_over_processes
 from saliency_gan.images import ImageArray, to_signed
@@ -84,16 +85,18 @@ class Learner:
         update_average(self.average, self.model, self.ema, self.step)
         return mean
 
+    def _inputs(self, images: ImageArray) -> Tensor:
+        return to_signed(images).to(self.fabric.device, memory_format=torch.channels_last)
+
     def _loss(self, images: ImageArray, masks: ImageArray) -> Tensor:
-        inputs = to_signed(images).to(self.fabric.device, memory_format=torch.channels_last)
-        logits = self.model(inputs)
+        logits = self.model(self._inputs(images))
         targets = torch.from_numpy(masks)[:, None].to(logits).div(255)
         return saliency_loss(logits, targets, self.loss)
 
     def measure_statistics(self, batches: Iterable[ImageArray]) -> None:
         """Sets the averaged model's batch-norm statistics to their mean over batches of uint8 [N, H, W, 3]."""
         with self.fabric.autocast():
-            measure_statistics(self.average, (to_signed(batch).to(self.fabric.device) for batch in batches))
+            measure_statistics(self.average, ((self._inputs(batch),) for batch in batches))
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on."""
@@ -136,30 +139,3 @@ def saliency_loss(logits: Tensor, targets: Tensor, kind: Loss) -> Tensor:
 def learning_rate(step: int, steps: int, start: float, drops: Sequence[float], factor: float) -> float:
     """Step decay: `start` times `factor` for every drop, a share of `steps`, that `step` has reached."""
     return start * factor ** sum(step >= drop * steps for drop in drops)
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, current: nn.Module, ema: float, step: int) -> None:
-    """Moves averaged weights towards the current ones; the decay grows with the step, to forget the first."""
-    decay = min(ema, (1 + step) / (10 + step))
-    for averaged, latest in zip(average.parameters(), current.parameters(), strict=True):
-        averaged.lerp_(latest, 1 - decay)
-
-
-@torch.no_grad()
-def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Sets batch-norm statistics to their mean over batches of images, float [N, 3, H, W] in [-1, 1].
-
-    Averaged weights never saw a batch, so the statistics gathered in training are not theirs.
-    """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative mean
-    model.train()
-    for batch in batches:
-        model(batch.contiguous(memory_format=torch.channels_last))
-    model.eval()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from saliency_gan import images as im
+from saliency_gan.averaging import measure_statistics
 from saliency_gan.config import TrainGanConfig
 from saliency_gan.devices import make_fabric
 from saliency_gan.errors import StageError, UserError
@@ -100,7 +101,7 @@ def test_average_follows_its_formula(trainer):
 
 def test_statistics_are_the_means_over_fresh_batches(trainer):
     trainer.train_step()
-    trainer._measure_statistics(batches=3)
+    measure_statistics(trainer.average, trainer._fresh_batches(3))
     means, variances = [], []
     for index in range(3):
         random = random_stream(trainer.config.seed, training.STREAM_STATISTICS, index)

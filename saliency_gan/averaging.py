@@ -1,0 +1,44 @@
+"""Moving averages of a network's weights, and batch statistics of their own for them."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, current: nn.Module, decay: float, step: int) -> None:
+    """Moves averaged weights towards the current ones.
+
+    Args:
+        average: Holds the average; its buffers are left alone, see `measure_statistics`.
+        current: The network in training, with the same parameters in the same order.
+        decay: What is kept of the average a step, at the most; less in the first steps, which are soon forgotten.
+        step: Steps that `current` has done, 1 or more.
+    """
+    kept = min(decay, (1 + step) / (10 + step))
+    for averaged, latest in zip(average.parameters(), current.parameters(), strict=True):
+        averaged.lerp_(latest, 1 - kept)
+
+
+@torch.no_grad()
+def measure_statistics(average: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
+    """Sets batch-norm statistics to their mean over batches, and leaves the network in evaluation mode.
+
+    Averaged weights never saw a batch, so the statistics gathered in training are not theirs.
+
+    Args:
+        average: The averaged network.
+        batches: Its arguments, once a batch.
+    """
+    norms = [module for module in average.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
+    average.train()
+    for batch in batches:
+        average(*batch)
+    average.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
