@@ -2,10 +2,15 @@ import doctest
 import json
 import re
 import runpy
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from saliency_gan.cli import parse
+from saliency_gan.config import STAGES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "data/README.md"]
@@ -22,6 +27,32 @@ def test_the_examples_for_python_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_links_between_files_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_ones_that_there_are(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for words in _commands(page.read_text(encoding="utf-8")):
+        parse(words[0], words[1:])
+
+
+def test_commands_are_found_in_pages() -> None:
+    page = (
+        "`saliency-gan x`\n    saliency-gan a --b 'c d' \\\n        -e  # why\n    torchrun -m -- saliency_gan f g/\n"
+    )
+    page += "    make adapt ARGS=\"--images 'j k'\"\n    make test\n"
+    assert list(_commands(page)) == [["a", "--b", "c d", "-e"], ["f", "g/"], ["adapt", "--images", "j k"]]
+
+
+def _commands(text: str) -> Iterator[list[str]]:
+    """Verb and settings of the commands on a page; pipelines and files that are made up are left out."""
+    for line in re.sub(r"\\\n", " ", text).splitlines():
+        line = re.sub(r"\$\w+|--config \S*NAME\.yaml|--classes @\S+", "", line)
+        if match := re.match(r" {4,}(?:saliency-gan|torchrun .* -- saliency_gan|srun .* -- saliency_gan) (\S.*)", line):
+            yield shlex.split(match[1], comments=True)
+        elif (match := re.match(r" {4,}make (\S+)(.*)", line)) and match[1] in STAGES:
+            settings = dict(word.partition("=")[::2] for word in shlex.split(match[2], comments=True))
+            yield [match[1], *["photos/"] * (match[1] == "predict"), *shlex.split(settings.get("ARGS", ""))]
 
 
 def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:

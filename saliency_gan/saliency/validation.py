@@ -53,7 +53,7 @@ def predict_squares(
 def measure_pairs(
     model: SaliencyModel, device: torch.device, pairs: Pairs, precision: Precision = "fp32"
 ) -> dict[str, float]:
-    """Measures a model on square pairs of one size."""
+    """What `measure` says of a model's maps of square pairs of one size."""
     return measure(list(predict_squares(model, device, pairs.images, precision)), list(pairs.masks >= 128))
 
 
