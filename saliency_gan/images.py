@@ -172,7 +172,7 @@ def to_unit(images: "Tensor") -> "Tensor":
 
 
 def square(image: ImageArray, side: int) -> ImageArray:
-    """Resizes an image so that it fits a square of `side` pixels and pads it with its edge pixels: uint8 [side, side, 3]."""
+    """Fits an image into a square, padded with its edge pixels: uint8 [side, side, 3]."""
     height, width = image.shape[:2]
     scale = side / max(height, width)
     new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
