@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_gan.generators.classes import class_indices
+from saliency_gan.generators.upsampling import UpsampledConv2d
 
 
 class Generator(nn.Module, ABC):
@@ -73,5 +74,8 @@ class Generator(nn.Module, ABC):
         return None if asked is None else class_indices(asked, self.class_names, self.name)
 
     def freeze(self) -> Self:
-        """Switches to evaluation and keeps no gradient for any weight; returns itself."""
+        """Switches to evaluation and keeps no gradient for any weight, which must not change after that; returns itself."""
+        for module in self.modules():
+            if isinstance(module, UpsampledConv2d):
+                module.fold()
         return self.eval().requires_grad_(False)

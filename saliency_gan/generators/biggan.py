@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
+from saliency_gan.generators.upsampling import UpsampledConv2d
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class BigGAN(Generator):
             side = str(features.shape[-1])
             if side in self.attention:
                 features = self.attention[side](features)
-        return torch.tanh(self.last(F.relu(self.last_norm(features))).float())
+        return torch.tanh(self.last(F.relu(self.last_norm(features), inplace=True)).float())
 
     @property
     def feature_layers(self) -> dict[str, nn.Module]:
@@ -139,15 +140,15 @@ class GeneratorBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, condition_dim: int) -> None:
         super().__init__()
         self.norm1 = ConditionalBatchNorm(inputs, condition_dim)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv1 = UpsampledConv2d(inputs, outputs)
         self.norm2 = ConditionalBatchNorm(outputs, condition_dim)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Features [N, inputs, H, W] and condition [N, condition_dim] -> features [N, outputs, 2 H, 2 W]."""
-        residual = F.interpolate(F.relu(self.norm1(features, condition)), scale_factor=2)
-        residual = self.conv2(F.relu(self.norm2(self.conv1(residual), condition)))
+        residual = self.conv1(F.relu(self.norm1(features, condition), inplace=True))
+        residual = self.conv2(F.relu(self.norm2(residual, condition), inplace=True))
         # A 1x1 convolution and nearest upsampling commute, so the shortcut convolves the four times smaller map.
         return residual + F.interpolate(self.shortcut(features), scale_factor=2)
 
@@ -163,8 +164,14 @@ class ConditionalBatchNorm(nn.Module):
 
     def forward(self, features: Tensor, condition: Tensor) -> Tensor:
         """Features [N, channels, H, W] and condition [N, condition_dim] -> features of the same shape."""
-        gain = 1 + self.gain(condition)[:, :, None, None]
-        return torch.addcmul(self.bias(condition)[:, :, None, None], self.norm(features), gain)
+        gain, bias = 1 + self.gain(condition), self.bias(condition)
+        if self.training:
+            features = self.norm(features)
+        else:  # with fixed statistics, to normalise is to multiply and to add, which gain and bias can do as well
+            gain = gain * (self.norm.running_var + self.norm.eps).rsqrt()
+            bias = bias - gain * self.norm.running_mean
+        gain, bias = gain.to(features.dtype), bias.to(features.dtype)
+        return torch.addcmul(bias[:, :, None, None], features, gain[:, :, None, None])
 
 
 class SelfAttention(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.checkpoints import read_checkpoint
+from saliency_gan.generators.upsampling import UpsampledConv2d
 from saliency_gan.runs import sha256_of
 
 PUBLIC_FILE = "100_celeb_hq_network-snapshot-010403.pth"
@@ -89,15 +90,14 @@ class ProGANLayer(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, is_first: bool, upsamples: bool) -> None:
         super().__init__()
-        self.upsamples = upsamples
-        self.conv = nn.Conv2d(inputs, outputs, kernel_size=4 if is_first else 3, padding=3 if is_first else 1)
+        if upsamples:
+            self.conv: nn.Conv2d = UpsampledConv2d(inputs, outputs)
+        else:
+            self.conv = nn.Conv2d(inputs, outputs, kernel_size=4 if is_first else 3, padding=3 if is_first else 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, inputs, H, W] -> [N, outputs, H', W']: 4 x 4 from 1 x 1, else H x W or twice that."""
-        features = pixel_norm(features)
-        if self.upsamples:
-            features = F.interpolate(features, scale_factor=2)
-        return F.leaky_relu(self.conv(features), 0.2)
+        return F.leaky_relu(self.conv(pixel_norm(features)), 0.2)
 
 
 def pixel_norm(features: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
+from saliency_gan.generators.upsampling import UpsampledConv2d
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,13 @@ class UpsamplingBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv1 = UpsampledConv2d(inputs, outputs)
         self.norm2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.shortcut = nn.Conv2d(inputs, outputs, 3, padding=1) if inputs != outputs else nn.Identity()
+        self.shortcut = UpsampledConv2d(inputs, outputs) if inputs != outputs else nn.Upsample(scale_factor=2)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [N, inputs, H, W] -> features [N, outputs, 2 H, 2 W]."""
-        residual = F.interpolate(F.relu(self.norm1(features)), scale_factor=2)
-        residual = self.conv2(F.relu(self.norm2(self.conv1(residual))))
-        return residual + self.shortcut(F.interpolate(features, scale_factor=2))
+        residual = self.conv1(F.relu(self.norm1(features)))
+        residual = self.conv2(F.relu(self.norm2(residual)))
+        return residual + self.shortcut(features)
