@@ -73,7 +73,8 @@ class Directions:
         """Writes directions.safetensors and directions.json into `folder`, each atomically."""
         tensors = {"A": self.matrix, "background": self.background_vector}
         tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
-        metadata = {"generator": json.dumps(self.generator), "config": json.dumps(self.config)}
+        # One entry, for safetensors writes several in any order, and what is drawn along A goes by the file's sha256.
+        metadata = {"directions": json.dumps({"generator": self.generator, "config": self.config})}
         write_bytes(folder / "directions.safetensors", safetensors.torch.save(tensors, metadata))
         write_json(
             folder / "directions.json",

@@ -18,7 +18,7 @@ from typing import Any
 from saliency_gan import processes
 from saliency_gan.allocator import keep_freed_memory
 from saliency_gan.config import STAGES, StageConfig, SweepPoint, sweep_points, to_plain
-from saliency_gan.errors import StageError, UserError
+from saliency_gan.errors import StageError, UserError, one_line
 from saliency_gan.pipeline import load_pipeline
 
 USAGE = """usage: saliency-gan VERB [--config YAML] [--SETTING VALUE ...]
@@ -74,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # such as of a path that is too long, or a folder that may not be looked into
+        print(f"saliency-gan: {one_line(str(error))}: look at this path and try again.", file=sys.stderr)
         return 1
 
 
@@ -143,7 +146,9 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
 
 def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
     """Takes `--lr-drops` for `--lr_drops`, `--save map,mask` for `--save [map,mask]` where a setting is a list, and a
-    switch without a value, `--remove`, for `--remove true`."""
+    switch without a value, `--remove`, for `--remove true`. What follows `--` stays as it is."""
+    end = words.index("--") if "--" in words else len(words)
+    words, untouched = words[:end], words[end:]
     switches = {f"--{field.name}" for field in fields(STAGES[verb]) if field.type is bool}
     lists = {f"--{field.name}" for field in fields(STAGES[verb]) if "tuple[" in str(field.type)}
     words = _gathered(words) if verb == "sweep" else words
@@ -159,7 +164,7 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
         elif normal and normal[-1] in lists:
             word = _bracketed(word)
         normal.append(word)
-    return normal
+    return [*normal, *untouched]
 
 
 def _gathered(words: Sequence[str]) -> list[str]:

@@ -15,6 +15,9 @@ from saliency_gan.errors import StageError, UserError
 LARGEST_TEXT = 64 * 2**20
 """Bytes of JSON that are read at the most; the largest that this package writes have a few million."""
 
+PARTIAL_FILES = ".*.[0-9]*.partial*"
+"""What files are called while they are being written."""
+
 LONGEST_NAME = 200
 """Bytes of a name that leave room for the affixes of a partial file; file systems allow 255."""
 
@@ -28,7 +31,8 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(partial, "wb") as file:
+        partial.unlink(missing_ok=True)
+        with open(partial, "xb") as file:  # never through a link
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -41,11 +45,23 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
         raise
 
 
-def partial_of(path: Path) -> Path:
-    """Where a file is while this process writes it."""
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 as `write_bytes` does; a byte of a file's name that is no UTF-8 becomes an escape."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def partial_of(path: Path, suffix: str = "") -> Path:
+    """Where a file is while this process writes it; `suffix` is for libraries that go by one."""
     encoded = os.fsencode(path.name)
     stem = path.name if len(encoded) <= LONGEST_NAME else hashlib.sha256(encoded).hexdigest()
-    return path.with_name(f".{stem}.{os.getpid()}.partial")
+    return path.with_name(f".{stem}.{os.getpid()}.partial{suffix}")
+
+
+def remove_partials(folder: Path, recursive: bool = True) -> None:
+    """Removes what killed processes left half written; nobody else may be writing in the folder."""
+    for partial in folder.rglob(PARTIAL_FILES) if recursive else folder.glob(PARTIAL_FILES):
+        if partial.is_symlink() or partial.is_file():
+            partial.unlink()
 
 
 def is_plain(path: Path) -> bool:
@@ -54,6 +70,14 @@ def is_plain(path: Path) -> bool:
         return path.is_file() or not path.exists()
     except OSError:  # of the path itself, such as a name too long
         return True
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder, or a link to one; False where nobody can tell, such as of a name too long."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def read_text(path: Path, at_most: int = LARGEST_TEXT) -> str:
@@ -80,14 +104,16 @@ def disk_error(path: Path, error: OSError) -> StageError:
     """The sentence for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StageError(f"The disk is full, so {path} was not written: free some space and run the command again.")
-    return StageError(f"Could not write {path}: {error.strerror or error}.")
+    return StageError(
+        f"Could not write {path} ({error.strerror or error}): look whether its folder can be written, or choose another"
+        " one."
+    )
 
 
 def write_json(path: Path, value: object) -> None:
     """Writes indented JSON atomically."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    # A file name that is no UTF-8 becomes the escape that JSON has for it, so it comes back as it was.
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    # The escape of a byte that is no UTF-8 is JSON's own, so the name of a file comes back as it was.
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

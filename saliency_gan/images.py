@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from saliency_gan.errors import UserError
-from saliency_gan.files import is_plain, write_bytes
+from saliency_gan.files import is_folder, is_plain, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor  # prediction with onnxruntime does without torch
@@ -37,22 +37,40 @@ class UnreadableImageError(UserError):
 
 
 def find_images(folder: Path, recursive: bool = False) -> list[Path]:
-    """Image files of a folder by suffix, sorted; hidden files are left out.
+    """What a folder has that is called like an image, sorted; hidden files are left out.
+
+    Links to files are followed, those to folders are not. A pipe or a link to nothing is in the list: reading it says
+    what it is.
 
     Raises:
         UserError: If the folder does not exist or holds no image.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"There is no folder {folder}: give the folder that holds the images.")
-    pattern = folder.rglob("*") if recursive else folder.glob("*")
-    files = sorted(
-        path
-        for path in pattern
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    files = find_files(folder, IMAGE_SUFFIXES, recursive)
     if not files:
         raise UserError(f"{folder} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return files
+
+
+def find_files(folder: Path, suffixes: Collection[str], recursive: bool) -> list[Path]:
+    """As `find_images`, for any suffixes in small letters; the list may be empty."""
+    return sorted(
+        path
+        for path in (folder.rglob("*") if recursive else folder.glob("*"))
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and not is_folder(path)
+    )
+
+
+def pixels_of(path: Path) -> int:
+    """Pixels that an image's header promises; 0 where it cannot be read, which decoding is going to explain."""
+    try:
+        if not is_plain(path):
+            return 0
+        with Image.open(path, formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # Pillow's readers raise many kinds for damaged files
+        return 0
 
 
 def read_image(path: Path) -> ImageArray:

@@ -106,11 +106,14 @@ def join() -> None:
     What the processes tell each other about lies on the CPU and goes through gloo, which notices at once when one of
     them ends; gradients on GPUs go through NCCL.
     """
-    import torch.distributed
-
-    if world_size() == 1 or torch.distributed.is_initialized():
+    if world_size() == 1:
         return
     import atexit
+
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        return
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and torch.distributed.is_nccl_available() else "gloo"
     with _noticing_losses():

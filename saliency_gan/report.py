@@ -5,6 +5,7 @@ from pathlib import Path
 
 from saliency_gan.config import ReportConfig
 from saliency_gan.errors import UserError
+from saliency_gan.files import read_json, write_text
 from saliency_gan.reporting.page import Section, render
 from saliency_gan.reporting.stages import (
     adapt_section,
@@ -16,7 +17,6 @@ from saliency_gan.reporting.stages import (
     rating_section,
     train_section,
 )
-from saliency_gan.runs import read_json, write_bytes
 
 PARTS: tuple[tuple[str, str, Callable[[Path, Section], bool]], ...] = (
     ("Generator", "generator", generator_section),
@@ -48,7 +48,7 @@ def report(config: ReportConfig) -> Path:
     facts = list(_facts(config.run))
     page = render(config.run.resolve().name, facts, [section for section in sections if section is not None])
     output = config.output or config.run / "report.html"
-    write_bytes(output, page.encode())
+    write_text(output, page)
     print(f"report written to {output}")
     return output
 

@@ -1,6 +1,5 @@
 """A run folder: one subfolder a stage with config, metrics and checkpoint; every write is atomic, every run resumes."""
 
-import fcntl
 import io
 import json
 import pickle
@@ -18,8 +17,18 @@ import yaml
 
 from saliency_gan.config import StageConfig, to_plain
 from saliency_gan.errors import UserError
+from saliency_gan.event_file import EventFile
 from saliency_gan.failures import explain
-from saliency_gan.files import disk_error, read_json, sha256_of, write_bytes, write_json  # noqa: F401
+from saliency_gan.files import (  # noqa: F401
+    disk_error,
+    read_json,
+    remove_partials,
+    sha256_of,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from saliency_gan.locks import lock_folder
 from saliency_gan.pipeline import read_yaml
 from saliency_gan.processes import anywhere, is_main, join, meet
 
@@ -30,9 +39,6 @@ RESUMABLE_SETTINGS = {
 
 MEMORY_AFTER = 3
 """Steps of training after which the memory of one is told: the first ones allocate all that there is."""
-
-PARTIAL_FILES = ".*.partial"
-"""What files are called while they are being written."""
 
 
 class StageFolder:
@@ -65,31 +71,17 @@ class StageFolder:
         return self
 
     def _open(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "w")
-        except OSError as error:
-            raise UserError(
-                f"Cannot write in {self.path} ({error.strerror}): choose another folder with --run."
-            ) from None
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.close()
-            raise UserError(
-                f"Another process is working in {self.path}: wait until it ends or choose another folder with --run."
-            ) from None
+        self._lock = lock_folder(self.path, "--run")
         try:
             self._adopt_config()
-            for partial in self.path.rglob(PARTIAL_FILES):
-                partial.unlink(missing_ok=True)
+            remove_partials(self.path)
         except BaseException:
             self._lock.close()
             raise
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if hasattr(self, "_board"):
-            self._board.close()
+        if hasattr(self, "_events"):
+            self._events.close()
         if hasattr(self, "_lock"):
             self._lock.close()
         if explanation := explain(error, self.config):
@@ -109,7 +101,7 @@ class StageFolder:
                         f"{self.path} was begun with {key} = {before[key]}, but {key} = {value} was asked for:"
                         f" choose another folder with --run, or delete {self.path} to begin again."
                     )
-        write_bytes(path, yaml.safe_dump(now, sort_keys=False).encode())
+        write_text(path, yaml.safe_dump(now, sort_keys=False))
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """Reads the last checkpoint; None if there is none. Metrics logged after it are dropped.
@@ -118,7 +110,7 @@ class StageFolder:
             UserError: If the file is not a checkpoint that can be read.
         """
         if not self._checkpoint.exists():
-            self._truncate_metrics(0)
+            self._truncate_metrics(-1)
             return None
         state = load_torch(self._checkpoint)
         if not isinstance(state.get("step"), int):
@@ -144,12 +136,9 @@ class StageFolder:
                 file.write(line + "\n")
         except OSError as error:
             raise disk_error(self._metrics, error) from None
-        if not hasattr(self, "_board"):
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
-        for key, value in values.items():
-            self._board.add_scalar(key, value, step)
+        if not hasattr(self, "_events"):
+            self._events = EventFile(self.path / "tensorboard", step)
+        self._events.add(step, values)
 
     def read_metrics(self) -> list[dict[str, float]]:
         """All logged lines, oldest first; a line that a kill cut in half is left out."""
@@ -160,9 +149,10 @@ class StageFolder:
         return metrics
 
     def _truncate_metrics(self, step: int) -> None:
-        if is_main() and self._metrics.exists():
+        # Always a new file: the old one may be a link, through which the lines to come would go.
+        if is_main():
             lines = [json.dumps(line) + "\n" for line in self.read_metrics() if line["step"] <= step]
-            write_bytes(self._metrics, "".join(lines).encode())
+            write_text(self._metrics, "".join(lines))
 
 
 def random_stream(*key: int) -> torch.Generator:

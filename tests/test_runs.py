@@ -41,7 +41,7 @@ def config(tmp_path):
 HOLD_LOCK = """
 import fcntl, sys
 with open(sys.argv[1], "w") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
+    fcntl.lockf(file, fcntl.LOCK_EX)
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -94,17 +94,28 @@ class TestStageFolder:
     def test_a_folder_that_cannot_be_made_is_refused(self, config):
         config.run.write_text("a file")
         with (
-            pytest.raises(UserError, match=r"Cannot write in .*choose another folder"),
+            pytest.raises(StageError, match=r"Could not write .*generator \(Not a directory\): .*choose another"),
             StageFolder(config, "generator"),
         ):
             pass
 
     def test_what_a_kill_left_half_written_is_removed(self, config):
-        leftover = config.run / "generator" / "samples" / ".step.png.1234.partial"
-        leftover.parent.mkdir(parents=True)
-        leftover.write_bytes(b"half")
+        samples = config.run / "generator" / "samples"
+        leftovers = [samples / ".step.png.1234.partial", samples / ".walk.mp4.1234.partial.mp4"]
+        others = [samples / ".step.partial", samples / ".folder.1.partial" / "x"]
+        for path in leftovers + others:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"half")
         with StageFolder(config, "generator"):
-            assert not leftover.exists() and leftover.parent.exists()
+            assert not any(path.exists() for path in leftovers) and all(path.exists() for path in others)
+
+    def test_a_lock_that_is_a_link_is_refused_and_its_target_left_alone(self, config, tmp_path):
+        (tmp_path / "theirs").write_text("theirs")
+        (config.run / "generator").mkdir(parents=True)
+        (config.run / "generator" / ".lock").symlink_to(tmp_path / "theirs")
+        with pytest.raises(StageError, match="Could not write .*generator"), StageFolder(config, "generator"):
+            pass
+        assert (tmp_path / "theirs").read_text() == "theirs"
 
 
 class TestCheckpoints:
@@ -156,7 +167,7 @@ class TestMetrics:
             assert [line["step"] for line in folder.read_metrics()] == [1, 2, 3, 4, 5, 6]
 
     def test_without_a_checkpoint_all_lines_are_dropped(self, config):
-        self.log_steps(config, [1, 2], 2)
+        self.log_steps(config, [0, 1, 2], 2)
         (config.run / "generator" / "checkpoints" / "last.pt").unlink()
         with StageFolder(config, "generator") as folder:
             assert folder.load_checkpoint() is None and folder.read_metrics() == []
@@ -169,6 +180,31 @@ class TestMetrics:
             assert [line["step"] for line in folder.read_metrics()] == [1, 2]
             folder.load_checkpoint()
         assert path.read_text() == '{"step": 1, "loss": 0.142857}\n{"step": 2, "loss": 0.285714}\n'
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_lines_never_go_through_a_link(self, config, tmp_path, there):
+        theirs, metrics = tmp_path / "theirs", config.run / "generator" / "metrics.jsonl"
+        metrics.parent.mkdir(parents=True)
+        metrics.symlink_to(theirs)
+        theirs.write_text("theirs") if there else None
+        with StageFolder(config, "generator") as folder:
+            folder.load_checkpoint()
+            folder.log(1, loss=0)
+            assert [line["step"] for line in folder.read_metrics()] == [1]
+        assert theirs.exists() == there and (not there or theirs.read_text() == "theirs")
+
+    def test_event_files_hold_the_same_and_go_by_number_not_by_clock(self, config, monkeypatch):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        for now, steps in ((2e9, [1, 2, 3]), (1e9, [3, 4])):  # the second run repeats step 3; the clock was set back
+            monkeypatch.setattr("time.time", lambda now=now: now)
+            with StageFolder(config, "generator") as folder:
+                for step in steps:
+                    folder.log(step, loss=step / 8 + (now == 1e9))
+        board = EventAccumulator(str(config.run / "generator" / "tensorboard")).Reload()
+        assert [(event.step, event.value) for event in board.Scalars("loss")] == [
+            (1, 0.125), (2, 0.25), (3, 1.375), (4, 1.5),
+        ]  # fmt: skip
 
     def test_no_file_means_no_metrics(self, config):
         assert StageFolder(config, "generator").read_metrics() == []
@@ -244,7 +280,7 @@ class TestWriting:
         [
             (errno.ENOSPC, r"^The disk is full, so .*x was not written: free some space and run the command again\.$"),
             (errno.EDQUOT, "The disk is full"),
-            (errno.EROFS, r"^Could not write .*x: Read-only file system\.$"),
+            (errno.EROFS, r"^Could not write .*x \(Read-only file system\): look whether .*\.$"),
         ],
     )
     def test_what_the_disk_says_becomes_a_sentence(self, tmp_path, monkeypatch, step, code, message):
@@ -261,7 +297,7 @@ class TestWriting:
 
     def test_a_file_in_the_place_of_a_folder_is_reported(self, tmp_path):
         (tmp_path / "x").touch()
-        with pytest.raises(StageError, match=r"Could not write .*y: "):
+        with pytest.raises(StageError, match=r"Could not write .*y \("):
             write_bytes(tmp_path / "x" / "y", b"")
 
     def test_json_comes_back(self, tmp_path):

@@ -23,7 +23,7 @@ from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.health import health_warnings, layer_health
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.reporting.page import Section, Table, render
-from saliency_gan.runs import StageFolder, random_stream, write_bytes, write_json
+from saliency_gan.runs import StageFolder, random_stream, write_json, write_text
 
 TILE = 64
 
@@ -56,7 +56,7 @@ def eigen(config: EigenConfig) -> Path:
         _draw(config, generator, fabric, folder.path / "dimensions")
         write_json(folder.path / "eigen.json", found)
         page = folder.path / "eigen.html"
-        write_bytes(page, _page(config, generator, found, folder.path).encode())
+        write_text(page, _page(config, generator, found, folder.path))
     for warning in found["warnings"]:
         print(warning)
     print(f"{len(found['dimensions'])} dimensions of {generator.name} measured; see {page}")

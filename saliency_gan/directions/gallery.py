@@ -20,7 +20,7 @@ from saliency_gan.directions.criteria import CRITERIA, brightness
 from saliency_gan.directions.drawing import draw_shifted, lay_out
 from saliency_gan.directions.streams import STREAM_GALLERY
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs import random_stream, write_bytes
+from saliency_gan.runs import random_stream, write_text
 
 RANKING_ROWS = 3
 RANKING_TILE = 64
@@ -117,7 +117,7 @@ def write_index(folder: Path, scores: Sequence[dict[str, Any]], names: Mapping[i
         " <code>saliency-gan annotate --direction INDEX --name NAME</code>.</p>"
         f"<ul>{legend}</ul>{rows}</html>\n"
     )
-    write_bytes(folder / "index.html", page.encode())
+    write_text(folder / "index.html", page)
 
 
 def _heading(index: int, names: Mapping[int, str]) -> str:

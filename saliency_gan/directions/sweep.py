@@ -9,7 +9,8 @@ from saliency_gan.directions.discovery import CHANGEABLE, discover
 from saliency_gan.directions.sweep_figures import SweepResult, figures_of, markdown_table, picture
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import RESUMABLE_SETTINGS, StageFolder, read_json, write_bytes, write_json
+from saliency_gan.locks import working_in
+from saliency_gan.runs import RESUMABLE_SETTINGS, StageFolder, read_json, write_bytes, write_json, write_text
 
 IMMATERIAL = (RESUMABLE_SETTINGS | CHANGEABLE) - {"steps", "rca_samples"}
 """Settings of discover on which a point's figures do not depend."""
@@ -33,6 +34,13 @@ def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
     """
     sources = {(point.discover.generator, point.discover.weights, point.discover.truncation) for point in points}
     sha256 = {source: load_generator(*source).sha256 for source in sources}
+    with working_in(config.run / "sweep", "--run"):
+        return _run_points(config, points, sha256)
+
+
+def _run_points(
+    config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[tuple[str, Path | None, float], str]
+) -> int:
     results: list[SweepResult] = []
     failed: dict[str, str] = {}
     for number, point in enumerate(points, start=1):
@@ -89,7 +97,7 @@ def _write(config: SweepConfig, results: Sequence[SweepResult], failed: dict[str
     rows = figures_of(results)
     content: dict[str, Any] = {"over": list(config.over), "unfinished": unfinished, "failed": failed}
     write_json(path(".json"), content | {"rows": [row.to_json() for row in rows]})
-    write_bytes(path(".md"), _table(config, results, failed).encode())
+    write_text(path(".md"), _table(config, results, failed))
     if rows:
         write_bytes(path(".png"), picture(rows))
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from saliency_gan import images as im
 from saliency_gan.config import DissectConfig
 from saliency_gan.dissection.sampling import Sampler
+from saliency_gan.files import write_bytes, write_text
 from saliency_gan.generators.base import Generator
 from saliency_gan.reporting.page import Section, Table, render
-from saliency_gan.runs import write_bytes
 
 TILE = 96
 
@@ -77,7 +77,7 @@ def write_page(config: DissectConfig, generator: Generator, found: dict[str, Any
         ("Images", f"{config.images:,} for the thresholds, {config.images:,} others for the IoU; seed {config.seed}"),
     ]
     page = folder / "dissect.html"
-    write_bytes(page, render(f"{generator.name} dissected", facts, sections).encode())
+    write_text(page, render(f"{generator.name} dissected", facts, sections))
     return page
 
 

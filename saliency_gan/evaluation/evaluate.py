@@ -1,6 +1,6 @@
 """The verb `evaluate`: a saliency model, or maps that another program made, against drawn masks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from saliency_gan.evaluation.measuring import Example, MapMaker, Measured, measu
 from saliency_gan.evaluation.metrics import Map
 from saliency_gan.evaluation.published import published_rows
 from saliency_gan.evaluation.tables import COUNTING, markdown_table, rich_table, table_rows
+from saliency_gan.files import write_bytes, write_json, write_text
 from saliency_gan.images import write_image
-from saliency_gan.runs import write_bytes, write_json
+from saliency_gan.locks import working_in
 
 EXAMPLES = 12
 """Worst and best pairs that are shown."""
@@ -44,23 +45,10 @@ def evaluate(config: EvaluateConfig) -> Path:
     if config.baselines and not has_photos:
         print("The baselines need the photos and are left out: give them with --images DIR.")
     output = config.output or config.run / "evaluation" / f"{_file_name(config, dataset)}.json"
-    measured = measure(dataset, makers, config.baselines and has_photos, config.batch, config.workers)
-    if measured is None:  # the main process of the job has everything and writes it
-        return output
-    for sentence in measured.skipped:
-        print(f"left out: {sentence}")
-    title = BENCHMARKS[dataset.benchmark].title if dataset.benchmark else dataset.name
-    result = _result(dataset, measured, tuple(makers), title)
-    rows = table_rows(result)
-    heading = f"{title}, {len(measured.pairs):,} photos"
-    write_json(output, result)
-    notes = [*dataset.unmatched, *(f"Left out: {sentence}" for sentence in measured.skipped)]
-    write_bytes(output.with_suffix(".md"), markdown_table(heading, rows, notes).encode())
-    curves = {name: metrics.curves() for name, metrics in measured.metrics.items()}
-    write_bytes(output.with_name(f"{output.stem}-curves.png"), curves_picture(heading, curves))
-    _write_examples(output, measured, next(iter(makers.items())))
-    Console().print(rich_table(heading, rows))
-    print(f"figures written to {output}")
+    with working_in(output.parent, "--output" if config.output else "--run"):
+        measured = measure(dataset, makers, config.baselines and has_photos, config.batch, config.workers)
+        if measured is not None:  # the main process of the job has everything
+            _write(output, dataset, measured, makers)
     return output
 
 
@@ -102,6 +90,24 @@ def _check(config: EvaluateConfig) -> None:
         raise UserError(f"--output {config.output} should end in .json: table and pictures are written beside it.")
     if config.batch < 1 or (config.workers is not None and config.workers < 0):
         raise UserError(f"--batch {config.batch} has to be 1 or more, and --workers {config.workers} 0 or more.")
+
+
+def _write(output: Path, dataset: Dataset, measured: Measured, makers: Mapping[str, MapMaker]) -> None:
+    """Prints the table and writes figures, table and pictures."""
+    for sentence in measured.skipped:
+        print(f"left out: {sentence}")
+    title = BENCHMARKS[dataset.benchmark].title if dataset.benchmark else dataset.name
+    result = _result(dataset, measured, tuple(makers), title)
+    rows = table_rows(result)
+    heading = f"{title}, {len(measured.pairs):,} photos"
+    write_json(output, result)
+    notes = [*dataset.unmatched, *(f"Left out: {sentence}" for sentence in measured.skipped)]
+    write_text(output.with_suffix(".md"), markdown_table(heading, rows, notes))
+    curves = {name: metrics.curves() for name, metrics in measured.metrics.items()}
+    write_bytes(output.with_name(f"{output.stem}-curves.png"), curves_picture(heading, curves))
+    _write_examples(output, measured, next(iter(makers.items())))
+    Console().print(rich_table(heading, rows))
+    print(f"figures written to {output}")
 
 
 def _result(dataset: Dataset, measured: Measured, makers: Sequence[str], title: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ import requests
 from tqdm import tqdm
 
 from saliency_gan.errors import StageError
-from saliency_gan.files import cache_folder
-from saliency_gan.runs import disk_error, read_json, sha256_of, write_json
+from saliency_gan.files import cache_folder, disk_error, read_json, sha256_of, write_json
+from saliency_gan.locks import open_lock
 
 HASHES = "sha256.json"
 """Beside the downloads whose publisher names no sha256: the one of what was downloaded first and could be used."""
@@ -103,12 +103,7 @@ def _is_good(path: Path, expected: str | None) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
-    except OSError as error:
-        raise disk_error(folder, error) from None
-    with lock:
+    with open_lock(folder) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

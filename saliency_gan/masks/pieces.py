@@ -104,5 +104,6 @@ class Pieces:
 
     def _remove_before(self, number: int) -> None:
         for path in self.folder.glob("piece-*.*"):
-            if (int(path.stem.removeprefix("piece-")) + 1) * self.length <= number:
+            index = path.stem.removeprefix("piece-")
+            if index.isdecimal() and (int(index) + 1) * self.length <= number:
                 path.unlink()

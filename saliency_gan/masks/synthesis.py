@@ -203,7 +203,8 @@ def _remove_surplus_shards(folder: Path, count: int) -> None:
     """Removes shards of a time when more pairs were asked for; their records first, so that none lacks its shard."""
     for pattern in ("records/shard-*.json", "shard-*.tar"):
         for path in folder.glob(pattern):
-            if int(path.stem.removeprefix("shard-")) >= count:
+            number = path.stem.removeprefix("shard-")
+            if number.isdecimal() and int(number) >= count:
                 path.unlink()
 
 

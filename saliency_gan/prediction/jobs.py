@@ -1,17 +1,22 @@
 """Which files `predict` does, and what their results are called."""
 
+import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
-from saliency_gan.images import IMAGE_SUFFIXES
+from saliency_gan.files import is_folder
+from saliency_gan.images import IMAGE_SUFFIXES, find_files, pixels_of
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
 
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
 VIDEO_RESULT = ".mp4"
+
+LONGEST_NAME = 251
+"""Bytes of a result's name without its suffix; file systems allow 255 with it."""
 
 BATCH_PIXELS = 24_000_000
 """A batch takes no more photos than have this many pixels together, which bounds the memory; a larger photo is done
@@ -49,7 +54,7 @@ def find_jobs(paths: Sequence[Path], output: Path, recursive: bool = True) -> tu
     """Lists every photo and video once with a name that no other has.
 
     Files whose results would have the same name keep their suffix or get a number; hidden files, and results of an
-    earlier call, are left out of folders.
+    earlier call, are left out of folders. Links count as what they lead to, and their results are called like the link.
 
     Args:
         paths: Files, and folders of files.
@@ -59,26 +64,27 @@ def find_jobs(paths: Sequence[Path], output: Path, recursive: bool = True) -> tu
     Returns:
         The jobs, in the order of `paths` and of names, and one sentence for every folder that gives none.
     """
-    own = [(output / kind).resolve() for kind in PHOTO_SUFFIXES]
+    own = [_real(output / kind) for kind in PHOTO_SUFFIXES]
     found: dict[Path, tuple[Path, Path]] = {}
     problems = []
     for path in paths:
-        if not path.is_dir():
-            found.setdefault(path.resolve(), (path, Path(path.name)))
+        if not is_folder(path):
+            found.setdefault(_real(path), (path, Path(path.name)))
             continue
-        files = _files_in(path, recursive)
+        files = find_files(path, IMAGE_SUFFIXES | VIDEO_SUFFIXES, recursive)
         if not files:
             problems.append(f"{path} holds no photo or video ({', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}).")
         for file in files:
-            resolved = file.resolve()
+            resolved = _real(file)
             if not any(resolved.is_relative_to(folder) for folder in own):
                 found.setdefault(resolved, (file, file.relative_to(path)))
-    taken: set[tuple[bool, str]] = set()
-    jobs = []
-    for path, relative in found.values():
-        job = Job(path, relative)
-        jobs.append(Job(path, _free_name(relative, job.is_video, taken)))
-    return jobs, problems
+    names = _Names()
+    jobs = [Job(path, relative) for path, relative in found.values()]
+    return [replace(job, name=names.free(job.name, job.is_video)) for job in jobs], problems
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises where links go round in a circle
 
 
 class Batch(NamedTuple):
@@ -93,7 +99,7 @@ def batches(jobs: Sequence[Job], size: int) -> Iterator[Batch]:
     batch: list[Job] = []
     total = 0
     for job in jobs:
-        pixels = _pixels(job.path)
+        pixels = pixels_of(job.path)
         if batch and (len(batch) == size or total + pixels > BATCH_PIXELS):
             yield Batch(batch, total > BATCH_PIXELS)
             batch, total = [], 0
@@ -103,31 +109,23 @@ def batches(jobs: Sequence[Job], size: int) -> Iterator[Batch]:
         yield Batch(batch, total > BATCH_PIXELS)
 
 
-def _files_in(folder: Path, recursive: bool) -> list[Path]:
-    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    return sorted(
-        path
-        for path in (folder.rglob("*") if recursive else folder.glob("*"))
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
-    )
+class _Names:
+    """Gives every result a name of its own, compared as file systems that ignore case do."""
 
+    def __init__(self) -> None:
+        self._taken: set[tuple[bool, str]] = set()
+        self._numbers: defaultdict[tuple[bool, Path], Iterator[int]] = defaultdict(lambda: count(2))
 
-def _free_name(name: Path, is_video: bool, taken: set[tuple[bool, str]]) -> Path:
-    """The name without suffix, else with it, else with a number; compared as file systems that ignore case do."""
-    numbered = (f"{name.name}-{number}" for number in range(2, len(taken) + 3))
-    for candidate in (name.stem, name.name, *numbered):
-        full = name.with_name(candidate)
-        key = is_video, str(full).casefold()
-        if key not in taken:
-            taken.add(key)
-            return full
-    raise AssertionError("there are more candidates than taken names")
-
-
-def _pixels(path: Path) -> int:
-    """Pixels that an image's header promises; 0 where it cannot be read, which decoding is going to explain."""
-    try:
-        with Image.open(path) as image:
-            return image.width * image.height
-    except Exception:  # Pillow's readers raise many kinds for damaged files
-        return 0
+    def free(self, name: Path, is_video: bool) -> Path:
+        """The name without suffix, else with it, else with a number."""
+        shortened = os.fsencode(name.name)[: LONGEST_NAME - len("-1234567")].decode(errors="ignore")
+        numbered = (f"{shortened}-{number}" for number in self._numbers[is_video, name])
+        for candidate in chain((name.stem, name.name), numbered):
+            if not candidate.strip(".") or len(os.fsencode(candidate)) > LONGEST_NAME:
+                continue
+            full = name.with_name(candidate)
+            key = is_video, str(full).casefold()
+            if key not in self._taken:
+                self._taken.add(key)
+                return full
+        raise AssertionError("there is no end of numbers")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.files import disk_error
+from saliency_gan.files import disk_error, partial_of
 from saliency_gan.images import MAX_PIXELS, ImageArray
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import draw, find_threshold
@@ -119,10 +119,11 @@ class VideoFile:
     def __init__(self, path: Path, rate: float, height: int, width: int) -> None:
         self._path, self._count = path, 0
         self._bottom, self._right = height % 2, width % 2
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.partial{VIDEO_RESULT}")  # OpenCV goes by suffix
+        self._partial = partial_of(path, VIDEO_RESULT)  # OpenCV goes by suffix
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._partial.touch()
+            self._partial.unlink(missing_ok=True)
+            self._partial.touch(exist_ok=False)  # never through a link
         except OSError as error:
             raise disk_error(path, error) from None
         size = width + self._right, height + self._bottom

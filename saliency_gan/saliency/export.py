@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from saliency_gan.config import ExportConfig
 from saliency_gan.config.export import SUFFIXES
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.files import write_bytes
+from saliency_gan.files import write_bytes, write_text
 from saliency_gan.images import ImageArray, find_images, read_image
 from saliency_gan.runs import random_stream
 from saliency_gan.saliency.model import SaliencyModel, load_model
@@ -64,7 +64,7 @@ def export(config: ExportConfig) -> Path:
             f" {config.tolerance:.1e}, so {target} was not written: try the other --format, or another torch."
         )
     write_bytes(target, data)
-    write_bytes(target.with_suffix(".md"), _card(target, metadata, difference).encode())
+    write_text(target.with_suffix(".md"), _card(target, metadata, difference))
     print(f"{target} ({len(data) / 1e6:.1f} MB) and its card {target.with_suffix('.md')} written")
     return target
 

@@ -10,15 +10,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from saliency_gan.config import PredictConfig
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, one_line
+from saliency_gan.files import remove_partials
 from saliency_gan.images import ImageArray, read_image, write_image
+from saliency_gan.locks import working_in
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.checks import check_settings
-from saliency_gan.prediction.drawing import draw, find_threshold
+from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, draw, find_threshold
 from saliency_gan.prediction.jobs import Batch, Job, batches, find_jobs
 from saliency_gan.prediction.refinement import refine
 from saliency_gan.prediction.video import mark_video
-from saliency_gan.processes import cores, share, total
+from saliency_gan.processes import cores, is_main, share, total
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
 JPEG_SIDE = 65_500
@@ -45,6 +47,14 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
     check_settings(config)
     background = Background(config.background)
     predictor = _predictor(config)
+    with working_in(config.output, "--output"):
+        if is_main():
+            for kind in PHOTO_SUFFIXES:
+                remove_partials(config.output / kind)
+        return _mark(config, paths, predictor, background)
+
+
+def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredictor, background: Background) -> int:
     found, problems = find_jobs(paths, config.output, config.recursive)
     # What exists changes while other processes work, so files are shared out first.
     own = share(found)
@@ -172,5 +182,5 @@ def _fails(video: Job, predictor: PhotoPredictor, background: Background, config
 def _complain(*problems: str) -> int:
     """Says what is wrong on stderr; returns how many problems there are."""
     for problem in problems:
-        tqdm.write(f"saliency-gan: {problem}", file=sys.stderr)
+        tqdm.write(f"saliency-gan: {one_line(problem)}", file=sys.stderr)
     return len(problems)
