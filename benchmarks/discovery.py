@@ -3,7 +3,8 @@
     python benchmarks/discovery.py [--device cuda] [--steps 4] [--rounds 5]
 
 The plain loop keeps gradients for G's weights, draws G(z) with a graph, fills the shifts one sample at a time and
-computes in fp32 without channels_last (but for what the generator does by itself).
+computes in fp32 without channels_last (but for what the generator does by itself). Its G upsamples before it convolves,
+BigGAN-deep's is the package's own, and its R is torchvision's network.
 
 The floor is the time of 3 bare forward passes of G and 3 of R on the same batch, in the same precision and layout: a
 step needs G(z), G(z + A eps e_k) and its gradient, R and its gradient, and a gradient takes as long as a forward pass,
@@ -20,14 +21,14 @@ import pytorch_pretrained_biggan as package
 import torch
 import torch.nn.functional as F
 from timing import ROUNDS, print_row, take_turns, times
+from torch import nn
+from torchvision.models import resnet18
 
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.devices import pick_device
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import draw_pairs
-from saliency_gan.directions.reconstructor import Reconstructor
 from saliency_gan.directions.training import DiscoveryTrainer
-from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.runs import random_stream
 
@@ -67,7 +68,7 @@ def compare(config: DiscoverConfig, steps: int, rounds: int) -> None:
     torch.manual_seed(0)
     trainer = DiscoveryTrainer(config, load_generator(config.generator, config.weights))
     tasks = {
-        "published": plain_loop(load_generator(config.generator, config.weights), config, device),
+        "published": plain_loop(published_generator(config), config, device),
         "ours": trainer.train_step,
         "floor": bare_passes(trainer),
     }
@@ -81,11 +82,46 @@ def compare(config: DiscoverConfig, steps: int, rounds: int) -> None:
     print_row(what, "the floor: 3 G + 3 R", "70 %", f"{seconds['floor'] / seconds['ours']:.0%}")
 
 
-def plain_loop(generator: Generator, config: DiscoverConfig, device: torch.device) -> Callable[[], None]:
+def published_generator(config: DiscoverConfig) -> nn.Module:
+    """G with everything that a frozen one leaves out, in evaluation mode."""
+    if config.weights:
+        return PackagedBigGAN(config.weights).eval()
+    return load_generator(config.generator).requires_grad_(True).to(memory_format=torch.contiguous_format)
+
+
+class PackagedBigGAN(nn.Module):
+    """BigGAN-deep as its package computes it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.model = package.BigGAN(package.BigGANConfig.from_json_file(folder / "config.json"))
+        self.model.load_state_dict(torch.load(folder / "pytorch_model.bin", weights_only=True))
+        self.latent_dim, self.num_classes = self.model.config.z_dim, self.model.config.num_classes
+
+    def forward(self, latents: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return self.model(latents, F.one_hot(classes, self.num_classes).float(), 1.0)
+
+
+class PublishedReconstructor(nn.Module):
+    """R: torchvision's ResNet-18 on two stacked images, with two heads."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.trunk = resnet18(weights=None)
+        self.trunk.conv1 = nn.Conv2d(6, 64, 7, stride=2, padding=3, bias=False)
+        self.trunk.fc = nn.Identity()
+        self.direction_head, self.shift_head = nn.Linear(512, count), nn.Linear(512, 1)
+
+    def forward(self, originals: torch.Tensor, shifted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.trunk(torch.cat([originals, shifted], dim=1))
+        return self.direction_head(features), self.shift_head(features).squeeze(1)
+
+
+def plain_loop(generator: nn.Module, config: DiscoverConfig, device: torch.device) -> Callable[[], None]:
     """One step of the published loop, as a function."""
-    generator.eval().requires_grad_(True).to(memory_format=torch.contiguous_format).to(device)
+    generator.to(device)
     deformator = Deformator("orthonormal", generator.latent_dim, config.K, torch.Generator().manual_seed(0)).to(device)
-    reconstructor = Reconstructor("resnet18", config.K, generator.channels).train().to(device)
+    reconstructor = PublishedReconstructor(config.K).train().to(device)
     deformator_optimiser = torch.optim.Adam(deformator.parameters(), lr=config.lr_deformator)
     reconstructor_optimiser = torch.optim.Adam(reconstructor.parameters(), lr=config.lr_reconstructor)
 

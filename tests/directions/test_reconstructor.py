@@ -1,7 +1,9 @@
 import pytest
 import torch
+import torch.nn.functional as F
+from torchvision.models import resnet18
 
-from saliency_gan.directions.reconstructor import Reconstructor
+from saliency_gan.directions.reconstructor import Reconstructor, SmallMapConv2d
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,36 @@ def test_resnet18_is_torchvisions():
     """11,689,512 weights, less the 1000-class layer, plus 3 more input channels and the two heads."""
     count = sum(parameter.numel() for parameter in Reconstructor("resnet18", 120, 3).parameters())
     assert count == 11_689_512 - 1000 * 513 + 3 * 64 * 49 + 120 * 513 + 513
+
+
+def test_resnet18_computes_what_torchvisions_does():
+    torch.manual_seed(0)
+    reconstructor = Reconstructor("resnet18", 7, 3).double().eval()
+    images = torch.randn(2, 4, 3, 64, 64, dtype=torch.float64)
+    plain = resnet18(weights=None).double().eval()
+    plain.conv1, plain.fc = reconstructor.trunk.conv1, reconstructor.direction_head
+    plain.load_state_dict(
+        reconstructor.trunk.state_dict()
+        | {f"fc.{name}": value for name, value in reconstructor.direction_head.state_dict().items()}
+    )
+    assert sum(isinstance(module, SmallMapConv2d) for module in reconstructor.modules()) == 3
+    torch.testing.assert_close(reconstructor(*images)[0], plain(torch.cat([*images], dim=1)), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (4, 3)])
+def test_convolution_of_a_small_map_and_its_gradients(height, width):
+    torch.manual_seed(0)
+    layer = SmallMapConv2d(5, 7, 3, padding=1, bias=False).double()
+    features = torch.randn(3, 5, height, width, dtype=torch.float64, requires_grad=True)
+    wanted = torch.randn(3, 7, height, width, dtype=torch.float64)
+    result, expected = layer(features), F.conv2d(features, layer.weight, padding=1)
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
+    for ours, theirs in zip(
+        torch.autograd.grad(result, (features, layer.weight), wanted),
+        torch.autograd.grad(expected, (features, layer.weight), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
 def test_lenet_is_lenet_5():
