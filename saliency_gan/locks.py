@@ -12,6 +12,8 @@ from saliency_gan.errors import UserError
 from saliency_gan.files import disk_error, remove_partials
 from saliency_gan.processes import is_main, join, meet
 
+LOCK = ".lock"
+
 
 @contextmanager
 def working_in(folder: Path, setting: str) -> Iterator[None]:
@@ -28,9 +30,12 @@ def working_in(folder: Path, setting: str) -> Iterator[None]:
     join()
     if is_main():
         with lock_folder(folder, setting):
-            remove_partials(folder, recursive=False)
-            meet()
-            yield
+            try:
+                remove_partials(folder, recursive=False)
+                meet()
+                yield
+            finally:
+                (folder / LOCK).unlink(missing_ok=True)  # the folder may be anybody's, and holds results alone
     else:
         meet()
         yield
@@ -53,7 +58,13 @@ def lock_folder(folder: Path, setting: str) -> BinaryIO:
         raise UserError(
             f"Another process is working in {folder}: wait until it ends or choose another folder with {setting}."
         ) from None
-    return lock
+    try:
+        if os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat()):
+            return lock
+    except FileNotFoundError:
+        pass
+    lock.close()  # whoever had it has removed it just now
+    return lock_folder(folder, setting)
 
 
 def open_lock(folder: Path) -> BinaryIO:
@@ -65,6 +76,6 @@ def open_lock(folder: Path) -> BinaryIO:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Neither emptied nor opened through a link, which could lead to any file.
-        return os.fdopen(os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+        return os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
     except OSError as error:
         raise disk_error(folder, error) from None

@@ -1,4 +1,4 @@
-"""Jobs of several gloo processes, as torchrun would start them, without its seconds of start-up."""
+"""Processes without the seconds of start-up: single ones, and jobs of several with gloo, as torchrun starts them."""
 
 import multiprocessing
 import os
@@ -15,7 +15,15 @@ PATIENCE = 240
 """Seconds after which a job hangs."""
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["saliency_gan.runs", "saliency_gan.devices"])
+_server.set_forkserver_preload(
+    [
+        "jsonargparse", "tensorboard.summary.writer.record_writer", "tensorboard.compat.proto.summary_pb2",
+        "torch._dynamo", "saliency_gan.cli", "saliency_gan.devices", "saliency_gan.generators.training",
+        "saliency_gan.directions.discovery", "saliency_gan.masks.synthesis", "saliency_gan.saliency.training",
+        "saliency_gan.saliency.adaptation", "saliency_gan.evaluation.evaluate", "saliency_gan.saliency.prediction",
+        "saliency_gan.saliency.predictor",
+    ]
+)  # fmt: skip
 
 
 class JobError(Exception):
@@ -24,6 +32,13 @@ class JobError(Exception):
     def __init__(self, failures: dict[int, str]) -> None:
         super().__init__("\n".join(f"[{rank}] {text}" for rank, text in failures.items()))
         self.failures = failures
+
+
+def launch(function: Callable[..., Any], *arguments: Any) -> multiprocessing.context.ForkServerProcess:
+    """Starts `function(*arguments)` in a process of its own, which has imported everything and computed nothing."""
+    process = _server.Process(target=function, args=arguments)
+    process.start()
+    return process
 
 
 def run_job(function: Callable[..., Any], *arguments: Any, processes: int = 2) -> list[Any]:

@@ -113,7 +113,7 @@ class TestStageFolder:
         (tmp_path / "theirs").write_text("theirs")
         (config.run / "generator").mkdir(parents=True)
         (config.run / "generator" / ".lock").symlink_to(tmp_path / "theirs")
-        with pytest.raises(StageError, match="Could not write .*generator"), StageFolder(config, "generator"):
+        with pytest.raises(StageError, match=r"Could not write .*generator"), StageFolder(config, "generator"):
             pass
         assert (tmp_path / "theirs").read_text() == "theirs"
 

@@ -27,7 +27,7 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
         raise UserError(f"There is no folder {root}: --images needs one that holds a subfolder of images a class.")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     folders = [folder for folder in folders if folder.name not in exclude]
-    files = [path for folder in folders for path in sorted(folder.iterdir()) if _is_image(path)]
+    files = [path for folder in folders for path in im.find_files(folder, im.IMAGE_SUFFIXES, recursive=False)]
     results = list(zip(files, read_squares(files, side), strict=True))
     left_out = [str(result) for _, result in results if isinstance(result, im.UnreadableImageError)]
     readable = [(path.parent.name, result) for path, result in results if isinstance(result, np.ndarray)]
@@ -47,7 +47,3 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
     kept = [(image, names.index(name)) for name, image in readable if name in names]
     images, labels = zip(*kept, strict=True)
     return TrainingImages(np.stack(images), torch.tensor(labels), names, tuple(left_out))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in im.IMAGE_SUFFIXES and not path.name.startswith(".")
