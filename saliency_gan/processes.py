@@ -3,7 +3,9 @@
 Without torchrun there is one process, and nothing here does anything. Importing this is free of torch.
 """
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,9 @@ from typing import TypeVar
 from saliency_gan.errors import StageError
 
 Item = TypeVar("Item")
+
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2)."""
 
 PATIENCE = timedelta(days=1)
 """How long processes wait for each other; one that died is noticed at once."""
@@ -119,6 +124,16 @@ def join() -> None:
     with _noticing_losses():
         torch.distributed.init_process_group(backend, timeout=PATIENCE)
     atexit.register(torch.distributed.destroy_process_group)
+
+
+def end_with_parent() -> None:
+    """Has the kernel kill this worker when the process that started it ends, however that happens; on Linux alone.
+
+    A worker that lives on keeps its parent's connections open, so that the rest of a job waits for a process that was
+    killed.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def quieten() -> None:

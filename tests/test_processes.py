@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -46,6 +47,25 @@ def test_processes_gather_sum_and_agree():
     assert results[0][0] == ["ITEM 0", "ITEM 1", "ITEM 2", "ITEM 3", "ITEM 4"] and results[1][0] == []
     assert [result[1] for result in results] == [[3, 1.0]] * 2
     assert [result[2] for result in results] == [True, True]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it")
+def test_a_worker_ends_with_its_parent():
+    code = (
+        "import os, time\n"
+        "from saliency_gan.processes import end_with_parent\n"
+        "if not os.fork():\n"
+        "    end_with_parent()\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"ready\n"
+        parent.kill()
+        began = time.monotonic()
+        assert parent.stdout.read() == b""  # until the worker has closed it, too
+        assert time.monotonic() - began < 30
 
 
 def _lose_one() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from saliency_gan.images import ImageArray
+from saliency_gan.processes import end_with_parent
 from saliency_gan.runs import random_stream
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.backdrop import change_backdrop
@@ -141,6 +142,7 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _prepare_worker(_: int) -> None:
-    """One thread a worker; Ctrl-C is left to the main process, which ends its workers."""
+    """One thread a worker, which ends with the main process; Ctrl-C is left to that, too."""
+    end_with_parent()
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -117,9 +117,12 @@ def read_shards(place: str | Path) -> tuple[Pairs, dict[str, Any]]:
         StageError: If it cannot be downloaded.
     """
     from saliency_gan.masks.shards import open_shards
-    from saliency_gan.saliency.shard_downloads import download_shards
 
-    folder = download_shards(str(place)) if is_address(place) else Path(place)
+    folder = Path(place)
+    if is_address(place):
+        from saliency_gan.saliency.shard_downloads import download_shards
+
+        folder = download_shards(str(place))
     shards = open_shards(folder)
     images, masks, _ = shards.read_all()
     identity = {key: shards.manifest[key] for key in ("generator", "directions_sha256", "pairs")}
