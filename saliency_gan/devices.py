@@ -1,5 +1,6 @@
 """Where a stage computes, in which precision, and which part of a batch."""
 
+import warnings
 from typing import Literal
 
 import torch
@@ -58,6 +59,7 @@ def make_fabric(device: Device, precision: Precision) -> Fabric:
     chosen = pick_device(device)
     mixed = pick_precision(precision, chosen) == "bf16"
     processes.join()
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # the only name that older torches know
     local = processes.local_world_size()
     fabric = Fabric(
         accelerator=chosen.type,
