@@ -65,12 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except (UserError, StageError) as error:
-        if processes.speaks():
-            print(f"saliency-gan: {error}", file=sys.stderr)
+        _say(f"saliency-gan: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        if processes.speaks():
-            print("\nsaliency-gan: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        _say("\nsaliency-gan: interrupted; the same command goes on from the last checkpoint.")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,6 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # such as of a path that is too long, or a folder that may not be looked into
         print(f"saliency-gan: {one_line(str(error))}: look at this path and try again.", file=sys.stderr)
         return 1
+
+
+def _say(sentence: str) -> None:
+    """Says why a command ends, once a job, whatever signal torchrun sends meanwhile to end its other processes."""
+    if processes.world_size() > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if processes.speaks():
+        print(sentence, file=sys.stderr)
 
 
 def _run(words: list[str]) -> int:

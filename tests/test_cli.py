@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -146,6 +147,20 @@ def test_verbs_of_one_process_are_refused_under_torchrun(
         assert main([verb, "--run", str(tmp_path / "run")]) == 2
         assert f"{verb} is done by one process: call it without torchrun" in capsys.readouterr().err
     assert not (tmp_path / "run").exists() and VERBS.keys() >= set(SHARED)
+
+
+def test_the_reason_is_told_while_torchrun_ends_the_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("saliency_gan.processes.speaks", lambda: signal.raise_signal(signal.SIGTERM) or True)
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        assert main(["masks", "--pairs", "many"]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "saliency-gan: masks: " in capsys.readouterr().err
 
 
 def test_help_imports_nothing_heavy() -> None:
