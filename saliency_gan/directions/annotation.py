@@ -7,6 +7,7 @@ from saliency_gan.artifacts import Directions, load_directions
 from saliency_gan.config import AnnotateConfig
 from saliency_gan.directions.gallery import write_index
 from saliency_gan.errors import UserError
+from saliency_gan.locks import lock_folder
 from saliency_gan.runs import read_json, write_json
 
 LONGEST_NAME = 40
@@ -32,13 +33,10 @@ def annotate(config: AnnotateConfig) -> None:
     index = directions.index_of(config.direction)
     if config.remove == (config.name is not None):
         raise UserError(f"What to do with direction {index} is not clear: give either --name NAME or --remove.")
-    if config.name is None:
-        rename(folder, index, None)
-        print(f"direction {index} has no name any more")
-    else:
-        name = clean_name(config.name)
+    name = None if config.name is None else clean_name(config.name)
+    with lock_folder(folder, "--run"):
         rename(folder, index, name)
-        print(f"direction {index} is called {name}")
+    print(f"direction {index} is called {name}" if name else f"direction {index} has no name any more")
 
 
 def rename(folder: Path, index: int, name: str | None) -> None:

@@ -15,11 +15,11 @@ YEARS = 30 * 365 * 86400
 
 
 def everywhere(*cheap: str) -> list[object]:
-    """All stages, the expensive ones marked slow."""
+    """All stages, all but a few marked slow."""
     return [verb if verb in cheap else pytest.param(verb, marks=pytest.mark.slow) for verb in NEEDS]
 
 
-@pytest.mark.parametrize("verb", everywhere("train-gan", "discover", "masks"))
+@pytest.mark.parametrize("verb", everywhere("discover", "masks"))
 def test_a_second_run_is_refused_and_a_killed_one_keeps_nobody_out(verb: str, world: World) -> None:
     """The first run is stopped in the middle, refuses the second, and is killed."""
     world.prepare(verb)
@@ -70,7 +70,8 @@ def test_workers_that_outlive_a_killed_process_keep_nobody_out(world: World) -> 
     assert world.differences("train-saliency") == []
 
 
-@pytest.mark.parametrize("verb", everywhere("discover"))
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", NEEDS)
 def test_a_clock_that_jumps_changes_nothing(verb: str, world: World) -> None:
     """The first run is killed 30 years ahead, the second comes 30 years back, and the files are of 1970."""
     world.prepare(verb)

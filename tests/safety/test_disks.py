@@ -44,7 +44,7 @@ def disk(world: World) -> Iterator[Disk]:
 
 
 @pytest.mark.parametrize("verb", everywhere("discover"))
-@pytest.mark.parametrize("share", [0, 0.3, 0.7])
+@pytest.mark.parametrize("share", [0.3, *(pytest.param(share, marks=pytest.mark.slow) for share in (0, 0.7))])
 def test_a_disk_that_fills_up(verb: str, share: float, world: World, disk: Disk) -> None:
     """Of what the results need, a share is free at first."""
     world.prepare(verb)
