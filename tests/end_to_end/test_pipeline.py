@@ -1,9 +1,5 @@
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -117,42 +113,6 @@ def test_a_pickle_is_never_executed(
     assert main([*words, *run, setting, str(target)]) == 2
     assert not (tmp_path / "executed").exists()
     assert "Traceback" not in capsys.readouterr().err
-
-
-KILLED = {
-    "train-gan": ("generator/checkpoints/last.pt", "generator/generator.safetensors"),
-    "discover": ("discover/checkpoints/last.pt", "discover/directions.safetensors"),
-    "masks": ("masks/shard-000001.tar", "masks/shard-000005.tar"),
-    "train-saliency": ("saliency/checkpoints/last.pt", "saliency/model.safetensors"),
-}
-"""Verb -> the file whose appearance starts the kill, and the result to compare."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("verb", KILLED)
-def test_kill_9_and_the_same_command_again_give_the_uninterrupted_result(
-    verb: str, finished: Path, world: Path, tmp_path: Path
-) -> None:
-    sign_of_life, result = KILLED[verb]
-    run = tmp_path / "run"
-    for stage in ("discover", "masks"):
-        if not result.startswith(stage) and verb not in ("train-gan", "discover"):
-            shutil.copytree(finished / stage, run / stage)
-    config = ["--config", str(world / "pipeline.yaml"), "--run", str(run)]
-    process = subprocess.Popen([sys.executable, "-m", "saliency_gan", verb, *config])
-    while process.poll() is None and not (run / sign_of_life).exists():
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert main([verb, *config]) == 0
-    ours, theirs = (run / result).read_bytes(), (finished / result).read_bytes()
-    if verb == "discover":  # its metadata holds the settings, among them the run folder
-        from safetensors.torch import load
-
-        tensors, expected = load(ours), load(theirs)
-        assert all(tensors[key].equal(expected[key]) for key in expected)
-    else:
-        assert ours == theirs
 
 
 def test_predictions_have_the_size_of_the_photo(finished: Path, world: Path, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ class Disk:
     def leave(self, free: int) -> None:
         """Makes it so small that this many bytes are free."""
         state = os.statvfs(self.folder)
-        self.mount(f"remount,size={(state.f_blocks - state.f_bfree) * state.f_frsize + free}")
+        size = (state.f_blocks - state.f_bfree) * state.f_frsize + free
+        self.mount(f"remount,size={max(PAGE, size)}")  # 0 would be without end
 
 
 @pytest.fixture
