@@ -1,5 +1,6 @@
 """The verb `evaluate`: a saliency model, or maps that another program made, against drawn masks."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ from saliency_gan.evaluation.measuring import Example, MapMaker, Measured, measu
 from saliency_gan.evaluation.metrics import Map
 from saliency_gan.evaluation.published import published_rows
 from saliency_gan.evaluation.tables import COUNTING, markdown_table, rich_table, table_rows
-from saliency_gan.files import write_bytes, write_json, write_text
+from saliency_gan.files import LONGEST_NAME, write_bytes, write_json, write_text
 from saliency_gan.images import write_image
 from saliency_gan.locks import working_in
 
@@ -171,4 +172,5 @@ def _finished_map(example: Example) -> Map:
 
 
 def _file_name(config: EvaluateConfig, dataset: Dataset) -> str:
-    return dataset.name if config.maps is None else f"{dataset.name}-{config.maps.name}"
+    name = dataset.name if config.maps is None else f"{dataset.name}-{config.maps.name}"
+    return os.fsencode(name)[:LONGEST_NAME].decode(errors="ignore")
