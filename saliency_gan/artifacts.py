@@ -113,15 +113,16 @@ class Directions:
         return indices[direction]
 
     def check_generator(self, generator: Generator) -> None:
-        """Refuses a generator that these directions were not discovered in.
+        """Refuses a generator that these directions were not discovered in, with all its units or without some.
 
         Raises:
-            UserError: If the sha256 of the weights differs.
+            UserError: If the sha256 of the weights differs, or that of the ablated units.
         """
-        if self.generator["sha256"] != generator.sha256:
+        if not generator.is_described_by(self.generator["sha256"]):
             raise UserError(
                 f"The directions belong to generator {self.generator['name']} ({self.generator['sha256'][:12]}), but"
-                f" {generator.name} ({generator.sha256[:12]}) was given: run discover on it, or name the other one."
+                f" {generator.name} ({generator.sha256[:12]}) was given: run discover on it, or name the other one, with"
+                " the same --ablate_units."
             )
 
 

@@ -157,7 +157,7 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
     words, untouched = words[:end], words[end:]
     switches = {f"--{field.name}" for field in fields(STAGES[verb]) if field.type is bool}
     lists = {f"--{field.name}" for field in fields(STAGES[verb]) if "tuple[" in str(field.type)}
-    words = _gathered(words) if verb == "sweep" else words
+    words = _gathered(words)
     normal: list[str] = []
     for word, following in zip(words, [*words[1:], "--"], strict=False):
         name, equals, value = word.partition("=")
@@ -174,11 +174,16 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
 
 
 def _gathered(words: Sequence[str]) -> list[str]:
-    """Takes `--over A --over B` for `--over ["A", "B"]`, since what follows --over holds commas itself."""
+    """Takes `--over A --over B` for `--over ["A", "B"]`, where what follows holds commas itself."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("--over", action="append")
+    finder.add_argument("--ablate_units", "--ablate-units", action="append")
     found, others = finder.parse_known_args(list(words))
-    return [*others, f"--over={json.dumps(found.over)}"] if found.over else others
+    for name, values in vars(found).items():
+        if values:
+            is_list = len(values) == 1 and values[0].startswith("[")
+            others.append(f"--{name}={values[0] if is_list else json.dumps(values)}")
+    return others
 
 
 def _bracketed(value: str) -> str:

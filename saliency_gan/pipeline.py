@@ -14,7 +14,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.files import read_text
 
 SHARED_EVERYWHERE = ("run", "seed", "device", "precision")
-SHARED_GENERATOR = ("generator", "weights", "truncation")
+SHARED_GENERATOR = ("generator", "weights", "truncation", "ablate_units")
 """Keys that a pipeline YAML may give once, at the top, for every stage that has them; those of the generator reach
 only stages that draw from one, for elsewhere `weights` is a saliency model."""
 

@@ -8,6 +8,7 @@ import yaml
 
 from saliency_gan.cli import SHARED, VERBS, main, parse
 from saliency_gan.config import STAGES
+from saliency_gan.errors import UserError
 
 
 def test_flags_override_the_pipeline_which_overrides_the_defaults(tmp_path: Path) -> None:
@@ -64,6 +65,30 @@ def test_classes_from_a_file(tmp_path: Path) -> None:
 def test_numbers_in_lists_stay_numbers() -> None:
     assert parse("discover", ["--background-shifts", "4,6.5,1e1"])[0].background_shifts == (4.0, 6.5, 10.0)
     assert parse("train-saliency", ["--decoder-channels", "64,32"])[0].decoder_channels == (64, 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "units"),
+    [
+        (["--ablate-units", "block1:3,17,42"], ("block1:3,17,42",)),
+        (["--ablate_units=block1:3,17", "--steps", "5", "--ablate_units", "block2:5"], ("block1:3,17", "block2:5")),
+        (["--ablate_units", '["block1:3,17", "block2:5"]'], ("block1:3,17", "block2:5")),
+        (["--ablate_units", "[]"], ()),
+        ([], ("block0:1",)),
+    ],
+)
+def test_units_of_a_layer_stay_together(tmp_path: Path, words: list[str], units: tuple[str, ...]) -> None:
+    (tmp_path / "pipeline.yaml").write_text('ablate_units: ["block0:1"]\n')
+    for verb in ("discover", "masks", "dissect", "eigen"):
+        given = words if verb == "discover" else [word for word in words if word not in ("--steps", "5")]
+        assert parse(verb, ["--config", str(tmp_path / "pipeline.yaml"), *given])[0].ablate_units == units
+
+
+def test_only_what_draws_has_units() -> None:
+    with pytest.raises(UserError, match="evaluate has no setting --ablate_units"):
+        parse("evaluate", ["--ablate_units", "block1:3"])
+    with pytest.raises(UserError, match="masks"):
+        parse("masks", ["--ablate_units"])
 
 
 def test_a_verb_needs_no_settings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ class Explorer:
     Args:
         run: Run folder.
         generator: Name or path of the generator, as for `open_discovered`.
-        config: What else is needed: seed and device are read.
+        config: What else is needed: the rule, ablated units, seed and device are read.
 
     Attributes:
         name: Name of the generator.
@@ -62,7 +62,7 @@ class Explorer:
     """
 
     def __init__(self, run: Path, generator: str | None, config: MasksConfig) -> None:
-        found = open_discovered(run, generator, None)
+        found = open_discovered(run, generator, None, config.ablate_units)
         self._fabric = make_fabric(config.device, config.precision)
         self._generator = found.generator.to(self._fabric.device)
         self._directions, self._config = found.directions, config

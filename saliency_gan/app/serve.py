@@ -100,7 +100,8 @@ def _explorer(config: AppConfig) -> Explorer:
     name = config.generator
     if name is None and not (config.run / "discover").is_dir():
         name = next(filter(bundled_directions, GENERATORS))
-    return Explorer(config.run, name, mask_settings(config.run, seed=config.seed, device=config.device))
+    settings = mask_settings(config.run, seed=config.seed, device=config.device, ablate_units=config.ablate_units)
+    return Explorer(config.run, name, settings)
 
 
 def _import_page(folder: Path) -> Callable:

@@ -17,6 +17,8 @@ class AppConfig(StageConfig):
             one, or the bundled one where the run has none.
         generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; None takes the one that
             the run's directions belong to, or the bundled one where the run has no directions.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once a
+            layer; none takes those of discover.
         port: Port on 127.0.0.1; 0 takes any free one.
         browser: Open the page in the browser.
         max_megabytes: Larger photos are refused.
@@ -24,6 +26,7 @@ class AppConfig(StageConfig):
 
     weights: Path | None = None
     generator: str | None = None
+    ablate_units: tuple[str, ...] = ()
     port: int = 7860
     browser: bool = True
     max_megabytes: int = 20

@@ -18,6 +18,8 @@ class DiscoverConfig(StageConfig):
             PATH.py:FUNCTION, your own code: the file is run, and FUNCTION returns the generator.
         weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
+            layer.
         classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
             classes.
         K: Number of directions; 0 trains none and leaves those that the generator itself names (EigenGAN).
@@ -53,6 +55,7 @@ class DiscoverConfig(StageConfig):
     generator: str = "biggan-caltech101-64"
     weights: Path | None = None
     truncation: float = 1.0
+    ablate_units: tuple[str, ...] = ()
     classes: tuple[str | int, ...] | None = None
     K: int = 120
     deformator: Literal["orthonormal", "unit", "linear", "coordinate", "random"] = "orthonormal"
@@ -101,6 +104,8 @@ class MasksConfig(StageConfig):
             directions were discovered.
         weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
+            layer.
         directions: Folder with directions.safetensors and directions.json; None takes the run's discover folder, or
             the bundled directions of a bundled generator where the run has none.
         classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
@@ -131,6 +136,7 @@ class MasksConfig(StageConfig):
     generator: str = "biggan-caltech101-64"
     weights: Path | None = None
     truncation: float = 1.0
+    ablate_units: tuple[str, ...] = ()
     directions: Path | None = None
     classes: tuple[str | int, ...] | None = None
     pairs: int = 10_000

@@ -17,6 +17,8 @@ class DissectConfig(StageConfig):
         generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, your own code, which is run.
         weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
+            layer.
         classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
             classes.
         layers: Layers to dissect, such as block0; None takes all.
@@ -35,6 +37,7 @@ class DissectConfig(StageConfig):
     generator: str = "biggan-caltech101-64"
     weights: Path | None = None
     truncation: float = 1.0
+    ablate_units: tuple[str, ...] = ()
     classes: tuple[str | int, ...] | None = None
     layers: tuple[str, ...] | None = None
     images: int = 512

@@ -15,6 +15,8 @@ class EigenConfig(StageConfig):
     Args:
         generator: Name in the zoo, or path of a generator file that train-gan wrote.
         weights: Folder or file with the generator's weights where they are not bundled.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
+            layer.
         classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
             classes.
         samples: Samples a picture shows, a row each.
@@ -27,6 +29,7 @@ class EigenConfig(StageConfig):
 
     generator: str = "eigengan-celeba-64"
     weights: Path | None = None
+    ablate_units: tuple[str, ...] = ()
     classes: tuple[str | int, ...] | None = None
     samples: int = 4
     frames: int = 11

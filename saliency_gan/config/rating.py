@@ -17,6 +17,8 @@ class RateConfig(StageConfig):
         generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; None takes the one that
             the run's directions belong to.
         weights: Folder or file with the generator's weights where they are not bundled; None takes those of discover.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once a
+            layer; none takes those of discover.
         learned: Directions of the run's A to rate, drawn at random; all where A has fewer.
         random: Columns to rate of a random orthonormal A with as many columns; all where it has fewer.
         coordinate: Latent axes to rate of as many as A has columns; all where there are fewer.
@@ -29,6 +31,7 @@ class RateConfig(StageConfig):
 
     generator: str | None = None
     weights: Path | None = None
+    ablate_units: tuple[str, ...] = ()
     learned: int = 40
     random: int = 20
     coordinate: int = 20
@@ -98,6 +101,8 @@ class WalkConfig(StageConfig):
         generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; None takes the one that
             the run's directions belong to.
         weights: Folder or file with the generator's weights where they are not bundled; None takes those of discover.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once a
+            layer; none takes those of discover.
         classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
             classes.
         samples: Latents to show.
@@ -114,6 +119,7 @@ class WalkConfig(StageConfig):
     output: Path = Path("walk.gif")
     generator: str | None = None
     weights: Path | None = None
+    ablate_units: tuple[str, ...] = ()
     classes: tuple[str | int, ...] | None = None
     samples: int = 6
     start: float = -8.0

@@ -1,5 +1,6 @@
 """The directions of a run together with the generator they belong to, for everything that shows them again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,9 @@ class Discovered:
     folder: Path
 
 
-def open_discovered(run: Path, generator: str | None, weights: Path | None) -> Discovered:
+def open_discovered(
+    run: Path, generator: str | None, weights: Path | None, ablate_units: Sequence[str] = ()
+) -> Discovered:
     """Loads a run's directions and their generator.
 
     Args:
@@ -34,6 +37,7 @@ def open_discovered(run: Path, generator: str | None, weights: Path | None) -> D
         generator: Name or path of the generator; None takes the one that discover was run on. Where the run has no
             directions, the bundled ones of a bundled generator.
         weights: The generator's weights; None takes those of discover.
+        ablate_units: Units that are switched off, as for `load_generator`; none takes those of discover.
 
     Raises:
         UserError: If the run has no directions, or the generator is not theirs, or nobody named it although it is code.
@@ -54,6 +58,7 @@ def open_discovered(run: Path, generator: str | None, weights: Path | None) -> D
             f"The directions in {folder} belong to {name}, which is code, and code is only run when a person names it:"
             f" add --generator {name}{f' --weights {weights}' if weights else ''}."
         )
-    loaded = load_generator(name, weights, settings.get("truncation", 1.0))
+    ablated = ablate_units or settings.get("ablate_units", ())
+    loaded = load_generator(name, weights, settings.get("truncation", 1.0), ablated)
     directions.check_generator(loaded)
     return Discovered(loaded, directions, folder)

@@ -49,7 +49,7 @@ def discover(config: DiscoverConfig) -> Path:
         UserError: If the settings do not fit together or the checkpoint belongs to another generator.
     """
     _check(config)
-    generator = load_generator(config.generator, config.weights, config.truncation)
+    generator = load_generator(config.generator, config.weights, config.truncation, config.ablate_units)
     if isinstance(config.direction, str):
         config = replace(config, direction=_column(config.direction, config, generator))
     _check_directions(config, generator)

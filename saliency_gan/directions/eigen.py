@@ -43,7 +43,7 @@ def eigen(config: EigenConfig) -> Path:
             f" --sigma {config.sigma:g}: give at least 1 sample, 2 frames and 1 measured image, a reach above 0 and no"
             " negative sigma."
         )
-    generator = load_generator(config.generator, config.weights)
+    generator = load_generator(config.generator, config.weights, 1.0, config.ablate_units)
     if not isinstance(generator, EigenGAN):
         raise UserError(
             f"{generator.name} is no EigenGAN, so its layers name no directions: use discover, or give an EigenGAN with"

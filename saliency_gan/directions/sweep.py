@@ -32,7 +32,7 @@ def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
         UserError: If a generator cannot be loaded.
         StageError: If a file cannot be written.
     """
-    sources = {(point.discover.generator, point.discover.weights, point.discover.truncation) for point in points}
+    sources = {_source(point.discover) for point in points}
     sha256 = {source: load_generator(*source).sha256 for source in sources}
     with working_in(config.run / "sweep", "--run"):
         return _run_points(config, points, sha256)
@@ -45,7 +45,7 @@ def _run_points(
     failed: dict[str, str] = {}
     for number, point in enumerate(points, start=1):
         settings = point.discover
-        generator = sha256[settings.generator, settings.weights, settings.truncation]
+        generator = sha256[_source(settings)]
         print(f"[{number}/{len(points)}] {point.slug}", flush=True)
         try:
             if not _is_done(settings, generator):
@@ -58,6 +58,11 @@ def _run_points(
         _write(config, results, failed, unfinished=len(points) - number)
     print(f"{config.run / 'sweep' / config.title}.md:\n{_table(config, results, failed)}", end="")
     return len(failed)
+
+
+def _source(settings: DiscoverConfig) -> tuple[str, Path | None, float, tuple[str, ...]]:
+    """What `load_generator` takes."""
+    return settings.generator, settings.weights, settings.truncation, settings.ablate_units
 
 
 def _is_done(settings: DiscoverConfig, generator_sha256: str) -> bool:

@@ -40,7 +40,7 @@ def walk(config: WalkConfig) -> Path:
         StageError: If the file cannot be written.
     """
     _check(config)
-    found = open_discovered(config.run, config.generator, config.weights)
+    found = open_discovered(config.run, config.generator, config.weights, config.ablate_units)
     fabric = make_fabric(config.device, config.precision)
     generator = found.generator.to(fabric.device)
     among = generator.class_indices(config.classes)

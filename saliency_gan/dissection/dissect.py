@@ -41,7 +41,7 @@ def dissect(config: DissectConfig) -> Path:
             f"--images {config.images} --units {config.units} --min_iou {config.min_iou:g} --effect_images"
             f" {config.effect_images}: give at least 2 images, 1 unit, an IoU from 0 to below 1 and no negative count."
         )
-    generator = load_generator(config.generator, config.weights, config.truncation)
+    generator = load_generator(config.generator, config.weights, config.truncation, config.ablate_units)
     layers = _layers(config, generator)
     saliency = Saliency()
     concepts = Joined((saliency, Appearance()))

@@ -18,6 +18,7 @@ class Generator(nn.Module, ABC):
         name: The generator's name in the zoo, or its weights file's stem.
         sha256: Hex digest of the weights it was loaded from; "" for a generator that was never saved. Stages record it
             so that files of different generators are never mixed.
+        intact_sha256: What `sha256` was before units were ablated, see `units`; "" where none was.
         latent_dim: d, the length of z.
         num_classes: Number of classes c; 1 for an unconditional generator.
         class_names: One name a class.
@@ -27,6 +28,7 @@ class Generator(nn.Module, ABC):
 
     name: str
     sha256: str = ""
+    intact_sha256: str = ""
     latent_dim: int
     num_classes: int
     class_names: tuple[str, ...]
@@ -72,6 +74,14 @@ class Generator(nn.Module, ABC):
             UserError: If something that was asked for is not exactly one of this generator's, or nothing was.
         """
         return None if asked is None else class_indices(asked, self.class_names, self.name)
+
+    def is_described_by(self, sha256: str) -> bool:
+        """Whether what was found in the generator of this sha256 holds for this one, too.
+
+        It does for the same generator, and where units were ablated since: the latents mean what they meant. What was
+        found without units says nothing about a generator that has them.
+        """
+        return sha256 in (self.sha256, self.intact_sha256 or self.sha256)
 
     def freeze(self) -> Self:
         """Switches to evaluation and keeps no gradient for any weight, which must not change after that; returns itself."""

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ from saliency_gan.generators.base import Generator
 from saliency_gan.generators.custom import is_custom, load_custom
 from saliency_gan.generators.downloads import PublicFile, fetch, pin
 from saliency_gan.generators.families import TrainedGenerator, generator_of
+from saliency_gan.generators.units import ablate
 from saliency_gan.runs import sha256_of, write_bytes
 
 
@@ -172,7 +173,9 @@ def is_bundled(name: str) -> bool:
     return name in GENERATORS and (bundled_folder(name) / GENERATOR_FILE).is_file()
 
 
-def load_generator(name: str, weights: Path | None = None, truncation: float = 1.0) -> Generator:
+def load_generator(
+    name: str, weights: Path | None = None, truncation: float = 1.0, ablate_units: Sequence[str] = ()
+) -> Generator:
     """Loads a generator, frozen and in evaluation mode, on the CPU.
 
     Args:
@@ -180,24 +183,31 @@ def load_generator(name: str, weights: Path | None = None, truncation: float = 1
             `PATH.py:FUNCTION`.
         weights: The weights where they are not bundled: a folder or a file; None looks into the cache, and downloads.
         truncation: Scale of the latents, in families that have it.
+        ablate_units: Units that are switched off for good, `LAYER:U,U,U` a layer; see `units.ablate`.
 
     Raises:
-        UserError: If the name is unknown, or the weights are missing, damaged or of another family.
+        UserError: If the name is unknown, the weights are missing, damaged or of another family, or there are no such
+            units.
         StageError: If they cannot be downloaded.
     """
+    generator = _load_intact(name, weights, truncation).freeze()
+    return ablate(generator, ablate_units) if ablate_units else generator
+
+
+def _load_intact(name: str, weights: Path | None, truncation: float) -> Generator:
     if name in GENERATORS:
-        return _load_known(name, weights, truncation).freeze()
+        return _load_known(name, weights, truncation)
     if truncation != 1:
         raise _no_truncation(name, truncation)
     if is_custom(name):
-        return load_custom(name, weights).freeze()
+        return load_custom(name, weights)
     path = Path(name)
     if path.suffix or path.exists():
         if weights is not None:
             raise UserError(
                 f"Both the generator file {name} and the weights {weights} were given: leave out one of them."
             )
-        return _read_trained(path, path.stem).freeze()
+        return _read_trained(path, path.stem)
     near = difflib.get_close_matches(name, GENERATORS, n=1, cutoff=0.0)[0]
     raise UserError(f"There is no generator and no file {name!r}: did you mean {near!r}?")
 

@@ -83,7 +83,7 @@ class CandidateSource:
     def __init__(self, config: MasksConfig) -> None:
         check_settings(config)
         self.config = config
-        self.generator = load_generator(config.generator, config.weights, config.truncation)
+        self.generator = load_generator(config.generator, config.weights, config.truncation, config.ablate_units)
         folder = find_directions(config)
         directions = load_directions(folder)
         directions.check_generator(self.generator)

@@ -65,7 +65,7 @@ class Study:
     def __init__(self, config: RateConfig) -> None:
         _check(config)
         self.config = config
-        self.found = open_discovered(config.run, config.generator, config.weights)
+        self.found = open_discovered(config.run, config.generator, config.weights, config.ablate_units)
         self._matrices = _matrices(self.found.directions.matrix, config.seed)
         self.columns = {kind: matrix.shape[1] for kind, matrix in self._matrices.items()}
         deformator = self.found.directions.config.get("deformator")

@@ -38,6 +38,24 @@ def test_another_generator_is_refused(tmp_path: Path) -> None:
         open_discovered(run, str(tmp_path / "other.safetensors"), None)
 
 
+def test_a_run_on_a_generator_without_units_says_so_itself(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    repaired = open_discovered(run, None, None, ["block0:1"]).generator  # directions of the whole generator
+    assert repaired.intact_sha256 == open_discovered(run, None, None).generator.sha256
+    path = run / "discover" / "directions.json"
+    description = json.loads(path.read_text())
+    description["config"]["ablate_units"] = ["block0:1"]
+    description["generator"] = {"name": repaired.name, "sha256": repaired.sha256}
+    path.write_text(json.dumps(description))
+    assert open_discovered(run, None, None).generator.sha256 == repaired.sha256
+    with pytest.raises(UserError, match=r"belong to generator tiny without units \(1 of block0\).*--ablate_units"):
+        open_discovered(run, None, None, ["block0:2"])
+    description["config"]["ablate_units"] = {"block0": 1}
+    path.write_text(json.dumps(description))
+    with pytest.raises(UserError, match="names no units"):
+        open_discovered(run, None, None)
+
+
 def test_the_bundled_directions_are_taken_only_where_they_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"run discover first.*--generator {BUNDLED}"):
         open_discovered(tmp_path, None, None)
