@@ -121,8 +121,8 @@ class Directions:
         if not generator.is_described_by(self.generator["sha256"]):
             raise UserError(
                 f"The directions belong to generator {self.generator['name']} ({self.generator['sha256'][:12]}), but"
-                f" {generator.name} ({generator.sha256[:12]}) was given: run discover on it, or name the other one, with"
-                " the same --ablate_units."
+                f" {generator.name} ({generator.sha256[:12]}) was given: run discover on it, or name the other one,"
+                " with the same --ablate_units."
             )
 
 

@@ -30,6 +30,8 @@ class DissectConfig(StageConfig):
         region: Where they are switched: centre, the inner half of the width and of the height, or everywhere.
         effect_images: Images on which the average causal effect is measured; 0 leaves it out.
         alpha_steps: Steps of the optimisation of alpha, for salient object and background; 0 leaves it out.
+        mask_concept: What masks --rule units shall show: salient object, or another concept of the page.
+        mask_units: Units of all layers that vote on those masks, the ones that agree best.
         top_units: Units a layer that the page shows with their strongest images.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
     """
@@ -48,6 +50,8 @@ class DissectConfig(StageConfig):
     region: Literal["centre", "everywhere"] = "centre"
     effect_images: int = 256
     alpha_steps: int = 60
+    mask_concept: str = "salient object"
+    mask_units: int = 50
     top_units: int = 12
     precision: Precision = "auto"
 

@@ -12,8 +12,9 @@ from saliency_gan.devices import make_fabric
 from saliency_gan.dissection.concepts import Appearance, ConceptSource, Joined, Saliency
 from saliency_gan.dissection.effects import measure_interventions
 from saliency_gan.dissection.page import write_page, write_unit_pictures
+from saliency_gan.dissection.painting import Painting
 from saliency_gan.dissection.sampling import BATCH, Sampler
-from saliency_gan.dissection.units import AgreementCounts, JointCounts, threshold_candidates
+from saliency_gan.dissection.units import MIN_QUALITY, AgreementCounts, JointCounts, threshold_candidates
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
@@ -21,8 +22,6 @@ from saliency_gan.runs import StageFolder, random_stream, write_json
 
 STREAM_BOOTSTRAP = 81
 TOP_IMAGES = 5
-MIN_QUALITY = 0.01
-"""Information quality I / H that a unit needs for a concept, as in the authors' code."""
 
 
 def dissect(config: DissectConfig) -> Path:
@@ -31,27 +30,37 @@ def dissect(config: DissectConfig) -> Path:
     Returns:
         The page, `run/dissect/dissect.html`, beside dissection.json and the pictures. dissection.json holds the
         generator's identity, the concepts, for every layer its units (unit, concept, iou, low, high, threshold,
-        quality, top_images; concept None below `min_iou`), and what the interventions did.
+        quality, top_images; concept None below `min_iou`), the painters that masks reads, and what the interventions
+        did.
 
     Raises:
         UserError: If a setting is out of range, or the generator has no such layer, concept or class.
     """
-    if config.images < 2 or config.units < 1 or not 0 <= config.min_iou < 1 or config.effect_images < 0:
+    if (
+        config.images < 2
+        or config.units < 1
+        or not 0 <= config.min_iou < 1
+        or min(config.effect_images, config.mask_units) < 0
+    ):
         raise UserError(
             f"--images {config.images} --units {config.units} --min_iou {config.min_iou:g} --effect_images"
-            f" {config.effect_images}: give at least 2 images, 1 unit, an IoU from 0 to below 1 and no negative count."
+            f" {config.effect_images} --mask_units {config.mask_units}: give at least 2 images, 1 unit, an IoU from 0"
+            " to below 1 and no negative count."
         )
     generator = load_generator(config.generator, config.weights, config.truncation, config.ablate_units)
     layers = _layers(config, generator)
     saliency = Saliency()
     concepts = Joined((saliency, Appearance()))
-    if config.concept not in concepts.names:
-        raise UserError(f"There is no concept {config.concept!r}: give one of {', '.join(concepts.names)}.")
+    for concept in (config.concept, config.mask_concept):
+        if concept not in concepts.names:
+            raise UserError(f"There is no concept {concept!r}: give one of {', '.join(concepts.names)}.")
+    place = concepts.names.index(config.mask_concept)
+    painting = Painting(config.mask_concept, place, config.mask_units, config.seed)
     with StageFolder(config, "dissect", changeable={field.name for field in fields(config)}) as folder:
         fabric = make_fabric(config.device, config.precision)
         generator.to(memory_format=torch.channels_last).to(fabric.device)  # type: ignore[call-overload]
         sampler = Sampler(generator, layers, fabric, config.seed, generator.class_indices(config.classes))
-        dissected = dissect_layers(sampler, concepts, config.images, config.min_iou, config.seed)
+        dissected = dissect_layers(sampler, concepts, config.images, config.min_iou, config.seed, painting)
         found: dict[str, Any] = {
             "generator": {"name": generator.name, "sha256": generator.sha256},
             "concepts": [
@@ -59,6 +68,7 @@ def dissect(config: DissectConfig) -> Path:
             ],
             "images": config.images,
             "layers": {name: layer.units for name, layer in dissected.items()},
+            "painters": painting.to_plain(),
             "interventions": None,
         }
         if config.effect_images:
@@ -69,6 +79,11 @@ def dissect(config: DissectConfig) -> Path:
     for name, layer in dissected.items():
         interpretable = sum(unit["concept"] is not None for unit in layer.units)
         print(f"{name}: {interpretable} of {len(layer.units)} units agree with a concept (IoU > {config.min_iou:g})")
+    if painters := found["painters"]:
+        print(
+            f"{len(painters['units'])} units together find {painters['concept']}: IoU {painters['iou']:.3f}"
+            f" ({painters['low']:.3f} to {painters['high']:.3f}); masks --rule units makes masks of them"
+        )
     print(f"dissection written to {page}")
     return page
 
@@ -112,7 +127,12 @@ class DissectedLayer:
 
 
 def dissect_layers(
-    sampler: Sampler, concepts: ConceptSource, images: int, min_iou: float, seed: int
+    sampler: Sampler,
+    concepts: ConceptSource,
+    images: int,
+    min_iou: float,
+    seed: int,
+    painting: Painting | None = None,
 ) -> dict[str, DissectedLayer]:
     """Chooses thresholds on some images and measures the IoU on as many others.
 
@@ -122,6 +142,7 @@ def dissect_layers(
         images: Images of each of the two halves.
         min_iou: A unit with at most this IoU has no concept.
         seed: Of the bootstrap samples.
+        painting: Chooses its painters on the first half of the images, and is measured on the other one.
 
     Returns:
         Layer -> what was found.
@@ -145,6 +166,8 @@ def dissect_layers(
             whole[layer] += features.sum((0, 2, 3)).double().cpu()
             strongest[layer].append(features.amax((2, 3)).cpu())
     best = {layer: counts.best_thresholds() for layer, counts in joint.items()}
+    if painting:
+        painting.choose(joint)
     agreements = {
         layer: AgreementCounts(candidates[layer], chosen, random_stream(seed, STREAM_BOOTSTRAP))
         for layer, (chosen, _) in best.items()
@@ -153,6 +176,8 @@ def dissect_layers(
         where = concepts(seen.images)
         for layer, features in seen.features.items():
             agreements[layer].add(features, where)
+        if painting:
+            painting.add(seen.features, where)
     found = {}
     for layer, (chosen, quality) in best.items():
         result = agreements[layer].result()

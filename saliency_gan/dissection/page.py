@@ -49,6 +49,8 @@ def write_page(config: DissectConfig, generator: Generator, found: dict[str, Any
     """Writes dissect.html, which loads nothing from anywhere else."""
     _plot_counts(found, folder / "concepts.png")
     sections = [_overview(config, found, folder)]
+    if found["painters"]:
+        sections.append(_painters(found["painters"]))
     if found["interventions"]:
         sections.append(_interventions(found["interventions"], folder))
     for layer, units in found["layers"].items():
@@ -98,6 +100,21 @@ def _overview(config: DissectConfig, found: dict[str, Any], folder: Path) -> Sec
     section.tables.append(Table("Units by layer and by kind of concept", head, rows))
     section.show(folder / "concepts.png", "How many units have each concept")
     section.show_settings(folder)
+    return section
+
+
+def _painters(found: dict[str, Any]) -> Section:
+    section = Section("Units that make masks", "painters")
+    section.sentences.append(
+        f"{len(found['units'])} units of all layers vote on every pixel, with I / H as weight: those of the"
+        f" {found['concept']} for it where they are above their thresholds, those of what is around it where they are"
+        f" not. What more than half of the votes call {found['concept']} has an IoU of {found['iou']:.3f} with it"
+        f" ({found['low']:.3f} to {found['high']:.3f}). These are the masks of saliency-gan masks --rule units."
+    )
+    counts = Counter((unit["layer"], unit["paints"]) for unit in found["units"])
+    layers = sorted({layer for layer, _ in counts})
+    rows = [[layer, str(counts[layer, "object"]), str(counts[layer, "background"])] for layer in layers]
+    section.tables.append(Table("Who votes", ["layer", found["concept"], "around it"], rows))
     return section
 
 

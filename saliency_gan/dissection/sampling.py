@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from saliency_gan.generators.base import Generator
+from saliency_gan.generators.units import watched
 from saliency_gan.runs import random_stream
 
 STREAM_DISSECT = 80
@@ -61,20 +62,8 @@ class Sampler:
     @torch.no_grad()
     def draw(self, numbers: Sequence[int]) -> Seen:
         """One batch."""
-        features: dict[str, Tensor] = {}
-        modules = self.generator.feature_layers
-        handles = [
-            modules[layer].register_forward_hook(
-                lambda _module, _inputs, output, layer=layer: features.__setitem__(layer, output.float())
-            )
-            for layer in self.layers
-        ]
-        try:
-            with self.fabric.autocast():
-                images = self.generator(*self.subjects(numbers)).float()
-        finally:
-            for handle in handles:
-                handle.remove()
+        with watched(self.generator, self.layers) as features, self.fabric.autocast():
+            images = self.generator(*self.subjects(numbers)).float()
         return Seen(numbers[0], images, features)
 
     def batches(self, first: int, count: int, progress: str) -> Iterator[Seen]:

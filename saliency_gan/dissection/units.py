@@ -8,6 +8,8 @@ from torch import Tensor
 
 LEVELS = 64
 """Thresholds that are tried for a unit: quantiles of its activations, closer together at the top."""
+MIN_QUALITY = 0.01
+"""Information quality I / H that a unit needs for a concept, as in the authors' code."""
 LARGEST_COUNT = 2**23
 """Entries of a table of counts, above which units are counted in turns."""
 REPLICATES = 100
@@ -70,6 +72,12 @@ class JointCounts:
         quality = torch.where(both * self.total > above * present[:, None], quality, 0.0)
         best = quality.max(dim=1)
         return best.indices, best.values
+
+    def complement(self) -> "JointCounts":
+        """The same pixels by where each concept is not."""
+        other = JointCounts(self.candidates, self.present.shape[2])
+        other.all, other.present = self.all, self.all[..., None] - self.present
+        return other
 
     @property
     def total(self) -> float:
