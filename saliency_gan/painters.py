@@ -1,5 +1,7 @@
 """The units that paint an object or its background: what `dissect` hands to the rule `units` of `masks`."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,6 +77,11 @@ class Painters:
             on = F.interpolate(some, (side, side), mode="bilinear") > thresholds
             votes = votes + (on * weights).sum(1)
         return torch.as_tensor(votes / total).clamp(0, 1)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of who votes and how; pairs drawn by others are never mixed with theirs."""
+        return hashlib.sha256(json.dumps(self.to_plain(), sort_keys=True).encode()).hexdigest()
 
     def to_plain(self) -> dict[str, Any]:
         """What dissection.json holds under `painters`; `load_painters` reads it back."""

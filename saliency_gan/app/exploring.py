@@ -6,7 +6,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -17,7 +16,8 @@ from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.directions.drawing import draw_shifted
 from saliency_gan.errors import UserError
 from saliency_gan.masks.filters import clean
-from saliency_gan.masks.rules import SHIFTS, object_masks
+from saliency_gan.masks.masker import Masker
+from saliency_gan.painters import load_painters
 from saliency_gan.pipeline import read_yaml
 from saliency_gan.runs import random_stream
 
@@ -28,7 +28,10 @@ SHOWN = 6
 MAX_SHIFT = 8.0
 TILE, GAP = 192, 6
 """Side and distance in pixels of the images in a row."""
-RULE_SETTINGS = ("rule", "theta", "margin", "shift", "opening", "min_component", "fill_holes")
+RULE_SETTINGS = (
+    "rule", "theta", "margin", "votes", "consensus", "quorum", "shift", "dissection", "opening", "min_component",
+    "fill_holes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,10 @@ class Explorer:
         self._generator = found.generator.to(self._fabric.device)
         self._directions, self._config = found.directions, config
         self._background = found.directions.background
+        painters = None
+        if "units" in config.rules:
+            painters = load_painters(Path(config.dissection or run / "dissect"), self._generator)
+        self._masker = Masker(config, self._generator, found.directions, painters, self._fabric)
         self.name = found.generator.name
         self.directions = [(self._title(score), int(score["index"])) for score in self._ranked()]
         self.classes = [(name, index) for index, name in enumerate(found.generator.class_names)]
@@ -74,9 +81,10 @@ class Explorer:
     @property
     def rule(self) -> str:
         """The rule that masks are made by, in words."""
-        shift = self._shift
-        theta = "" if self._config.rule in ("lighting", "difference") else f", theta {self._config.theta}"
-        return f"rule {self._config.rule}{theta}, h_bg with shift {shift:g}"
+        config = self._config
+        name = f"consensus of {', '.join(config.rules)}" if config.rule == "consensus" else config.rule
+        theta = f", theta {config.theta}" if {"threshold", "two-sided"} & set(config.rules) else ""
+        return f"rule {name}{theta}" + (f", h_bg with shift {self._masker.shift:g}" if config.shifts else "")
 
     def start(self, draw: int, class_index: int | None) -> im.ImageArray:
         """Draws G(z, c) as a row.
@@ -110,25 +118,12 @@ class Explorer:
         latents, classes = self._sample(draw, class_index)
         column = self._directions.matrix[:, self._directions.index_of(direction)]
         latents = latents + shift * F.normalize(column, dim=0)
-        signs = torch.tensor((0, *SHIFTS[self._config.rule]))[:, None]
-        offsets = signs * self._shift * self._directions.background_vector
-        plain, plus, *minus = draw_shifted(self._generator, latents, classes, offsets, self._fabric)
-        config = self._config
-        found = object_masks(
-            config.rule,
-            plain,
-            plus,
-            minus[0] if minus else None,
-            config.theta,
-            config.margin,
-            self._background.polarity,
+        evidence = self._masker.look(latents, classes)
+        found = self._masker.masks(evidence).chosen.cpu().numpy()
+        masks = np.stack([clean(mask, self._config) for mask in found]) * np.uint8(255)
+        return Moved(
+            _row(im.to_uint8(evidence.plain)), _row(np.repeat(masks[:, :, :, None], 3, axis=3), cv2.INTER_NEAREST)
         )
-        masks = np.stack([clean(mask, config) for mask in found.cpu().numpy()]) * np.uint8(255)
-        return Moved(_row(im.to_uint8(plain)), _row(np.repeat(masks[:, :, :, None], 3, axis=3), cv2.INTER_NEAREST))
-
-    @property
-    def _shift(self) -> float:
-        return self._background.shift if self._config.shift is None else self._config.shift
 
     def _ranked(self) -> list[dict]:
         """The scores, best first; directions that have none are last."""
@@ -164,6 +159,7 @@ def mask_settings(run: Path, **others: object) -> MasksConfig:
     path = run / "masks" / "config.yaml"
     written = read_yaml(path) if path.is_file() else {}
     rule = {name: written[name] for name in RULE_SETTINGS if name in written}
+    rule = {name: tuple(value) if isinstance(value, list) else value for name, value in rule.items()}
     return MasksConfig(run=run, **rule, **others)  # type: ignore[arg-type]
 
 

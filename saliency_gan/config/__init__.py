@@ -1,7 +1,7 @@
 """The settings of every stage: one frozen dataclass a stage."""
 
 from saliency_gan.config.app import AppConfig
-from saliency_gan.config.directions import DiscoverConfig, MasksConfig
+from saliency_gan.config.directions import DiscoverConfig, MaskRule, MasksConfig
 from saliency_gan.config.dissection import DissectConfig
 from saliency_gan.config.eigen import EigenConfig
 from saliency_gan.config.evaluation import EvaluateConfig, ReportConfig
@@ -47,6 +47,7 @@ __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "GeneratorsConfig",
+    "MaskRule",
     "MasksConfig",
     "MosConfig",
     "Precision",

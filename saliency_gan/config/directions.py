@@ -8,6 +8,8 @@ from saliency_gan.bundled import directions_folder
 from saliency_gan.config.classes import read_class_files
 from saliency_gan.config.stage import Precision, StageConfig
 
+MaskRule = Literal["threshold", "difference", "lighting", "two-sided", "units"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiscoverConfig(StageConfig):
@@ -101,23 +103,29 @@ class MasksConfig(StageConfig):
 
     Args:
         generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; has to be the one whose
-            directions were discovered.
+            directions were discovered, or units dissected.
         weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
             layer.
         directions: Folder with directions.safetensors and directions.json; None takes the run's discover folder, or
             the bundled directions of a bundled generator where the run has none.
+        dissection: Folder with the dissection.json whose units the units rule asks; None takes the run's dissect
+            folder.
         classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
             classes.
         pairs: Pairs to write; more can be asked for later.
         batch: Latents drawn at once.
-        rule: threshold (the paper's), difference (plus against minus shift), lighting (original against shifted) or
-            two-sided (agreement of both signs).
+        rule: threshold (the paper's), difference (plus against minus shift), lighting (original against shifted),
+            two-sided (agreement of both signs), units (votes of the units that paint the object, no shift; run dissect
+            first) or consensus (of several of these).
         theta: Brightness threshold in [0, 1] of the threshold and two-sided rules, or otsu for one an image in every
             rule.
         margin: Brightness in [0, 1] that the background gains at least in the lighting and difference rules, unless
             theta is otsu; 0 as published.
+        votes: Share of the units' votes above which the units rule calls a pixel object, unless theta is otsu.
+        consensus: The rules that the consensus rule asks.
+        quorum: How many of them have to call a pixel object; None for more than half, all for their intersection.
         shift: Shift magnitude along h_bg; None takes the one chosen in stage 1.
         min_area: Masks that cover a smaller share of the image are rejected.
         max_area: Masks that cover a larger share of the image are rejected.
@@ -127,7 +135,7 @@ class MasksConfig(StageConfig):
         max_border: Masks that cover a larger share of the image's border are rejected; 1 accepts all.
         two_peaks: Reject shifted images whose 12-bin brightness histogram has fewer than two peaks.
         min_agreement: Reject masks whose IoU with a second rule's is lower: lighting, or threshold where the rule is
-            lighting; 0 for no check.
+            lighting. For the consensus rule it is the mean IoU of any two of its rules. 0 for no check.
         shard_size: Pairs a shard.
         image_format: png or jpg for the images; masks are always png.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
@@ -138,12 +146,16 @@ class MasksConfig(StageConfig):
     truncation: float = 1.0
     ablate_units: tuple[str, ...] = ()
     directions: Path | None = None
+    dissection: Path | None = None
     classes: tuple[str | int, ...] | None = None
     pairs: int = 10_000
     batch: int = 64
-    rule: Literal["threshold", "difference", "lighting", "two-sided"] = "threshold"
+    rule: MaskRule | Literal["consensus"] = "threshold"
     theta: float | Literal["otsu"] = 0.9
     margin: float = 0.0
+    votes: float = 0.5
+    consensus: tuple[MaskRule, ...] = ("threshold", "lighting", "units")
+    quorum: int | None = None
     shift: float | None = None
     min_area: float = 0.05
     max_area: float = 0.6
@@ -160,9 +172,23 @@ class MasksConfig(StageConfig):
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", read_class_files(self.classes))
 
+    @property
+    def rules(self) -> tuple[MaskRule, ...]:
+        """The rules that are asked: those of a consensus, or the rule and the one that it is compared with."""
+        if self.rule == "consensus":
+            return self.consensus
+        second: MaskRule = "threshold" if self.rule == "lighting" else "lighting"
+        return (self.rule, second) if self.min_agreement else (self.rule,)
+
+    @property
+    def shifts(self) -> bool:
+        """Whether anything is shifted along h_bg."""
+        return self.two_peaks or any(rule != "units" for rule in self.rules)
+
     def reads(self) -> list[Path]:
-        directions = self.directions or directions_folder(self.run, self.generator)
-        return [*generator_files(self.generator, self.weights), directions]
+        directions = [self.directions or directions_folder(self.run, self.generator)] if self.shifts else []
+        dissection = [self.dissection or self.run / "dissect"] if "units" in self.rules else []
+        return [*generator_files(self.generator, self.weights), *directions, *dissection]
 
     def writes(self) -> list[Path]:
         return [self.run / "masks" / name for name in ("shard-*.tar", "manifest.json", "preview.png", "records")]

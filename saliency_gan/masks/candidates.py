@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,9 @@ from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images import ImageArray, to_uint8
 from saliency_gan.masks.filters import Mask, clean, rejected_by
-from saliency_gan.masks.rules import SHIFTS, RuleName, brightness, object_masks
+from saliency_gan.masks.masker import Masker
+from saliency_gan.masks.rules import Evidence, brightness
+from saliency_gan.painters import load_painters
 from saliency_gan.runs import random_stream, sha256_of
 
 STREAM_CANDIDATE = 20
@@ -47,23 +50,6 @@ class Candidate:
     rejected_by: str | None
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """Images of a batch of candidates, float [N, C, H, W] in [-1, 1], and their classes, int64 [N].
-
-    Attributes:
-        classes: c.
-        plain: G(z, c).
-        plus: G(z + h_bg, c).
-        minus: G(z - h_bg, c) where the rule looks at it.
-    """
-
-    classes: Tensor
-    plain: Tensor
-    plus: Tensor
-    minus: Tensor | None
-
-
 class CandidateSource:
     """The generator, the background direction and the rule of a run, ready to draw candidates.
 
@@ -72,31 +58,35 @@ class CandidateSource:
 
     Attributes:
         generator: G, frozen.
-        identity: Name and sha256 of the generator and sha256 of the directions, as manifest.json records them.
-        polarity: What h_bg turns the background into.
-        shift: Magnitude of the shift.
+        identity: Name and sha256 of the generator, and sha256 of the directions and of the painters where a rule asks
+            for them, as manifest.json records them.
+        polarity: What h_bg turns the background into; None where no rule asks for it.
+        shift: Magnitude of the shift; None likewise.
 
     Raises:
-        UserError: If a setting is out of range, or generator and directions are missing or do not belong together.
+        UserError: If a setting is out of range, or generator, directions and dissection are missing or do not belong
+            together.
     """
 
     def __init__(self, config: MasksConfig) -> None:
         check_settings(config)
         self.config = config
         self.generator = load_generator(config.generator, config.weights, config.truncation, config.ablate_units)
-        folder = find_directions(config)
-        directions = load_directions(folder)
-        directions.check_generator(self.generator)
-        self.identity = {
-            "generator": {"name": self.generator.name, "sha256": self.generator.sha256},
-            "directions_sha256": sha256_of(folder / "directions.safetensors"),
-        }
-        self.polarity = directions.background.polarity
-        self.shift = directions.background.shift if config.shift is None else config.shift
+        self.identity: dict[str, Any] = {"generator": {"name": self.generator.name, "sha256": self.generator.sha256}}
+        directions, painters = None, None
+        if config.shifts:
+            folder = find_directions(config)
+            directions = load_directions(folder)
+            directions.check_generator(self.generator)
+            self.identity["directions_sha256"] = sha256_of(folder / "directions.safetensors")
+        if "units" in config.rules:
+            painters = load_painters(config.dissection or config.run / "dissect", self.generator)
+            self.identity["painters_sha256"] = painters.sha256
         self._among = self.generator.class_indices(config.classes)
-        self._fabric = make_fabric(config.device, config.precision)
-        self._offset = (self.shift * directions.background_vector).to(self._fabric.device)
-        self.generator.to(self._fabric.device).to(memory_format=torch.channels_last)
+        fabric = make_fabric(config.device, config.precision)
+        self.generator.to(fabric.device).to(memory_format=torch.channels_last)
+        self._masker = Masker(config, self.generator, directions, painters, fabric)
+        self.polarity, self.shift = self._masker.polarity, self._masker.shift
 
     def stream(self, first: int = 0) -> Stream[Candidate, None, None]:
         """Yields candidate `first` and all that follow, accepted and rejected, in order and without end.
@@ -111,40 +101,34 @@ class CandidateSource:
                     if candidate.number >= first:
                         yield candidate
 
-    @torch.inference_mode()
-    def render(self, numbers: Sequence[int]) -> Rendered:
-        """Draws the images of the candidates with these numbers that the rule looks at."""
-        latents, classes = draw_latents(self.generator, self.config.seed, numbers, self._among)
-        latents, classes = latents.to(self._offset.device), classes.to(self._offset.device)
-        with self._fabric.autocast():
-            plain, plus, *minus = (
-                self.generator(latents + sign * self._offset, classes) for sign in (0, *SHIFTS[self.config.rule])
-            )
-        return Rendered(classes, plain, plus, minus[0] if minus else None)
+    def look(self, numbers: Sequence[int]) -> Evidence:
+        """Draws what the rules look at of the candidates with these numbers."""
+        return self._masker.look(*draw_latents(self.generator, self.config.seed, numbers, self._among))
 
-    @torch.inference_mode()
     def _draw(self, batch: int) -> list["_Drawn"]:
         size = self.config.batch
         numbers = range(batch * size, (batch + 1) * size)
-        rendered = self.render(numbers)
-        masks = self._masks(self.config.rule, rendered)
-        second: Iterable[NDArray[np.bool_] | None] = [None] * size
-        if self.config.min_agreement:
-            second = self._masks("threshold" if self.config.rule == "lighting" else "lighting", rendered)
+        latents, classes = draw_latents(self.generator, self.config.seed, numbers, self._among)
+        evidence = self._masker.look(latents, classes)
+        masks = self._masker.masks(evidence)
+        compared = masks.by_rule if self.config.min_agreement else masks.by_rule[:0]
         light: Iterable[NDArray[np.float32] | None] = [None] * size
-        if self.config.two_peaks:
-            light = brightness(rendered.plus).cpu().numpy()
-        columns = (numbers, rendered.classes.tolist(), to_uint8(rendered.plain), light, masks, second)
+        if self.config.two_peaks and evidence.plus is not None:
+            light = brightness(evidence.plus).cpu().numpy()
+        columns = (
+            numbers,
+            classes.tolist(),
+            to_uint8(evidence.plain),
+            light,
+            masks.chosen.cpu().numpy(),
+            compared.transpose(0, 1).cpu().numpy(),
+        )
         return [_Drawn(*values) for values in zip(*columns, strict=True)]
-
-    def _masks(self, rule: RuleName, rendered: Rendered) -> NDArray[np.bool_]:
-        images = (rendered.plain, rendered.plus, rendered.minus)
-        return object_masks(rule, *images, self.config.theta, self.config.margin, self.polarity).cpu().numpy()
 
     def _judge(self, drawn: "_Drawn") -> Candidate:
         mask = clean(drawn.mask, self.config)
-        second = None if drawn.second is None else clean(drawn.second, self.config)
-        verdict = rejected_by(mask, drawn.light, second, self.config)
+        compared = [clean(one, self.config) for one in drawn.compared]
+        verdict = rejected_by(mask, drawn.light, compared, self.config)
         return Candidate(drawn.number, self.generator.class_names[drawn.class_index], drawn.image, mask, verdict)
 
 
@@ -157,7 +141,7 @@ class _Drawn:
     image: ImageArray
     light: NDArray[np.float32] | None
     mask: NDArray[np.bool_]
-    second: NDArray[np.bool_] | None
+    compared: NDArray[np.bool_]
 
 
 def draw_latents(
@@ -186,13 +170,16 @@ def check_settings(config: MasksConfig) -> None:
     Raises:
         UserError: Naming the first such setting.
     """
-    theta = config.theta
+    theta, asked = config.theta, config.consensus
     checks = {
         "pairs": (config.pairs >= 1, "1 or more"),
         "batch": (config.batch >= 1, "1 or more"),
         "shard_size": (config.shard_size >= 1, "1 or more"),
         "theta": (theta == "otsu" or 0 < theta <= 1, "above 0 and at most 1, or otsu"),
         "margin": (0 <= config.margin < 1, "from 0 to below 1"),
+        "votes": (0 <= config.votes < 1, "from 0 to below 1"),
+        "consensus": (1 < len(asked) == len(set(asked)), "two or more different rules"),
+        "quorum": (config.quorum is None or 1 <= config.quorum <= len(asked), f"from 1 to {len(asked)}"),
         "max_area": (0 <= config.min_area <= config.max_area <= 1, "from min_area to 1"),
         "opening": (config.opening in (0, *range(1, 256, 2)), "0 or an odd number of pixels"),
         "min_component": (0 <= config.min_component <= 1, "from 0 to 1"),

@@ -1,5 +1,9 @@
 """Mask filters: steps that clean a mask, and checks that reject a pair."""
 
+from collections.abc import Sequence
+from itertools import combinations
+from statistics import fmean
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +14,11 @@ Mask = NDArray[np.uint8]
 """[H, W], 1 on the object and 0 elsewhere."""
 
 CHECKS = {
-    "min_area": "the masks are too small: raise --theta or lower --min_area",
-    "max_area": "the masks are too large: raise --shift, lower --theta or raise --max_area",
-    "max_border": "the masks lie along the border: raise --shift, lower --theta or raise --max_border",
+    "min_area": "the masks are too small: raise --theta, lower --votes (units) or lower --min_area",
+    "max_area": "the masks are too large: raise --shift, lower --theta, raise --votes (units) or raise --max_area",
+    "max_border": "the masks lie along the border: raise --shift, lower --theta, raise --votes or raise --max_border",
     "two_peaks": "the shifted images have no two greys: raise --shift or switch --two_peaks off",
-    "min_agreement": "the two rules disagree: raise --shift or lower --min_agreement",
+    "min_agreement": "the rules disagree: raise --shift or lower --min_agreement",
 }
 """The checks by the setting that rules them, in the order they are made, and what to do where one rejects most."""
 
@@ -37,14 +41,14 @@ def clean(mask: NDArray[np.bool_], config: MasksConfig) -> Mask:
 
 
 def rejected_by(
-    mask: Mask, shifted: NDArray[np.float32] | None, second: Mask | None, config: MasksConfig
+    mask: Mask, shifted: NDArray[np.float32] | None, compared: Sequence[Mask], config: MasksConfig
 ) -> str | None:
     """Names the first check that a pair fails, one of `CHECKS`; None where it passes all.
 
     Args:
         mask: The cleaned mask.
         shifted: Brightness of G(z + h_bg, c), float [H, W] in [0, 1]; None where `two_peaks` is off.
-        second: The cleaned mask of a second rule; None where `min_agreement` is 0.
+        compared: The cleaned masks of the rules that have to agree; none where `min_agreement` is 0.
         config: `min_area`, `max_area`, `max_border`, `two_peaks` and `min_agreement` are read.
     """
     area = mask.mean()
@@ -56,7 +60,7 @@ def rejected_by(
         return "max_border"
     if shifted is not None and histogram_peaks(shifted) < 2:
         return "two_peaks"
-    if second is not None and intersection_over_union(mask, second) < config.min_agreement:
+    if compared and agreement(compared) < config.min_agreement:
         return "min_agreement"
     return None
 
@@ -94,6 +98,11 @@ def histogram_peaks(values: NDArray[np.float32]) -> int:
     slopes = np.sign(np.diff(histogram, prepend=-1, append=-1))
     slopes = slopes[slopes != 0]
     return int(np.count_nonzero((slopes[:-1] > 0) & (slopes[1:] < 0)))
+
+
+def agreement(masks: Sequence[Mask]) -> float:
+    """Mean IoU of any two of several masks, in [0, 1]."""
+    return fmean(intersection_over_union(one, other) for one, other in combinations(masks, 2))
 
 
 def intersection_over_union(one: Mask, other: Mask) -> float:

@@ -13,11 +13,15 @@ OUTLINE = (255, 0, 60)
 
 
 def preview(pairs: Sequence[Candidate], source: CandidateSource) -> ImageArray:
-    """Lays pairs out six a row, each as the outlined image, G(z + h_bg, c) and the mask; returns uint8 [H, W, 3]."""
-    shifted = to_uint8(source.render([pair.number for pair in pairs]).plus)
+    """Lays pairs out six a row, each as the outlined image, what its rule saw (`Evidence.shown`) and the mask.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    seen = to_uint8(source.look([pair.number for pair in pairs]).shown)
     tiles = [
         np.hstack([_outlined(pair), image, cv2.cvtColor(255 * pair.mask, cv2.COLOR_GRAY2RGB)])
-        for pair, image in zip(pairs, shifted, strict=True)
+        for pair, image in zip(pairs, seen, strict=True)
     ]
     return grid(tiles, columns=6, gap=6)
 

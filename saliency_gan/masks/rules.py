@@ -1,60 +1,94 @@
-"""Mask rules: which pixels are the object, judged by what a shift along h_bg does to their brightness."""
+"""Mask rules: which pixels are the object, judged by what a shift along h_bg does to their brightness, or by units."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from saliency_gan.artifacts import Polarity
+from saliency_gan.config import MaskRule
 from saliency_gan.images import to_unit
 
-RuleName = Literal["threshold", "difference", "lighting", "two-sided"]
 Theta = float | Literal["otsu"]
 
-SHIFTS: dict[RuleName, tuple[int, ...]] = {
+SHIFTS: dict[MaskRule, tuple[int, ...]] = {
     "threshold": (+1,),
     "lighting": (+1,),
     "difference": (+1, -1),
     "two-sided": (+1, -1),
+    "units": (),
 }
 """The shifted images that a rule looks at: +1 is G(z + h_bg, c), -1 is G(z - h_bg, c)."""
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What rules judge a batch by; None is what no rule asked for.
+
+    Attributes:
+        plain: G(z, c), float [N, C, H, W] in [-1, 1].
+        plus: G(z + h_bg, c), likewise.
+        minus: G(z - h_bg, c), likewise.
+        votes: The object's share of the painters' votes, float [N, H, W] in [0, 1].
+    """
+
+    plain: Tensor
+    plus: Tensor | None = None
+    minus: Tensor | None = None
+    votes: Tensor | None = None
+
+    @property
+    def shown(self) -> Tensor:
+        """What people are shown of it beside the images: G(z + h_bg, c), or the votes as a grey image."""
+        if self.plus is not None:
+            return self.plus
+        return self.plain if self.votes is None else 2 * self.votes[:, None].expand(-1, 3, -1, -1) - 1
+
+
 def object_masks(
-    rule: RuleName,
-    plain: Tensor,
-    plus: Tensor,
-    minus: Tensor | None = None,
+    rule: MaskRule,
+    evidence: Evidence,
     theta: Theta = 0.9,
     margin: float = 0.0,
     polarity: Polarity = "bright",
+    votes: float = 0.5,
 ) -> Tensor:
     """Applies a rule by name.
 
     Args:
-        rule: `threshold`, `lighting`, `difference` or `two-sided`; see the functions of these names.
-        plain: G(z, c), float [N, C, H, W] in [-1, 1].
-        plus: G(z + h_bg, c), likewise.
-        minus: G(z - h_bg, c), likewise; needed where `SHIFTS[rule]` says so.
+        rule: `threshold`, `lighting`, `difference`, `two-sided` or `units`; see the functions of these names.
+        evidence: What it looks at.
         theta: Brightness in [0, 1], or `otsu` for one an image.
         margin: Brightness in [0, 1] that the background gains at least; `lighting` and `difference` with a fixed theta.
         polarity: What h_bg turns the background into. A direction to dark is judged by the negatives of the images, so
             that the paper's rule becomes brightness > 1 - theta.
+        votes: The object has more than this share of the votes; `units` with a fixed theta.
 
     Returns:
         bool [N, H, W], true on the object.
+
+    Raises:
+        ValueError: If the evidence lacks what the rule looks at.
     """
     above = None if theta == "otsu" else margin
-    light = brightness(plus, polarity)
+    if rule == "units":
+        return units(_given(evidence.votes, "the votes of units"), None if theta == "otsu" else votes)
+    light = brightness(_given(evidence.plus, "G(z + h_bg, c)"), polarity)
     if rule == "threshold":
         return threshold(light, theta)
     if rule == "lighting":
-        return lighting(brightness(plain, polarity), light, above)
-    if minus is None:
-        raise ValueError(f"The {rule} rule needs G(z - h_bg, c) as well.")
+        return lighting(brightness(evidence.plain, polarity), light, above)
+    dimmed = brightness(_given(evidence.minus, "G(z - h_bg, c)"), polarity)
     if rule == "difference":
-        return lighting(brightness(minus, polarity), light, above)
-    return two_sided(light, brightness(minus, polarity), theta)
+        return lighting(dimmed, light, above)
+    return two_sided(light, dimmed, theta)
+
+
+def _given(part: Tensor | None, name: str) -> Tensor:
+    if part is None:
+        raise ValueError(f"The rule looks at {name}, which was not drawn.")
+    return part
 
 
 def brightness(images: Tensor, polarity: Polarity = "bright") -> Tensor:
@@ -116,6 +150,34 @@ def two_sided(plus: Tensor, minus: Tensor, theta: Theta) -> Tensor:
         bool [N, H, W], true on the object.
     """
     return threshold(plus, theta) & threshold(1 - minus, theta)
+
+
+def units(votes: Tensor, above: float | None) -> Tensor:
+    """What units say that paint the object or the background (GAN Dissection; the rule is ours).
+
+    Args:
+        votes: The object's share of their votes, float [N, H, W] in [0, 1], see `painters.Painters.votes`.
+        above: The object has more than this share; None separates the shares by Otsu in every image.
+
+    Returns:
+        bool [N, H, W], true on the object.
+    """
+    if above is None:
+        return ~threshold(votes, "otsu")
+    return votes > above
+
+
+def consensus(masks: Tensor, quorum: int | None) -> Tensor:
+    """What enough of several rules call object.
+
+    Args:
+        masks: bool [rules, N, H, W].
+        quorum: Rules that have to agree; None for more than half of them. All of them give the intersection.
+
+    Returns:
+        bool [N, H, W].
+    """
+    return masks.sum(0) >= (len(masks) // 2 + 1 if quorum is None else quorum)
 
 
 def otsu_levels(values: Tensor) -> Tensor:

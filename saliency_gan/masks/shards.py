@@ -22,7 +22,7 @@ from saliency_gan.runs import read_json, sha256_of, write_bytes
 
 Pair = tuple[ImageArray, NDArray[np.uint8], dict[str, Any]]
 """Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and what is known of them: {"class": name, "seed": number of
-the candidate, as `candidates.draw_latents` takes it, "shift": magnitude, "area": share that the mask covers}."""
+the candidate, as `candidates.draw_latents` takes it, "shift": magnitude or None, "area": share the mask covers}."""
 
 MAX_MEMBER_BYTES = 64 * 2**20
 """Larger members are refused before they are read, so that a forged shard cannot fill the memory."""
@@ -167,7 +167,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             and type(manifest["resolution"]) is int
             and 0 < manifest["resolution"] <= 4096
             and isinstance(manifest["generator"]["sha256"], str)
-            and isinstance(manifest["directions_sha256"], str)
+            and isinstance(manifest.get("directions_sha256", ""), str)
         )
     except (LookupError, TypeError, AttributeError):
         valid = False
@@ -182,7 +182,8 @@ def _check_directions(folder: Path, manifest: dict[str, Any]) -> None:
     """Refuses shards that were drawn with directions that the run no longer has."""
     directions = folder.parent / "discover" / "directions.safetensors"
     took_the_runs = isinstance(manifest.get("config"), dict) and manifest["config"].get("directions") is None
-    if took_the_runs and directions.exists() and sha256_of(directions) != manifest["directions_sha256"]:
+    drawn_with = manifest.get("directions_sha256")  # not there where no rule looked at a shifted image
+    if drawn_with and took_the_runs and directions.exists() and sha256_of(directions) != drawn_with:
         raise UserError(
             f"The shards in {folder} were drawn with other directions than those of {directions}:"
             f" delete {folder} and run masks again."

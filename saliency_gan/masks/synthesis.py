@@ -180,7 +180,7 @@ def _finished_shards(folder: Path, config: MasksConfig, identity: dict[str, Any]
     """Records of the shards, from the first on, that need not be drawn again.
 
     Raises:
-        UserError: If they were drawn by another generator or along other directions.
+        UserError: If they were drawn by another generator, along other directions or with other painters.
     """
     records: list[Record] = []
     while (wanted := _pairs_of_shard(len(records), config)) and (path := _record_path(folder, len(records))).exists():
@@ -189,8 +189,8 @@ def _finished_shards(folder: Path, config: MasksConfig, identity: dict[str, Any]
             raise UserError(f"{path} is not a record that masks wrote: delete it and run masks again.")
         if record["identity"] != identity:
             raise UserError(
-                f"{folder} holds pairs of another generator or other directions: choose another folder with --run,"
-                f" or delete {folder} to begin again."
+                f"{folder} holds pairs of another generator, other directions or other units: choose another folder"
+                f" with --run, or delete {folder} to begin again."
             )
         shard = folder / shard_name(len(records))
         if record["pairs"] != wanted or not shard.is_file() or sha256_of(shard) != record["sha256"]:

@@ -164,7 +164,10 @@ def masks_section(run: Path, section: Section) -> bool:
     section.tables.append(Table("What became of the pairs that were drawn", ("check", "pairs", "share"), rows, (0,)))
     section.tables.append(_by_class(manifest))
     section.show_settings(folder)
-    section.show(folder / "preview.png", "The first pairs: image with the mask's outline, shifted image, mask")
+    section.show(
+        folder / "preview.png",
+        "The first pairs: image with the mask's outline, shifted image or the units' votes, mask",
+    )
     return True
 
 

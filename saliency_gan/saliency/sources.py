@@ -125,5 +125,6 @@ def read_shards(place: str | Path) -> tuple[Pairs, dict[str, Any]]:
         folder = download_shards(str(place))
     shards = open_shards(folder)
     images, masks, _ = shards.read_all()
-    identity = {key: shards.manifest[key] for key in ("generator", "directions_sha256", "pairs")}
+    drawn_with = ("generator", "directions_sha256", "painters_sha256", "pairs")
+    identity = {key: shards.manifest[key] for key in drawn_with if key in shards.manifest}
     return Pairs(images, masks), {**identity, "manifest_sha256": sha256_of(folder / "manifest.json")}

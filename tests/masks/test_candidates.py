@@ -69,11 +69,11 @@ def test_only_the_images_that_the_rule_looks_at_are_drawn(
 ):
     forward, calls = disc.forward, []
     monkeypatch.setattr(disc, "forward", lambda latents, classes: calls.append(latents) or forward(latents, classes))
-    rendered = CandidateSource(replace(config, rule=rule, shift=2.5)).render([4, 7])
+    seen = CandidateSource(replace(config, rule=rule, shift=2.5)).look([4, 7])
     assert len(calls) == drawn
     for call, shift in zip(calls, (0, 2.5, -2.5), strict=False):
         torch.testing.assert_close(call, calls[0] + torch.tensor([shift, 0, 0, 0]))
-    assert (rendered.minus is not None) == (drawn == 3)
+    assert (seen.minus is not None) == (drawn == 3)
 
 
 def test_the_second_rule_and_the_peaks_are_checked(config: MasksConfig):

@@ -8,6 +8,7 @@ from scipy import ndimage
 from saliency_gan.config import MasksConfig
 from saliency_gan.masks.filters import (
     CHECKS,
+    agreement,
     border_share,
     clean,
     fill_holes,
@@ -34,7 +35,9 @@ def rectangle(top: int, left: int, height: int, width: int, side: int = 20) -> N
 
 
 def rejection(mask: NDArray[np.uint8], shifted: Any = None, second: Any = None, **settings: Any) -> str | None:
-    return rejected_by(mask, shifted, second, MasksConfig(**{**PERMISSIVE, **settings}))
+    return rejected_by(
+        mask, shifted, () if second is None else (mask, second), MasksConfig(**{**PERMISSIVE, **settings})
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -128,6 +131,13 @@ def test_each_check_rejects_on_its_own_side_of_its_limit():
     second = rectangle(0, 5, 10, 5)  # IoU one half
     assert rejection(mask, second=second, min_agreement=0.5) is None
     assert rejection(mask, second=second, min_agreement=0.51) == "min_agreement"
+
+
+def test_several_rules_agree_by_the_mean_iou_of_any_two():
+    masks = [rectangle(0, 0, 10, 10), rectangle(0, 5, 10, 5), rectangle(0, 0, 10, 5)]  # IoU 1/2, 1/2 and 0
+    assert agreement(masks) == pytest.approx(1 / 3)
+    assert rejected_by(masks[0], None, masks, MasksConfig(**PERMISSIVE, min_agreement=0.33)) is None
+    assert rejected_by(masks[0], None, masks, MasksConfig(**PERMISSIVE, min_agreement=0.34)) == "min_agreement"
 
 
 def test_the_first_check_that_fails_is_named():

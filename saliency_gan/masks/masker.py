@@ -1,0 +1,91 @@
+"""A generator together with what the rules of a run need: h_bg, and the units that vote."""
+
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from saliency_gan.artifacts import Directions
+from saliency_gan.config import MasksConfig
+from saliency_gan.generators.base import Generator
+from saliency_gan.generators.units import watched
+from saliency_gan.masks.rules import SHIFTS, Evidence, consensus, object_masks
+from saliency_gan.painters import Painters
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Masks of a batch, before anything is cleaned.
+
+    Attributes:
+        chosen: bool [N, H, W], true on the object.
+        by_rule: The same of every rule in `MasksConfig.rules`, bool [rules, N, H, W].
+    """
+
+    chosen: Tensor
+    by_rule: Tensor
+
+
+class Masker:
+    """Draws what the rules look at, and applies them.
+
+    Args:
+        config: The rules and their settings.
+        generator: G, frozen, on fabric's device.
+        directions: Where h_bg is from; None where `config.shifts` is false.
+        painters: Who votes; None where no rule asks for units.
+        fabric: Where and in which precision to compute.
+
+    Attributes:
+        shift: Magnitude of the shift; None where nothing is shifted.
+        polarity: What h_bg turns the background into; None likewise.
+    """
+
+    def __init__(
+        self,
+        config: MasksConfig,
+        generator: Generator,
+        directions: Directions | None,
+        painters: Painters | None,
+        fabric: Fabric,
+    ) -> None:
+        self.config, self.generator, self.painters, self._fabric = config, generator, painters, fabric
+        self.shift, self.polarity = config.shift, None
+        self._offset = torch.zeros(generator.latent_dim)
+        self._signs = {sign for rule in config.rules for sign in SHIFTS[rule]} | ({+1} if config.shifts else set())
+        if directions:
+            background = directions.background
+            self.shift = background.shift if config.shift is None else config.shift
+            self.polarity = background.polarity
+            self._offset = (self.shift * directions.background_vector).to(fabric.device)
+
+    @torch.inference_mode()
+    def look(self, latents: Tensor, classes: Tensor) -> Evidence:
+        """Draws what the rules look at, and nothing else.
+
+        Args:
+            latents: z, float [N, latent_dim], on any device.
+            classes: c, int64 [N], likewise.
+        """
+        latents, classes = latents.to(self._fabric.device), classes.to(self._fabric.device)
+        layers = self.painters.layers if self.painters else []
+        with self._fabric.autocast():
+            with watched(self.generator, layers) as features:
+                plain = self.generator(latents, classes)
+            plus, minus = (
+                self.generator(latents + sign * self._offset, classes) if sign in self._signs else None
+                for sign in (+1, -1)
+            )
+        votes = self.painters.votes(features, self.generator.resolution) if self.painters else None
+        return Evidence(plain, plus, minus, votes)
+
+    @torch.inference_mode()
+    def masks(self, evidence: Evidence) -> Masks:
+        """Applies the rules."""
+        config, polarity = self.config, self.polarity or "bright"
+        by_rule = torch.stack(
+            [object_masks(rule, evidence, config.theta, config.margin, polarity, config.votes) for rule in config.rules]
+        )
+        chosen = consensus(by_rule, config.quorum) if config.rule == "consensus" else by_rule[0]
+        return Masks(chosen, by_rule)
