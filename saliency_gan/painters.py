@@ -65,11 +65,16 @@ class Painters:
 
         Returns:
             The object's share of the weighted votes, float32 [N, side, side] in [0, 1].
+
+        Raises:
+            UserError: If features have no such unit.
         """
         total = sum(painter.quality for painter in self.units)
         votes: Tensor | float = sum(painter.quality for painter in self.units if painter.paints == "background")
         for layer in self.layers:
             own = [painter for painter in self.units if painter.layer == layer]
+            if (last := max(painter.unit for painter in own)) >= features[layer].shape[1]:
+                raise UserError(f"There is no unit {last} in {layer}, which dissection.json names: run dissect again.")
             some = features[layer][:, [painter.unit for painter in own]].float()
             thresholds, weights = some.new_tensor(
                 [(one.threshold, one.quality if one.paints == "object" else -one.quality) for one in own]
@@ -125,7 +130,7 @@ def load_painters(folder: Path, generator: Generator) -> Painters:
             " given: run dissect on it, or name another folder with --dissection."
         )
     if unknown := set(painters.layers) - set(generator.feature_layers):
-        raise UserError(f"{path} names layers that {generator.name} has not, {sorted(unknown)[0][:80]}: run dissect.")
+        raise UserError(f"There is no layer {sorted(unknown)[0][:80]!r}, which {path} names: run dissect again.")
     return painters
 
 
