@@ -1,6 +1,7 @@
 """Units of a generator, the channels of its feature layers: looked at, and switched off for good."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,9 +12,8 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.runs import random_stream
 
-STREAM_LEVELS = 90
-"""First part of the key of the random stream of the images that levels are measured on."""
-LEVEL_IMAGES = 32
+STREAM_PROBE = 90
+"""First part of the key of the random stream of the image that units are counted in."""
 
 
 @contextmanager
@@ -45,9 +45,8 @@ def watched(generator: Generator, layers: Sequence[str]) -> Iterator[dict[str, T
 def ablate(generator: Generator, ablate_units: Sequence[str]) -> Generator:
     """Switches units off in every image that the generator draws from now on, and gives it another identity.
 
-    A unit that is off is 0 everywhere, as in the paper, or at its mean where that is negative: features of residual
-    blocks may be negative, and 0 then lies beyond what the unit ever says. The mean is over images that the generator
-    itself draws.
+    A unit that is off is 0 everywhere, f(0, r_rest): what the paper does to artifact units, and what `dissect` measures
+    when it looks for them (Bau et al. 2019, sections 3.2 and 4.3).
 
     Args:
         generator: G, frozen; changed in place. `name` and `sha256` say what it lacks, and `intact_sha256` is what
@@ -61,33 +60,33 @@ def ablate(generator: Generator, ablate_units: Sequence[str]) -> Generator:
         UserError: If an item is no such text, or there is no such layer or unit.
     """
     units = _parse(ablate_units, generator)
-    means = _means(generator, list(units))
+    counts = _count_units(generator, list(units))
     for layer, numbers in units.items():
-        count = len(means[layer])
+        count = counts[layer]
         if numbers[-1] >= count:
             raise UserError(
                 f"There is no unit {numbers[-1]} in {layer} of {generator.name}, which has {count}: give 0 to"
                 f" {count - 1} with --ablate_units."
             )
-        generator.feature_layers[layer].register_forward_hook(_Off(numbers, means[layer][numbers].clamp(max=0)))
+    for layer, numbers in units.items():
+        generator.feature_layers[layer].register_forward_hook(_Off(numbers))
     generator.intact_sha256 = generator.sha256
     lacking = " ".join(f"{layer}:{','.join(map(str, numbers))}" for layer, numbers in units.items())
     generator.sha256 = hashlib.sha256(f"{generator.sha256} without {lacking}".encode()).hexdigest()
-    counts = (f"{len(numbers)} of {layer}" for layer, numbers in units.items())
-    generator.name = f"{generator.name} without units ({', '.join(counts)})"
+    shares = (f"{len(numbers)} of {layer}" for layer, numbers in units.items())
+    generator.name = f"{generator.name} without units ({', '.join(shares)})"
     return generator
 
 
 class _Off:
-    """A forward hook that sets units to the levels at which they are off."""
+    """A forward hook that sets units to 0."""
 
-    def __init__(self, units: Sequence[int], levels: Tensor) -> None:
-        self.units, self.levels = list(units), levels[:, None, None]
+    def __init__(self, units: Sequence[int]) -> None:
+        self.units = torch.tensor(units)
 
     def __call__(self, _module: nn.Module, _inputs: object, features: Tensor) -> Tensor:
-        features = features.clone()
-        features[:, self.units] = self.levels.to(features)
-        return features
+        self.units = self.units.to(features.device)
+        return features.index_fill(1, self.units, 0.0)
 
 
 def _parse(ablate_units: Sequence[str], generator: Generator) -> dict[str, list[int]]:
@@ -96,7 +95,7 @@ def _parse(ablate_units: Sequence[str], generator: Generator) -> dict[str, list[
     asked: dict[str, set[int]] = {}
     for item in ablate_units if isinstance(ablate_units, list | tuple) else [ablate_units]:
         layer, _, numbers = str(item).rpartition(":")
-        if not layer or not all(number.strip().isdecimal() for number in numbers.split(",")):
+        if not layer or not all(re.fullmatch(r"\s*[0-9]{1,9}\s*", number) for number in numbers.split(",")):
             raise UserError(
                 f"--ablate_units {str(item)[:80]!r} names no units: give LAYER:U,U,U, for example block1:3,17,42."
             )
@@ -110,13 +109,9 @@ def _parse(ablate_units: Sequence[str], generator: Generator) -> dict[str, list[
 
 
 @torch.no_grad()
-def _means(generator: Generator, layers: list[str]) -> dict[str, Tensor]:
-    """Mean of every unit over images and pixels, float [units] a layer; drawn one by one, for features may be large."""
-    sums: dict[str, Tensor] = {}
-    random = random_stream(STREAM_LEVELS)
-    with watched(generator, layers) as seen:
-        for _ in range(LEVEL_IMAGES):
-            generator(generator.sample_latents(1, random), generator.sample_classes(1, random))
-            for layer, features in seen.items():
-                sums[layer] = sums.get(layer, 0) + features[0].mean((1, 2))
-    return {layer: total / LEVEL_IMAGES for layer, total in sums.items()}
+def _count_units(generator: Generator, layers: list[str]) -> dict[str, int]:
+    """Units of some layers; an image has to be drawn to see them."""
+    random = random_stream(STREAM_PROBE)
+    with watched(generator, layers) as features:
+        generator(generator.sample_latents(1, random), generator.sample_classes(1, random))
+    return {layer: features[layer].shape[1] for layer in layers}
