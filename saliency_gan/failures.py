@@ -25,6 +25,11 @@ def explain(error: BaseException | None, config: Any) -> StageError | None:
         text = str(error)
         if re.search(OUT_OF_MEMORY, text, re.IGNORECASE):
             return _out_of_memory(config)
+        if text.startswith("DataLoader worker"):
+            return StageError(
+                "A process that augments was killed, perhaps for lack of memory: run the command again, which goes on"
+                " from what was saved, or do it in the main process with --workers 0."
+            )
         if world_size() > 1 and re.search(LOST_PROCESS, text):
             return lost_process()
         if getattr(config, "compile", False) and re.search(r"torch\._(dynamo|inductor)", str(type(error))):

@@ -37,6 +37,11 @@ def test_a_stage_that_asks_for_too_much_memory_ends_with_the_sentence(tmp_path):
         pass
 
 
+def test_a_killed_worker_is_explained():
+    error = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    assert "or do it in the main process with --workers 0" in str(explain(error, TrainSaliencyConfig()))
+
+
 def test_a_lost_process_and_a_failed_compilation_are_explained(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -1,5 +1,6 @@
 """Augmented batches of pairs, drawn and changed by worker processes while the network trains."""
 
+import os
 import signal
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -142,7 +143,13 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _prepare_worker(_: int) -> None:
-    """One thread a worker, which ends with the main process; Ctrl-C is left to that, too."""
+    """One thread a worker, which ends with the main process; what signals say is left to that, too.
+
+    torchrun sends TERM to all processes of a group, Slurm to all of a job: the one is evaded, the other taken no notice
+    of. A second one ends the worker, for that is how multiprocessing gets rid of it.
+    """
     end_with_parent()
+    os.setsid()
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

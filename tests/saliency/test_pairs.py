@@ -1,3 +1,7 @@
+import multiprocessing
+import os
+import signal
+
 import numpy as np
 
 from saliency_gan.saliency.augmentation import Augmentation
@@ -12,6 +16,20 @@ def test_worker_processes_make_the_same_batches() -> None:
     for (images, masks), (other_images, other_masks) in zip(alone, helped, strict=True):
         np.testing.assert_array_equal(images, other_images)
         np.testing.assert_array_equal(masks, other_masks)
+
+
+def test_workers_go_on_when_a_job_is_told_to_end() -> None:
+    mixture = Mixture([Part(Pairs(*discs(20)), 6)], Augmentation("full", 32), 0, 1)
+    batches = mixture.batches(0, 12, 1)
+    made = [next(batches)]
+    (worker,) = multiprocessing.active_children()
+    assert os.getsid(worker.pid) == worker.pid  # out of the reach of signals to this process's group
+    os.kill(worker.pid, signal.SIGTERM)
+    os.kill(worker.pid, signal.SIGINT)
+    made += batches
+    assert len(made) == 12
+    for (images, _), (expected, _) in zip(made, mixture.batches(0, 12, 0), strict=True):
+        np.testing.assert_array_equal(images, expected)
 
 
 def test_a_batch_depends_on_its_number_and_key_alone() -> None:
