@@ -151,5 +151,5 @@ def _prepare_worker(_: int) -> None:
     end_with_parent()
     os.setsid()
     signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
-    cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(0)
