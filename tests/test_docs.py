@@ -45,9 +45,9 @@ def test_commands_are_found_in_pages() -> None:
 
 
 def _commands(text: str) -> Iterator[list[str]]:
-    """Verb and settings of the commands on a page; pipelines and files that are made up are left out."""
+    """Verb and settings of the commands on a page; what a shell fills in and files that are made up are left out."""
     for line in re.sub(r"\\\n", " ", text).splitlines():
-        line = re.sub(r"\$\w+|--config \S*NAME\.yaml|--classes @\S+", "", line)
+        line = re.sub(r"--\w+ \S*(\$\w+|NAME\.yaml)\S*|--classes @\S+|\$\w+", "", line)
         if match := re.match(r" {4,}(?:saliency-gan|torchrun .* -- saliency_gan|srun .* -- saliency_gan) (\S.*)", line):
             yield shlex.split(match[1], comments=True)
         elif (match := re.match(r" {4,}make (\S+)(.*)", line)) and match[1] in STAGES:
