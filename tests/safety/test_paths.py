@@ -187,12 +187,12 @@ class TestMany:
 
     @pytest.fixture(autouse=True)
     def bounded(self) -> Iterator[None]:
-        previous = signal.signal(signal.SIGALRM, _hangs)
-        signal.alarm(90)
+        previous = signal.signal(signal.SIGPROF, _hangs)
+        signal.setitimer(signal.ITIMER_PROF, 60)  # of a core
         tracemalloc.start()
         yield
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 10_000 * MANY
