@@ -94,9 +94,10 @@ class PhotoPredictor:
         views = []
         for each_photo in zip(*photos, strict=True):
             squares = np.stack(each_photo)
-            seen = [self.network.maps(squares)]
             if self.flip:
-                seen.append(self.network.maps(np.ascontiguousarray(squares[:, :, ::-1]))[:, :, ::-1])
+                squares = np.concatenate([squares, squares[:, :, ::-1]])
+            maps = self.network.maps(squares)
+            seen = [maps[: len(photos)], maps[len(photos) :, :, ::-1]] if self.flip else [maps]
             views += seen if squares.shape[1] == side else [_stretch_all(maps, side) for maps in seen]
         return np.stack(views)
 

@@ -1,9 +1,11 @@
 """`predict`: saliency maps, masks, cut-outs and overlays of photos and videos and folders of them."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, draw, find_threshold
 from saliency_gan.prediction.jobs import Batch, Job, batches, find_jobs
 from saliency_gan.prediction.refinement import refine
 from saliency_gan.prediction.video import mark_video
-from saliency_gan.processes import cores, is_main, share, total
+from saliency_gan.processes import cores, is_main, local_world_size, share, total
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
 JPEG_SIDE = 65_500
@@ -98,61 +100,57 @@ class _Photo:
 
 
 def _mark_photos(jobs: Sequence[Job], predictor: PhotoPredictor, background: Background, config: PredictConfig) -> int:
-    """Marks photos; returns how many failed."""
+    """Marks photos; returns how many failed.
+
+    Every core reads, marks and writes batches of its own, which is faster than a pipeline whose steps share the cores;
+    there is one thread more, because threads wait for the disk. A large photo is done before anything after it is read, so that one of them is in memory at a time.
+    """
     failures = 0
+    mark = partial(_mark_batch, predictor=predictor, background=background, config=config)
+    threads = 1 + max(1, cores() // local_world_size())
+    size = min(config.batch, -(-len(jobs) // threads))
     with (
-        ThreadPoolExecutor(cores(), "read") as reading,
-        ThreadPoolExecutor(2 * cores(), "write") as writing,
+        _one_core_each(threads, config) as pool,
         tqdm(desc="predict", total=len(jobs), unit="photo") as progress,
     ):
-
-        def write(photo: _Photo, small: SaliencyMap) -> Future[str | None]:
-            return writing.submit(_write, photo, small, background, config)
-
-        for large, some in groupby(batches(jobs, config.batch), key=lambda batch: batch.large):
-            # A large photo is written before the next one is read, so that one of them is in memory at a time.
-            for stream in ([batch] for batch in some) if large else (some,):
-                for problems, count in _stream(_read_ahead(reading, stream, predictor), predictor, write):
-                    failures += _complain(*problems)
-                    progress.update(count)
+        for large, some in groupby(batches(jobs, size), key=lambda batch: batch.large):
+            for count, problems in map(mark, some) if large or len(jobs) == 1 else pool.map(mark, some):
+                failures += _complain(*problems)
+                progress.update(count)
     return failures
 
 
-def _stream(
-    read: Iterable[list[_Photo | str]],
-    predictor: PhotoPredictor,
-    write: Callable[[_Photo, SaliencyMap], Future[str | None]],
-) -> Iterator[tuple[list[str], int]]:
-    """Marks batches while the one after is read and the one before is written; yields problems and files done."""
-    written: list[Future[str | None]] = []
-    for batch in read:
-        photos = [photo for photo in batch if isinstance(photo, _Photo)]
-        problems = [problem for problem in batch if isinstance(problem, str)]
-        maps = predictor.mark([photo.squares for photo in photos]) if photos else ()
-        problems += _results(written)
-        written = [write(photo, small) for photo, small in zip(photos, maps, strict=True)]
-        yield problems, len(batch)
-    yield _results(written), 0
+@contextmanager
+def _one_core_each(threads: int, config: PredictConfig) -> Iterator[ThreadPoolExecutor]:
+    """Threads in each of which torch computes without starting others."""
+    if config.runtime == "onnx":
+        with ThreadPoolExecutor(threads, "photos") as pool:
+            yield pool
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, "photos", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)  # it is also what the process's other threads begin with
 
 
-def _read_ahead(pool: Executor, stream: Iterable[Batch], predictor: PhotoPredictor) -> Iterator[list[_Photo | str]]:
-    """Decodes one batch in threads while the caller works on the one before; a sentence stands for an unusable file."""
-
-    def read(job: Job) -> _Photo | str:
+def _mark_batch(
+    batch: Batch, predictor: PhotoPredictor, background: Background, config: PredictConfig
+) -> tuple[int, list[str]]:
+    """Reads, marks and writes photos; returns how many there were, and a sentence for each that failed."""
+    photos, problems = [], []
+    for job in batch.jobs:
         try:
             image = read_image(job.path)
+            photos.append(_Photo(job, image, predictor.squeeze(image)))
         except UserError as error:
-            return str(error)
-        return _Photo(job, image, predictor.squeeze(image))
-
-    pending: list[Future[_Photo | str]] = []
-    for batch in stream:
-        upcoming = [pool.submit(read, job) for job in batch.jobs]
-        if pending:
-            yield [future.result() for future in pending]
-        pending = upcoming
-    if pending:
-        yield [future.result() for future in pending]
+            problems.append(str(error))
+    maps = predictor.mark([photo.squares for photo in photos]) if photos else ()
+    written = [_write(photo, small, background, config) for photo, small in zip(photos, maps, strict=True)]
+    return len(batch.jobs), problems + [problem for problem in written if problem]
 
 
 def _write(photo: _Photo, small: SaliencyMap, background: Background, config: PredictConfig) -> str | None:
@@ -164,10 +162,6 @@ def _write(photo: _Photo, small: SaliencyMap, background: Background, config: Pr
             return f"{photo.job.path} is too long for the {kind}, for JPEG ends at {JPEG_SIDE:,} pixels: save others."
         write_image(path, draw(kind, marked, background))
     return None
-
-
-def _results(written: Iterable[Future[str | None]]) -> list[str]:
-    return [problem for future in written if (problem := future.result())]
 
 
 def _fails(video: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> bool:
