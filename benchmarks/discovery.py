@@ -99,6 +99,7 @@ class PackagedBigGAN(nn.Module):
         self.latent_dim, self.num_classes = self.model.config.z_dim, self.model.config.num_classes
 
     def forward(self, latents: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Images; see `Generator.forward`."""
         return self.model(latents, F.one_hot(classes, self.num_classes).float(), 1.0)
 
 
@@ -113,6 +114,7 @@ class PublishedReconstructor(nn.Module):
         self.direction_head, self.shift_head = nn.Linear(512, count), nn.Linear(512, 1)
 
     def forward(self, originals: torch.Tensor, shifted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Guesses k and eps; see `Reconstructor.forward`."""
         features = self.trunk(torch.cat([originals, shifted], dim=1))
         return self.direction_head(features), self.shift_head(features).squeeze(1)
 

@@ -1,6 +1,6 @@
 """Stage 3 against bare forward and backward passes, and how fast shards are read.
 
-    python benchmarks/training.py [--steps 30] [--rounds 5]
+    python benchmarks/training.py [--steps 10] [--rounds 5]
 
 The bare loop computes the gradients of one batch that lies in memory as tensors, again and again. The stage's loop
 draws and augments every batch in worker processes, and moves the weights and their average, too. Pairs are drawn
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--pairs", type=int, default=600, help="pairs drawn first")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=20, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=10, help="steps a turn")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each loop; the medians are compared")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,12 +49,11 @@ def main() -> None:
         batches = ShardSource(config).batches(0, 10**9)
         bare = bare_passes(learner, next(batches))
         timed: dict[str, list[float]] = {"bare": [], "stage": []}
-        for number in range(options.rounds + 1):
+        for _ in range(options.rounds + 1):
             timed["bare"].append(seconds_of(bare, options.steps))
             for _ in range(MADE_AHEAD * config.workers):
                 next(batches)
             timed["stage"].append(seconds_of(lambda: learner.learn(*next(batches), config.lr), options.steps))
-            del number
         medians = {name: statistics.median(measured[1:]) for name, measured in timed.items()}
         reading = take_turns({"read": lambda: read_shards(run / "masks")}, options.rounds)["read"]
     rates = {name: options.steps * config.batch / seconds for name, seconds in medians.items()}

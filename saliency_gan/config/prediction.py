@@ -30,7 +30,7 @@ class PredictConfig(StageConfig):
         flip: Average with the map of the mirrored photo.
         precision: Of runtime torch: fp32, bf16 (automatic mixed precision; maps move by less than 0.01), or auto: bf16
             where the hardware computes in it.
-        batch: Photos predicted at once; photos of many megapixels are fewer.
+        batch: Photos that a core predicts at once; photos of many megapixels are fewer.
     """
 
     output: Path = Path("predictions")

@@ -84,7 +84,10 @@ class Generator(nn.Module, ABC):
         return sha256 in (self.sha256, self.intact_sha256 or self.sha256)
 
     def freeze(self) -> Self:
-        """Switches to evaluation and keeps no gradient for any weight, which must not change after that; returns itself."""
+        """Switches to evaluation and keeps no gradient for any weight; returns itself.
+
+        Weights must not change after that, for what is computed from them alone is computed here.
+        """
         for module in self.modules():
             if isinstance(module, UpsampledConv2d):
                 module.fold()

@@ -47,7 +47,8 @@ class BigGANDeep(Generator):
         self.embedding = nn.Embedding.from_pretrained(model.embeddings.weight.detach().T.contiguous())
         self.first = theirs.gen_z
         self.layers = nn.ModuleList(
-            DeepBlock(layer, truncation) if isinstance(layer, GenBlock) else _attention(layer) for layer in theirs.layers
+            DeepBlock(layer, truncation) if isinstance(layer, GenBlock) else _attention(layer)
+            for layer in theirs.layers
         )
         self.last_norm = _last_norm(theirs.bn, truncation)
         self.last = _convolution(theirs.conv_to_rgb, self.channels)  # the rest of its outputs is not looked at

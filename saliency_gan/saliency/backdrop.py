@@ -58,8 +58,14 @@ def _texture(image: ImageArray, random: np.random.Generator) -> ImageArray:
     patch_side = max(2, round(side * random.uniform(*PATCH_SIDES)))
     top, left = random.integers(0, side - patch_side + 1, 2)
     above, before = random.integers(0, patch_side, 2)
-    patch = image[top : top + patch_side, left : left + patch_side]
-    return np.pad(patch, ((above, side), (before, side), (0, 0)), mode="symmetric")[:side, :side]
+    rows, columns = (_mirrored(side, patch_side, shift) for shift in (above, before))
+    return image[top + rows][:, left + columns]
+
+
+def _mirrored(side: int, patch_side: int, shift: int) -> NDArray[np.int64]:
+    """Where in a patch that is mirrored again and again each of `side` pixels is from; the first is left of it."""
+    position = (np.arange(side) - shift) % (2 * patch_side)
+    return np.minimum(position, 2 * patch_side - 1 - position)
 
 
 def _above_horizon(side: int, random: np.random.Generator) -> NDArray[np.float32]:

@@ -103,7 +103,8 @@ def _mark_photos(jobs: Sequence[Job], predictor: PhotoPredictor, background: Bac
     """Marks photos; returns how many failed.
 
     Every core reads, marks and writes batches of its own, which is faster than a pipeline whose steps share the cores;
-    there is one thread more, because threads wait for the disk. A large photo is done before anything after it is read, so that one of them is in memory at a time.
+    there is one thread more, because threads wait for the disk. A large photo is done before anything after it is read,
+    so that one of them is in memory at a time.
     """
     failures = 0
     mark = partial(_mark_batch, predictor=predictor, background=background, config=config)
