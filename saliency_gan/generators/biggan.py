@@ -168,7 +168,7 @@ class ConditionalBatchNorm(nn.Module):
         if self.training:
             features = self.norm(features)
         else:  # with fixed statistics, to normalise is to multiply and to add, which gain and bias can do as well
-            gain = gain * (self.norm.running_var + self.norm.eps).rsqrt()
+            gain = gain * torch.rsqrt(self.norm.running_var + self.norm.eps)  # type: ignore[arg-type, operator]
             bias = bias - gain * self.norm.running_mean
         gain, bias = gain.to(features.dtype), bias.to(features.dtype)
         return torch.addcmul(bias[:, :, None, None], features, gain[:, :, None, None])

@@ -223,7 +223,8 @@ def _upsampled_convolution(convolution: nn.Conv2d) -> UpsampledConv2d:
 def _convolution(convolution: nn.Conv2d, outputs: int) -> nn.Conv2d:
     """The first outputs of a 3x3 convolution."""
     ours = nn.Conv2d(convolution.in_channels, outputs, 3, padding=1)
-    ours.weight.data, ours.bias.data = convolution.weight[:outputs].detach(), convolution.bias[:outputs].detach()
+    ours.weight = nn.Parameter(convolution.weight[:outputs].detach())
+    ours.bias = nn.Parameter(convolution.bias[:outputs].detach())  # type: ignore[index]
     return ours
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from saliency_gan.config import PredictConfig
@@ -182,6 +183,17 @@ def test_large_and_small_photos_in_turn(config: PredictConfig, tmp_path: Path, m
     for index, path in enumerate(paths):
         map_ = np.array(Image.open(tmp_path / "out" / "map" / f"{index}.png"))
         assert np.abs(map_ - model.predict(path) * 255).max() <= 0.52
+
+
+def test_threads_are_given_back(config: PredictConfig, tmp_path: Path) -> None:
+    paths = [photo(tmp_path / f"{index}.png", seed=index) for index in range(4)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert predict(replace(config, save=("map",)), paths) == 0
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_photo_too_long_for_jpeg_is_named(
