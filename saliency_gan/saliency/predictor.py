@@ -1,7 +1,9 @@
 """Saliency maps of photos, computed by torch."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import Lock
 
 import torch
 
@@ -71,11 +73,12 @@ class TorchNetwork:
         self.device = device
         self.resolution = model.architecture.resolution
         self.mixed = pick_precision(precision, device) == "bf16"
+        # Threads that all bring batches to one GPU would only need more of its memory.
+        self._turn: AbstractContextManager[object] = nullcontext() if device.type == "cpu" else Lock()
 
     @torch.inference_mode()
     def maps(self, squares: ImageArray) -> SaliencyMap:
         """Computes saliency in [0, 1], float32 [N, H, W], of uint8 [N, H, W, 3]; H and W are multiples of 32."""
-        seen = to_signed(squares).to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            logits = self.model(seen)
-        return logits.sigmoid()[:, 0].cpu().numpy()
+        with self._turn, torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            seen = to_signed(squares).to(self.device, memory_format=torch.channels_last)
+            return self.model(seen).sigmoid()[:, 0].cpu().numpy()

@@ -120,7 +120,7 @@ def test_a_person_cuts_out_a_photo(browser: Browser) -> None:
 
         browser.evaluate("document.querySelector('#make').click()")
         browser.wait("document.querySelector('#files')?.innerText.includes('cutout')")
-        assert counted.call_count == 2, "the photo and its mirror image, once"
+        assert counted.call_count == 1, "the photo and its mirror image together, once"
 
 
 @pytest.mark.parametrize(

@@ -76,11 +76,6 @@ def test_only_the_images_that_the_rule_looks_at_are_drawn(
     assert (seen.minus is not None) == (drawn == 3)
 
 
-def test_the_shifted_image_can_be_had_alone(config: MasksConfig):
-    source = CandidateSource(replace(config, shift=2.5))
-    torch.testing.assert_close(source.shifted([4, 7]), source.render([4, 7]).plus, rtol=0, atol=0)
-
-
 def test_the_second_rule_and_the_peaks_are_checked(config: MasksConfig):
     """In plain white images of a disc, the shift changes nothing, so the lighting rule takes all for object."""
     agreeing = first(replace(config, min_agreement=0.9, seed=3), 60)
