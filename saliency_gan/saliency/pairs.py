@@ -143,13 +143,12 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _prepare_worker(_: int) -> None:
-    """One thread a worker, which ends with the main process; what signals say is left to that, too.
+    """One thread a worker, which ends with the main process and leaves Ctrl-C to it.
 
-    torchrun sends TERM to all processes of a group, Slurm to all of a job: the one is evaded, the other taken no notice
-    of. A second one ends the worker, for that is how multiprocessing gets rid of it.
+    In a session of its own, a worker is spared the TERM that torchrun sends to the group of the main process. It still
+    ends by a TERM of its own, for that is how multiprocessing gets rid of it.
     """
     end_with_parent()
     os.setsid()
-    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
