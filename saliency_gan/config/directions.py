@@ -154,7 +154,7 @@ class MasksConfig(StageConfig):
     theta: float | Literal["otsu"] = 0.9
     margin: float = 0.0
     votes: float = 0.5
-    consensus: tuple[MaskRule, ...] = ("threshold", "lighting", "units")
+    consensus: tuple[MaskRule, ...] = ("threshold", "units")
     quorum: int | None = None
     shift: float | None = None
     min_area: float = 0.05
