@@ -14,6 +14,8 @@ from saliency_gan.runs import RESUMABLE_SETTINGS, StageFolder, read_json, write_
 
 IMMATERIAL = (RESUMABLE_SETTINGS | CHANGEABLE) - {"steps", "rca_samples"}
 """Settings of discover on which a point's figures do not depend."""
+Source = tuple[str, Path | None, float, tuple[str, ...]]
+"""What `load_generator` takes: name, weights, truncation and ablated units."""
 
 
 def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
@@ -38,9 +40,7 @@ def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
         return _run_points(config, points, sha256)
 
 
-def _run_points(
-    config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[tuple[str, Path | None, float], str]
-) -> int:
+def _run_points(config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[Source, str]) -> int:
     results: list[SweepResult] = []
     failed: dict[str, str] = {}
     for number, point in enumerate(points, start=1):
@@ -60,8 +60,7 @@ def _run_points(
     return len(failed)
 
 
-def _source(settings: DiscoverConfig) -> tuple[str, Path | None, float, tuple[str, ...]]:
-    """What `load_generator` takes."""
+def _source(settings: DiscoverConfig) -> Source:
     return settings.generator, settings.weights, settings.truncation, settings.ablate_units
 
 

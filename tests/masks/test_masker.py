@@ -24,7 +24,6 @@ from tests.jobs import run_job
 from .discs import DiscGenerator, save_directions
 from .test_synthesis import contents
 
-
 THREE = ("threshold", "lighting", "units")
 
 
