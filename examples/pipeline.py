@@ -9,7 +9,7 @@ from pathlib import Path
 from saliency_gan.config import DiscoverConfig, MasksConfig, PredictConfig, TrainSaliencyConfig
 from saliency_gan.directions.discovery import discover
 from saliency_gan.masks.synthesis import synthesise
-from saliency_gan.saliency.prediction import predict
+from saliency_gan.prediction.predict import predict
 from saliency_gan.saliency.training import train_saliency
 
 GENERATOR = "biggan-caltech101-64"

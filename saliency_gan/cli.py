@@ -346,7 +346,7 @@ def _evaluate(config: Any, _: dict[str, Any]) -> int:
 
 
 def _predict(config: Any, options: dict[str, Any]) -> int:
-    from saliency_gan.saliency.prediction import predict
+    from saliency_gan.prediction.predict import predict
 
     return 1 if predict(config, [Path(path) for path in options["paths"]]) else 0
 

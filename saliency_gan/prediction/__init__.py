@@ -1,1 +1,1 @@
-"""What `predict` makes of a saliency map: names, refined edges, pictures and videos."""
+"""`predict`: which files, their maps, refined edges, pictures and videos."""

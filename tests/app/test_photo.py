@@ -8,8 +8,8 @@ from saliency_gan.app.photo import PREVIEW_SIDE, Look, Photo, draw_pictures, mar
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray, encode, read_image
+from saliency_gan.prediction.predict import predict
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
-from saliency_gan.saliency.prediction import predict
 
 SAMPLE = Path(__file__).parents[2] / "data/samples/images/pet_Maine_Coon_201.jpg"
 

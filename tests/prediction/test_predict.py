@@ -9,7 +9,7 @@ from PIL import Image
 
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
-from saliency_gan.saliency.prediction import predict
+from saliency_gan.prediction.predict import predict
 from saliency_gan.saliency.predictor import load_saliency_model
 from tests.prediction.test_video import write_video
 from tests.saliency.toys import disc
@@ -221,7 +221,7 @@ def test_processes_of_a_job_do_their_shares(
         photo(tmp_path / "photos" / f"{index}.jpg")
     done = {}
     for rank in range(2):
-        monkeypatch.setattr("saliency_gan.saliency.prediction.share", lambda items, rank=rank: items[rank::2])
+        monkeypatch.setattr("saliency_gan.prediction.predict.share", lambda items, rank=rank: items[rank::2])
         predict(replace(config, output=tmp_path / str(rank), save=("map",)), [tmp_path / "photos"])
         done[rank] = results(tmp_path / str(rank))
     assert done == {0: [f"map/{index}.png" for index in (0, 2, 4)], 1: [f"map/{index}.png" for index in (1, 3)]}
