@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from saliency_gan.cli import SHARED, VERBS, main, parse
+from saliency_gan.arguments import parse
+from saliency_gan.cli import SHARED, VERBS, main
 from saliency_gan.config import STAGES
 from saliency_gan.errors import UserError
 

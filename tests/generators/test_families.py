@@ -4,7 +4,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from saliency_gan.cli import parse
+from saliency_gan.arguments import parse
 from saliency_gan.errors import UserError
 from saliency_gan.generators import zoo
 from saliency_gan.generators.families import new_generator

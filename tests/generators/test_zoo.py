@@ -7,8 +7,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from saliency_gan.arguments import parse
 from saliency_gan.bundled import bundled_folder
-from saliency_gan.cli import main, parse
+from saliency_gan.cli import main
 from saliency_gan.errors import UserError
 from saliency_gan.generators import zoo
 from saliency_gan.generators.zoo import load_generator, save_generator

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saliency_gan.cli import parse
+from saliency_gan.arguments import parse
 from saliency_gan.errors import UserError
 from saliency_gan.pipeline import load_pipeline
 from saliency_gan.rating.answers import Answer, load_answers, save_answers
