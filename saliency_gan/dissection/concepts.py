@@ -1,6 +1,7 @@
 """Concepts: functions s_c(x) that say where in an image something is."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -18,14 +19,20 @@ class ConceptSource(ABC):
     Attributes:
         names: One name a concept, none twice.
         kinds: What sort of concept each of them is: object, colour, light, texture or place.
+        graded: Names of those whose `share` has a gradient.
     """
 
     names: tuple[str, ...]
     kinds: tuple[str, ...]
+    graded: tuple[str, ...] = ()
 
     @abstractmethod
     def __call__(self, images: Tensor) -> Tensor:
         """Images, float [N, channels, H, W] in [-1, 1] -> bool [N, concepts, H, W]."""
+
+    def share(self, images: Tensor, concept: int) -> Tensor:
+        """How much of every image is a concept, float [N] in [0, 1]: E_P[s_c(x)]."""
+        return self(images)[:, concept].float().mean((1, 2))
 
 
 class Saliency(ConceptSource):
@@ -35,7 +42,7 @@ class Saliency(ConceptSource):
         model: The model; None takes the bundled one.
     """
 
-    names = ("salient object", "background")
+    names = graded = ("salient object", "background")
     kinds = ("object", "object")
 
     def __init__(self, model: SaliencyModel | None = None) -> None:
@@ -53,6 +60,11 @@ class Saliency(ConceptSource):
         """See `ConceptSource`; an object is where the map is at least 0.5."""
         salient = self.soft(images) >= 0.5
         return torch.stack([salient, ~salient], dim=1)
+
+    def share(self, images: Tensor, concept: int) -> Tensor:
+        """See `ConceptSource`; the mean of the soft map."""
+        salient = self.soft(images).mean((1, 2))
+        return 1 - salient if concept else salient
 
 
 class Appearance(ConceptSource):
@@ -119,12 +131,21 @@ class Joined(ConceptSource):
         self.sources = tuple(sources)
         self.names = tuple(name for source in sources for name in source.names)
         self.kinds = tuple(kind for source in sources for kind in source.kinds)
-        if len(set(self.names)) < len(self.names):
-            raise ValueError(f"Two concepts have the same name among {', '.join(self.names)}.")
+        self.graded = tuple(name for source in sources for name in source.graded)
+        if twice := sorted(name for name, count in Counter(self.names).items() if count > 1):
+            raise ValueError(f"Two concepts have the same name: {', '.join(twice)}.")
 
     def __call__(self, images: Tensor) -> Tensor:
         """See `ConceptSource`."""
         return torch.cat([source(images) for source in self.sources], dim=1)
+
+    def share(self, images: Tensor, concept: int) -> Tensor:
+        """See `ConceptSource`."""
+        for source in self.sources:
+            if concept < len(source.names):
+                return source.share(images, concept)
+            concept -= len(source.names)
+        raise IndexError(f"There are only {len(self.names)} concepts.")
 
 
 def _hue(pixels: Tensor, value: Tensor, chroma: Tensor) -> Tensor:

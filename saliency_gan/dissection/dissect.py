@@ -9,16 +9,19 @@ from torch import Tensor
 
 from saliency_gan.config import DissectConfig
 from saliency_gan.devices import make_fabric
-from saliency_gan.dissection.concepts import Appearance, ConceptSource, Joined, Saliency
+from saliency_gan.dissection.artifacts import check_artifact_settings, measure_artifacts
+from saliency_gan.dissection.concepts import ConceptSource
 from saliency_gan.dissection.effects import measure_interventions
 from saliency_gan.dissection.page import write_page, write_unit_pictures
 from saliency_gan.dissection.painting import Painting
 from saliency_gan.dissection.sampling import BATCH, Sampler
+from saliency_gan.dissection.segmenters import concept_sources
 from saliency_gan.dissection.units import MIN_QUALITY, AgreementCounts, JointCounts, threshold_candidates
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.runs import StageFolder, random_stream, write_json
+from saliency_gan.saliency.model import load_model
 
 STREAM_BOOTSTRAP = 81
 TOP_IMAGES = 5
@@ -30,8 +33,8 @@ def dissect(config: DissectConfig) -> Path:
     Returns:
         The page, `run/dissect/dissect.html`, beside dissection.json and the pictures. dissection.json holds the
         generator's identity, the concepts, for every layer its units (unit, concept, iou, low, high, threshold,
-        quality, top_images; concept None below `min_iou`), the painters that masks reads, and what the interventions
-        did.
+        quality, off and on, its levels for the concept, top_images; concept None below `min_iou`), the painters that
+        masks reads, what the interventions did, and the artifact units.
 
     Raises:
         UserError: If a setting is out of range, or the generator has no such layer, concept or class.
@@ -47,10 +50,10 @@ def dissect(config: DissectConfig) -> Path:
             f" {config.effect_images} --mask_units {config.mask_units}: give at least 2 images, 1 unit, an IoU from 0"
             " to below 1 and no negative count."
         )
+    check_artifact_settings(config)
     generator = load_generator(config.generator, config.weights, config.truncation, config.ablate_units)
     layers = _layers(config, generator)
-    saliency = Saliency()
-    concepts = Joined((saliency, Appearance()))
+    concepts = concept_sources(config.concepts, config.concept_weights, config.concept_names)
     for concept in (config.concept, config.mask_concept):
         if concept not in concepts.names:
             raise UserError(f"There is no concept {concept!r}: give one of {', '.join(concepts.names)}.")
@@ -70,9 +73,12 @@ def dissect(config: DissectConfig) -> Path:
             "layers": {name: layer.units for name, layer in dissected.items()},
             "painters": painting.to_plain(),
             "interventions": None,
+            "artifacts": None,
         }
         if config.effect_images:
-            found["interventions"] = measure_interventions(config, sampler, saliency, concepts, dissected, folder.path)
+            found["interventions"] = measure_interventions(config, sampler, concepts, dissected, folder.path)
+        if config.artifact_images:
+            found["artifacts"] = measure_artifacts(config, sampler, load_model(), folder.path)
         write_unit_pictures(config, sampler, found, folder.path / "units")
         write_json(folder.path / "dissection.json", found)
         page = write_page(config, generator, found, folder.path)
@@ -84,6 +90,9 @@ def dissect(config: DissectConfig) -> Path:
             f"{len(painters['units'])} units together find {painters['concept']}: IoU {painters['iou']:.3f}"
             f" ({painters['low']:.3f} to {painters['high']:.3f}); masks --rule units makes masks of them"
         )
+    if artifacts := found["artifacts"]:
+        units = ",".join(map(str, artifacts["units"]))
+        print(f"without its artifact units: --ablate_units {artifacts['layer']}:{units}")
     print(f"dissection written to {page}")
     return page
 
@@ -182,10 +191,14 @@ def dissect_layers(
     for layer, (chosen, quality) in best.items():
         result = agreements[layer].result()
         top = torch.cat(strongest[layer]).topk(min(TOP_IMAGES, images), dim=0).indices.T.tolist()
-        units = []
+        places = images * look.features[layer][0, 0].numel()
+        present = sums[layer] / pixels[layer].clamp(min=1e-6)
+        absent = (whole[layer][:, None] - sums[layer]) / (places - pixels[layer]).clamp(min=1e-6)
+        found[layer] = DissectedLayer([], result.iou, quality, present, absent)
         for unit, concept in enumerate(quality.argmax(1).tolist()):
             named = bool(result.iou[unit, concept] > min_iou and quality[unit, concept] > MIN_QUALITY)
-            units.append(
+            off, on = found[layer].levels(concept)
+            found[layer].units.append(
                 {
                     "unit": unit,
                     "concept": concepts.names[concept] if named else None,
@@ -195,11 +208,9 @@ def dissect_layers(
                     "high": float(result.high[unit, concept]),
                     "quality": float(quality[unit, concept]),
                     "threshold": float(candidates[layer][unit, chosen[unit, concept]]),
+                    "off": float(off[unit]),
+                    "on": float(on[unit]),
                     "top_images": top[unit],
                 }
             )
-        places = images * look.features[layer][0, 0].numel()
-        present = sums[layer] / pixels[layer].clamp(min=1e-6)
-        absent = (whole[layer][:, None] - sums[layer]) / (places - pixels[layer]).clamp(min=1e-6)
-        found[layer] = DissectedLayer(units, result.iou, quality, present, absent)
     return found

@@ -1,6 +1,7 @@
 """What `dissect` switches: the units that agree with a concept best, against random ones and those that alpha finds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,9 @@ from torch import Tensor
 
 from saliency_gan import images as im
 from saliency_gan.config import DissectConfig
-from saliency_gan.dissection.concepts import ConceptSource, Saliency
+from saliency_gan.dissection.concepts import ConceptSource
 from saliency_gan.dissection.interventions import (
     Effect,
-    Measure,
     causal_effect,
     edited,
     effect_of,
@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from saliency_gan.dissection.dissect import DissectedLayer
 
 STREAM_CONTROL = 82
+ALPHA_IMAGES = 256
 FIRST_EFFECT_IMAGE, FIRST_ALPHA_IMAGE = 1_000_000, 2_000_000
 """Images on which units are switched; none of them was looked at before."""
 SHOWN = 8
+CONTROLS = 3
+"""Sets of random units, whose effects are averaged."""
 
 
 def _centre() -> Tensor:
@@ -45,7 +48,6 @@ REGIONS: dict[str, Callable[[], Tensor | None]] = {"everywhere": lambda: None, "
 def measure_interventions(
     config: DissectConfig,
     sampler: Sampler,
-    saliency: Saliency,
     concepts: ConceptSource,
     dissected: dict[str, "DissectedLayer"],
     folder: Path,
@@ -54,7 +56,7 @@ def measure_interventions(
 
     Returns:
         What dissection.json says under "interventions": layer, concept, the rows of the curve (units, ace, low, high,
-        random_ace, margin, margin_low, margin_high), the units in the order of their IoU, and alpha's order.
+        random_ace, margin, margin_low, margin_high), the units in the order of their agreement, and the same by alpha.
     """
     index = concepts.names.index(config.concept)
     layer = config.layer or max(
@@ -62,61 +64,60 @@ def measure_interventions(
     )
     agreement, levels = dissected[layer].quality[:, index], dissected[layer].levels(index)
     region = REGIONS[config.region]()
-    measure = _measure(config.concept, saliency, concepts)
+    measure = partial(concepts.share, concept=index)
     latents, classes = sampler.subjects(range(FIRST_EFFECT_IMAGE, FIRST_EFFECT_IMAGE + config.effect_images))
+
+    def effect(units: Sequence[int] | Tensor) -> Effect:
+        return causal_effect(sampler.generator, layer, units, levels, measure, latents, classes, region)
+
+    def control(count: int) -> Tensor:
+        sets = random_sets(config.seed, len(agreement), count)
+        return torch.stack([effect(units).images for units in sets]).mean(0)
+
     ranking = agreement.argsort(descending=True, stable=True)
-    control = torch.randperm(len(agreement), generator=random_stream(config.seed, STREAM_CONTROL))
-    rows = []
-    for count in _counts(min(config.units, len(agreement))):
-        both = [
-            causal_effect(sampler.generator, layer, some[:count], levels, measure, latents, classes, region)
-            for some in (ranking, control)
-        ]
-        rows.append({"units": count, **_row(*both)})
+    counts = counts_up_to(min(config.units, len(agreement)))
+    controls = {count: control(count) for count in counts}
+    rows = [{"units": count, **_row(effect(ranking[:count]), controls[count])} for count in counts]
     found = {"layer": layer, "concept": config.concept, "images": config.effect_images, "curve": rows}
     found["by_agreement"] = ranking[: config.units].tolist()
-    if config.alpha_steps and config.concept in Saliency.names:
+    if config.alpha_steps and config.concept in concepts.graded:
         start = dissected[layer].iou[:, index].float()
         start = start / start.max().clamp(min=1e-6)
-        subjects = sampler.subjects(range(FIRST_ALPHA_IMAGE, FIRST_ALPHA_IMAGE + 256))
+        subjects = sampler.subjects(range(FIRST_ALPHA_IMAGE, FIRST_ALPHA_IMAGE + ALPHA_IMAGES))
         alpha = optimise_alpha(sampler.generator, layer, start, levels, measure, *subjects, region, config.alpha_steps)
-        order = alpha.argsort(descending=True, stable=True)[: config.units]
-        effect = causal_effect(sampler.generator, layer, order, levels, measure, latents, classes, region)
-        found["by_alpha"] = order.tolist()
-        others = causal_effect(
-            sampler.generator, layer, control[: len(order)], levels, measure, latents, classes, region
-        )
-        found["alpha"] = _row(effect, others)
+        order = alpha.argsort(descending=True, stable=True)
+        found["by_alpha"] = order[: config.units].tolist()
+        found["alpha"] = [
+            {"units": count, "smallest": float(alpha[order[count - 1]]), **_row(effect(order[:count]), controls[count])}
+            for count in counts
+        ]
     chosen = ranking[: config.units]
     picture = _picture(sampler, layer, chosen, levels, latents[:SHOWN], classes[:SHOWN], region)
     im.write_image(folder / "interventions.png", picture)
     return found
 
 
-def _row(effect: Effect, control: Effect) -> dict[str, float]:
-    """An effect beside that of random units on the same images."""
-    margin = effect_of(effect.images - control.images)
+def random_sets(seed: int, total: int, count: int) -> list[list[int]]:
+    """CONTROLS sets of `count` of `total` units; smaller sets are part of larger ones."""
+    streams = (random_stream(seed, STREAM_CONTROL, number) for number in range(CONTROLS))
+    return [torch.randperm(total, generator=random)[:count].tolist() for random in streams]
+
+
+def counts_up_to(largest: int) -> list[int]:
+    """How many units are switched together: 1, 2, 5, 10, ... and the largest number itself."""
+    return [*(count for count in (1, 2, 5, 10, 20, 50, 100) if count < largest), largest]
+
+
+def _row(effect: Effect, control: Tensor) -> dict[str, float]:
+    """An effect beside that of random units on the same images, float [N]."""
+    margin = effect_of(effect.images - control)
     return {
         **{name: getattr(effect, name) for name in ("ace", "low", "high")},
-        "random_ace": control.ace,
+        "random_ace": float(control.mean()),
         "margin": margin.ace,
         "margin_low": margin.low,
         "margin_high": margin.high,
     }
-
-
-def _measure(concept: str, saliency: Saliency, concepts: ConceptSource) -> Measure:
-    """The share of the image that is the concept: soft where the saliency model says it, so that it has a gradient."""
-    if concept == "salient object":
-        return lambda images: saliency.soft(images).mean((1, 2))
-    if concept == "background":
-        return lambda images: 1 - saliency.soft(images).mean((1, 2))
-    index = concepts.names.index(concept)
-    return lambda images: concepts(images)[:, index].float().mean((1, 2))
-
-
-def _counts(largest: int) -> list[int]:
-    return [*(count for count in (1, 2, 5, 10, 20, 50, 100) if count < largest), largest]
 
 
 def _top(agreement: Tensor, count: int) -> Tensor:

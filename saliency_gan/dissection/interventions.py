@@ -13,6 +13,8 @@ from saliency_gan.generators.base import Generator
 
 Measure = Callable[[Tensor], Tensor]
 """How much of a concept images [N, channels, H, W] show: float [N] in [0, 1]."""
+GRADIENT_BATCHES = 4
+"""Batches that the length of delta's first gradient is averaged over."""
 
 
 @contextmanager
@@ -144,11 +146,15 @@ def optimise_alpha(
     classes: Tensor,
     region: Tensor | None = None,
     steps: int = 60,
-    rate: float = 0.05,
-    weight: float = 0.02,
+    rate: float = 0.01,
+    weight: float = 0.5,
     batch: int = 8,
 ) -> Tensor:
     """alpha* = argmin -delta(alpha) + lambda |alpha|_2 over [0, 1]^units, by projected Adam.
+
+    lambda is `weight` times |d delta / d alpha|_2 at the start. The gradient of |alpha|_2 has length 1 wherever alpha
+    is not 0, so with a lambda above that of delta alpha = 0 is a minimum, and what is left on the way there is noise. A
+    concept that fills a tenth of the image has a tenth of the gradient.
 
     Args:
         generator: G, frozen.
@@ -160,23 +166,29 @@ def optimise_alpha(
         classes: Their c, int64 [N].
         region: As for `setting`.
         steps: Steps of Adam.
-        rate: Its learning rate.
-        weight: lambda.
+        rate: Its learning rate; the authors' code has 0.01.
+        weight: lambda as a share of the first gradient, below 1.
         batch: Images a step.
 
     Returns:
         alpha, float [units] in [0, 1]; the larger, the more the unit matters.
     """
     alpha = start.clone().float().to(latents.device).requires_grad_()
-    optimiser = torch.optim.Adam([alpha], lr=rate)
     off, on = (level.to(latents.device).float() for level in levels)
-    for step in range(steps):
+
+    def delta(step: int) -> Tensor:
         rows = torch.arange(step * batch, (step + 1) * batch, device=latents.device) % len(latents)
         means = []
         for target in (on, off):
             with edited(generator, layer, lambda features, k=target: blend(features, alpha, k, region)):  # type: ignore[misc]
                 means.append(measure(generator(latents[rows], classes[rows])).mean())
-        loss = means[1] - means[0] + weight * alpha.norm()
+        return means[0] - means[1]
+
+    gradients = [torch.autograd.grad(delta(step), alpha)[0] for step in range(GRADIENT_BATCHES)]
+    penalty = weight * torch.stack(gradients).mean(0).norm()
+    optimiser = torch.optim.Adam([alpha], lr=rate)
+    for step in range(steps):
+        loss = penalty * alpha.norm() - delta(step)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from saliency_gan import images as im
 from saliency_gan.config import DissectConfig
@@ -18,6 +19,11 @@ from saliency_gan.generators.base import Generator
 from saliency_gan.reporting.page import Section, Table, render
 
 TILE = 96
+EFFECT = ["units", "ACE", "95 % interval", "random units", "margin", "95 % interval of the margin"]
+KINDS = {"object": "#c0392b", "colour": "#8e44ad", "light": "#f1c40f", "texture": "#2980b9", "place": "#27ae60"}
+"""Colours of the kinds of concepts in the plot."""
+SHOWN_CONCEPTS = 20
+"""Concepts a layer in the plot."""
 
 
 def write_unit_pictures(config: DissectConfig, sampler: Sampler, found: dict[str, Any], folder: Path) -> None:
@@ -53,6 +59,8 @@ def write_page(config: DissectConfig, generator: Generator, found: dict[str, Any
         sections.append(_painters(found["painters"]))
     if found["interventions"]:
         sections.append(_interventions(found["interventions"], folder))
+    if found["artifacts"]:
+        sections.append(_artifacts(found["artifacts"], folder))
     for layer, units in found["layers"].items():
         section = Section(f"Layer {layer}", layer)
         shown = _best(units, config.top_units)
@@ -123,10 +131,18 @@ def _interventions(found: dict[str, Any], folder: Path) -> Section:
     section.sentences.append(
         f"Units of {found['layer']}, those that agree best first, in {found['images']} images. ACE is the share of the"
         f" image that is {found['concept']} with the units set to their mean where it is present, minus that with the"
-        " units off; the control switches as many random units."
+        " units off; the control switches as many random units, the mean of three sets."
     )
-    head = ["units", "ACE", "95 % interval", "random units", "margin", "95 % interval of the margin"]
-    rows = [
+    section.tables.append(Table("Average causal effect, the units that agree best", EFFECT, _effects(found["curve"])))
+    if "alpha" in found:
+        section.tables.append(Table("The units with the largest optimised alpha", EFFECT, _effects(found["alpha"])))
+    caption = "Above the images, in the middle without the units, below with them inserted"
+    section.show(folder / "interventions.png", caption)
+    return section
+
+
+def _effects(curve: list[dict[str, Any]]) -> list[list[str]]:
+    return [
         [
             str(row["units"]),
             f"{row['ace']:+.3f}",
@@ -135,18 +151,39 @@ def _interventions(found: dict[str, Any], folder: Path) -> Section:
             f"{row['margin']:+.3f}",
             f"{row['margin_low']:+.3f} to {row['margin_high']:+.3f}",
         ]
-        for row in found["curve"]
+        for row in curve
     ]
-    section.tables.append(Table("Average causal effect", head, rows))
-    if "alpha" in found:
-        alpha = found["alpha"]
-        section.sentences.append(
-            f"The {len(found['by_alpha'])} units with the largest optimised alpha have an ACE of {alpha['ace']:+.3f}"
-            f" ({alpha['low']:+.3f} to {alpha['high']:+.3f}), {alpha['margin']:+.3f} ({alpha['margin_low']:+.3f} to"
-            f" {alpha['margin_high']:+.3f}) more than as many random units."
-        )
-    caption = "Above the images, in the middle without the units, below with them inserted"
-    section.show(folder / "interventions.png", caption)
+
+
+def _artifacts(found: dict[str, Any], folder: Path) -> Section:
+    section = Section("Artifact units", "artifacts")
+    units = ",".join(map(str, found["units"]))
+    section.sentences += [
+        f"The units of {found['layer']} whose ablation makes images look most real to the {found['ranked_by']}, ranked"
+        f" in {found['images']} images; what leaving them out does was measured in {2 * found['images']} others.",
+        f"--ablate_units {found['layer']}:{units} leaves them out of what any command generates.",
+    ]
+    head = ["realism by", "as it is", "without the units", "without random ones", "improvement", "95 % interval"]
+    rows = [
+        [
+            name,
+            *(f"{row[key]:.3f}" for key in ("before", "after", "random")),
+            f"{row['improvement']:+.3f}",
+            f"{row['low']:+.3f} to {row['high']:+.3f}" if "low" in row else "",
+        ]
+        for name, row in found["verified"].items()
+    ]
+    section.tables.append(Table("All of them left out, other images", head, rows))
+    for caption, key, first in (
+        ("Left out one by one, ranking images", "candidates", "unit"),
+        ("Left out together, best first, ranking images", "curve", "units"),
+    ):
+        rows = [
+            [str(row[first]), f"{row['improvement']:+.3f}", f"{row['low']:+.3f} to {row['high']:+.3f}"]
+            for row in found[key]
+        ]
+        section.tables.append(Table(caption, [first, "improvement", "95 % interval"], rows, folded=True))
+    section.show(folder / "artifacts.png", "Above the images that change most, below the same without the units")
     return section
 
 
@@ -155,18 +192,18 @@ def _best(units: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 
 def _plot_counts(found: dict[str, Any], path: Path) -> None:
-    names = [concept["name"] for concept in found["concepts"]]
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    axes = figure.add_subplot()
-    bottom = np.zeros(len(names))
-    for layer, units in found["layers"].items():
-        counts = Counter(unit["concept"] for unit in units)
-        heights = np.array([counts[name] for name in names], float)
-        axes.bar(names, heights, bottom=bottom, label=layer)
-        bottom += heights
-    axes.set_ylabel("units")
-    axes.tick_params(axis="x", rotation=60)
-    axes.legend()
+    """The distribution of concepts over the units of each layer, the most frequent first, coloured by kind."""
+    kinds = {concept["name"]: concept["kind"] for concept in found["concepts"]}
+    figure = Figure(figsize=(9, 2.2 * len(found["layers"])), layout="constrained")
+    for number, (layer, units) in enumerate(found["layers"].items(), start=1):
+        counts = Counter(unit["concept"] for unit in units if unit["concept"]).most_common(SHOWN_CONCEPTS)
+        axes = figure.add_subplot(len(found["layers"]), 1, number)
+        names = [name for name, _ in counts]
+        axes.bar(names, [count for _, count in counts], color=[KINDS[kinds[name]] for name in names])
+        axes.set_title(f"{layer}: {len(units)} units", fontsize=9, loc="left")
+        axes.tick_params(axis="x", rotation=30, labelsize=8)
+    handles = [Patch(color=colour, label=kind) for kind, colour in KINDS.items() if kind in kinds.values()]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), fontsize=8)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     write_bytes(path, buffer.getvalue())

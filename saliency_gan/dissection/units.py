@@ -10,8 +10,6 @@ LEVELS = 64
 """Thresholds that are tried for a unit: quantiles of its activations, closer together at the top."""
 MIN_QUALITY = 0.01
 """Information quality I / H that a unit needs for a concept, as in the authors' code."""
-LARGEST_COUNT = 2**23
-"""Entries of a table of counts, above which units are counted in turns."""
 REPLICATES = 100
 """Bootstrap samples of the images."""
 
@@ -173,22 +171,33 @@ def joint_histogram(activations: Tensor, concepts: Tensor, candidates: Tensor) -
         float64 [units, levels + 1] and [units, levels + 1, concepts]; entry l is the pixels with exactly l thresholds
         below the activation.
     """
-    levels = candidates.shape[1]
-    flat = concepts.transpose(0, 1).flatten(1)
-    powers = 2 ** torch.arange(len(flat), device=flat.device)
-    codes, kind = (flat.long() * powers[:, None]).sum(0).unique(return_inverse=True)
-    members = (codes[:, None] & powers).bool().double().cpu()
-    large = F.interpolate(activations.float(), concepts.shape[-2:], mode="bilinear").transpose(0, 1).flatten(1)
-    at_once = max(1, LARGEST_COUNT // ((levels + 1) * len(codes)))
-    every, present = [], []
-    for values, thresholds in zip(large.split(at_once), candidates.split(at_once), strict=True):
-        exceeded = torch.searchsorted(thresholds, values.contiguous())
-        places = (exceeded + (levels + 1) * torch.arange(len(values), device=flat.device)[:, None]) * len(codes) + kind
-        counts = torch.bincount(places.flatten(), minlength=len(values) * (levels + 1) * len(codes))
-        counts = counts.view(len(values), levels + 1, len(codes)).double().cpu()
-        every.append(counts.sum(2))
-        present.append(counts @ members)
-    return torch.cat(every), torch.cat(present)
+    units, levels = candidates.shape
+    pixel_set, members = _concept_sets(concepts.transpose(0, 1).flatten(1))
+    small = activations.float().contiguous(memory_format=torch.channels_last)  # three times as fast to enlarge
+    large = F.interpolate(small, concepts.shape[-2:], mode="bilinear").transpose(0, 1).flatten(1)
+    exceeded = torch.searchsorted(candidates, large.contiguous(), out_int32=True)
+    places = exceeded.mul_(len(members)).add_(pixel_set)
+    counts = torch.stack([torch.bincount(row, minlength=(levels + 1) * len(members)) for row in places])
+    counts = counts.view(units, levels + 1, len(members)).double().cpu()
+    return counts.sum(2), counts @ members.double().cpu()
+
+
+def _concept_sets(concepts: Tensor) -> tuple[Tensor, Tensor]:
+    """Which concepts pixels have together.
+
+    Args:
+        concepts: bool [concepts, pixels].
+
+    Returns:
+        Number of the set of every pixel, int32 [pixels], and the concepts in every set, bool [sets, concepts].
+    """
+    # A sum of random 64 bit numbers, one a concept, names a set: two of 1,000 sets have the same in 1 of 10^13 cases.
+    random = torch.Generator().manual_seed(0)
+    keys = torch.randint(-(2**63), 2**63 - 1, (len(concepts), 1), generator=random).to(concepts.device)
+    name = sum((key * present for key, present in zip(keys, concepts, strict=True)), torch.zeros_like(keys[0]))
+    names, pixel_set = name.unique(return_inverse=True)
+    example = torch.empty_like(names).scatter_(0, pixel_set, torch.arange(len(name), device=name.device))
+    return pixel_set.int(), concepts[:, example].T
 
 
 def _above(counts: Tensor) -> Tensor:

@@ -41,6 +41,26 @@ def load_custom(name: str, weights: Path | None = None) -> Generator:
         UserError: If there is no such file or function, if it fails, or if what it returns breaks the contract of
             `base.Generator`; the message says where.
     """
+    with running(name, weights) as (generator, source):
+        check_contract(generator, name)
+    generator.sha256 = _identity(source, generator)
+    return generator
+
+
+@contextmanager
+def running(name: str, weights: Path | None = None) -> Iterator[tuple[Any, bytes]]:
+    """Runs the file and calls its function; failures of the user's code in the block become sentences, too.
+
+    Args:
+        name: `PATH.py:FUNCTION`.
+        weights: As for `load_custom`.
+
+    Yields:
+        What the function returned, and the bytes of the file.
+
+    Raises:
+        UserError: If there is no such file or function, or if it fails.
+    """
     path_text, _, function_name = name.rpartition(":")
     if not path_text.endswith(".py") or not function_name:
         raise UserError(f"{name} names no function: give {name.partition('.py')[0]}.py:FUNCTION, {GUIDE}.")
@@ -51,11 +71,7 @@ def load_custom(name: str, weights: Path | None = None) -> Generator:
         raise UserError(f"{path} cannot be read ({error.strerror}): give PATH.py:FUNCTION, {GUIDE}.") from None
     with _importing_beside(path), _naming_failures(name, path):
         function = _function(_run(path, source), function_name)
-        arguments = _arguments(function, weights, name)
-        generator = function(*arguments)
-        check_contract(generator, name)
-    generator.sha256 = _identity(source, generator)
-    return generator
+        yield function(*_arguments(function, weights, name)), source
 
 
 def check_contract(generator: Any, name: str) -> None:

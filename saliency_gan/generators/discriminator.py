@@ -91,3 +91,27 @@ def load_discriminator(discriminator: ProjectionDiscriminator, path: Path) -> No
     except (safetensors.SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0][:120]
         raise UserError(f"{path} is damaged or no discriminator of these sizes ({reason}).") from None
+
+
+def read_discriminator(path: Path) -> ProjectionDiscriminator:
+    """Builds the network that `save_discriminator` wrote, frozen and in evaluation mode; the tensors say its sizes.
+
+    Raises:
+        UserError: As for `load_discriminator`.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  (no mapping)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{path} is missing, damaged or no safetensors file ({str(error)[:120]}).") from None
+    convolutions = [
+        shapes.get(f"blocks.{index}.conv1.parametrizations.weight.original") for index in range(len(shapes))
+    ]
+    sizes = [shape for shape in convolutions if shape and len(shape) == 4]
+    if len(sizes) < 2:
+        raise UserError(f"{path} holds no discriminator that train-gan wrote.")
+    classes = shapes.get("embedding.parametrizations.weight.original", (1,))[0]
+    network = ProjectionDiscriminator(classes, tuple(shape[0] for shape in sizes[:-1]), sizes[0][1] // 4)
+    load_discriminator(network, path)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval().requires_grad_(False)

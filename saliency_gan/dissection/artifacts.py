@@ -1,0 +1,218 @@
+"""Artifact units: those without which images look more real (Bau et al. 2019, section 4.3)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saliency_gan import images as im
+from saliency_gan.config import DissectConfig
+from saliency_gan.dissection.effects import CONTROLS, SHOWN, counts_up_to, random_sets
+from saliency_gan.dissection.interventions import Effect, edited, effect_of, setting
+from saliency_gan.dissection.realism import (
+    FeatureDistance,
+    Realism,
+    find_discriminator,
+    frechet_inception_distance,
+    read_photos,
+    require_fidelity,
+)
+from saliency_gan.dissection.sampling import Sampler
+from saliency_gan.errors import UserError
+from saliency_gan.saliency.model import SaliencyModel
+
+FIRST_RANKED_IMAGE, FIRST_VERIFIED_IMAGE = 3_000_000, 4_000_000
+CANDIDATES = 2
+"""Units that are ablated one by one, as a multiple of how many are looked for."""
+BATCH = 32
+
+
+def check_artifact_settings(config: DissectConfig) -> None:
+    """Refuses at once what would fail after minutes.
+
+    Raises:
+        UserError: If FID cannot be measured, or a count is negative.
+    """
+    if config.artifact_images and config.artifact_images < 8:
+        raise UserError(
+            f"--artifact_images {config.artifact_images}: give 8 or more, or 0 to leave artifact units out."
+        )
+    if config.fid_weights:
+        require_fidelity()
+        if config.real is None or not config.fid_weights.is_file():
+            raise UserError("FID needs --fid_weights FILE, Inception's, and --real FOLDER, the photos to compare with.")
+
+
+def measure_artifacts(
+    config: DissectConfig, sampler: Sampler, model: SaliencyModel, folder: Path
+) -> dict[str, Any] | None:
+    """Looks for the units whose ablation improves realism most, and verifies them on other images.
+
+    Realism is what the generator's discriminator says; without one it is nearness to the photos. Every unit of every
+    layer gets a score to first order, - sum_P r d realism / d r, from one backward pass; in the layer whose best units
+    promise most, the best are ablated one by one, and then together, best first. As many as gave the most realism in
+    the images they were ranked on are the artifact units.
+
+    Args:
+        config: `real`, `artifact_images`, `units`, `layer` and `fid_weights` are read.
+        sampler: Draws images; its layers are searched.
+        model: Saliency model, whose encoder's features are compared.
+        folder: Where artifacts.png is written.
+
+    Returns:
+        What dissection.json says under "artifacts": layer, units, images, ranked_by, candidates (unit, first_order,
+        improvement with low and high), curve (units, improvement, low, high) and verified (measure -> before, after,
+        random, improvement, low, high); None where there is neither a discriminator nor a folder of photos.
+    """
+    critic = find_discriminator(config.generator, config.weights)
+    photos = read_photos(config.real, sampler.generator.resolution) if config.real else None
+    distance = (
+        None if photos is None else FeatureDistance(model.to(sampler.fabric.device), photos.to(sampler.fabric.device))
+    )
+    if critic is not None:
+        realism, name = critic.to(sampler.fabric.device), "discriminator"  # type: ignore[attr-defined]
+    elif distance is not None:
+        numbers = range(FIRST_RANKED_IMAGE, FIRST_RANKED_IMAGE + config.artifact_images)
+        realism, name = distance.witness(_images(sampler, "", [], *sampler.subjects(numbers))), "feature distance"
+    else:
+        print(f"no artifact units: there is no discriminator beside {config.generator}, and --real names no photos")
+        return None
+    found = _rank(config, sampler, realism)
+    found["ranked_by"] = name
+    found["verified"] = _verify(config, sampler, found, critic, distance, photos, folder)
+    return found
+
+
+def first_order(sampler: Sampler, realism: Realism, latents: Tensor, classes: Tensor) -> dict[str, Tensor]:
+    """How much more real images would be without each unit, to first order.
+
+    Returns:
+        Layer -> the mean over the images of - sum_P r d realism / d r, float [units].
+    """
+    modules = sampler.generator.feature_layers
+    sums: dict[str, Tensor] = {}
+    for some, kinds in zip(latents.split(BATCH), classes.split(BATCH), strict=True):
+        kept: dict[str, Tensor] = {}
+
+        def keep(layer: str, features: Tensor, kept: dict[str, Tensor] = kept) -> Tensor:
+            kept[layer] = features if features.requires_grad else features.requires_grad_()
+            return features
+
+        handles = [
+            modules[layer].register_forward_hook(
+                lambda _module, _inputs, output, layer=layer, keep=keep: keep(layer, output)
+            )
+            for layer in sampler.layers
+        ]
+        try:
+            score = realism(sampler.generator(some, kinds), kinds).sum()
+        finally:
+            for handle in handles:
+                handle.remove()
+        gradients = torch.autograd.grad(score, list(kept.values()))
+        for (layer, features), gradient in zip(kept.items(), gradients, strict=True):
+            change = -(features.detach() * gradient).sum((0, 2, 3)).cpu() / len(latents)
+            sums[layer] = sums.get(layer, torch.zeros_like(change)) + change
+    return sums
+
+
+def _rank(config: DissectConfig, sampler: Sampler, realism: Realism) -> dict[str, Any]:
+    numbers = range(FIRST_RANKED_IMAGE, FIRST_RANKED_IMAGE + config.artifact_images)
+    latents, classes = sampler.subjects(numbers)
+    promised = first_order(sampler, realism, latents, classes)
+    # At most half of a layer: with all of it off there is nothing left to call more real.
+    wanted = {layer: min(config.units, max(1, len(scores) // 2)) for layer, scores in promised.items()}
+    layer = config.layer or max(
+        promised, key=lambda one: float(promised[one].topk(wanted[one]).values.clamp(min=0).sum())
+    )
+
+    def scores(units: Sequence[int]) -> Tensor:
+        with torch.no_grad():
+            images = _images(sampler, layer, units, latents, classes)
+            return torch.cat([realism(*part) for part in zip(images.split(64), classes.split(64), strict=True)]).cpu()
+
+    before = scores([])
+    best = promised[layer].topk(min(CANDIDATES * wanted[layer], len(promised[layer]))).indices.tolist()
+    alone = {unit: effect_of(scores([unit]) - before) for unit in best}
+    ranking = sorted(best, key=lambda unit: -alone[unit].ace)
+    curve = {count: effect_of(scores(ranking[:count]) - before) for count in counts_up_to(wanted[layer])}
+    chosen = max(curve, key=lambda count: curve[count].ace)
+    return {
+        "layer": layer,
+        "units": ranking[:chosen],
+        "images": len(latents),
+        "candidates": [
+            {"unit": unit, "first_order": float(promised[layer][unit]), **_interval(alone[unit])} for unit in ranking
+        ],
+        "curve": [{"units": count, **_interval(effect)} for count, effect in curve.items()],
+    }
+
+
+def _interval(effect: Effect) -> dict[str, float]:
+    return {"improvement": effect.ace, "low": effect.low, "high": effect.high}
+
+
+@torch.no_grad()
+def _verify(
+    config: DissectConfig,
+    sampler: Sampler,
+    found: dict[str, Any],
+    critic: Realism | None,
+    distance: FeatureDistance | None,
+    photos: Tensor | None,
+    folder: Path,
+) -> dict[str, Any]:
+    """Measures the images without the units on twice as many other images, beside random units of the same number."""
+    numbers = range(FIRST_VERIFIED_IMAGE, FIRST_VERIFIED_IMAGE + 2 * config.artifact_images)
+    latents, classes = sampler.subjects(numbers)
+    layer, units = found["layer"], found["units"]
+    total = _units_of(sampler, layer)
+    before, after = (_images(sampler, layer, some, latents, classes) for some in ([], units))
+    others = [_images(sampler, layer, some, latents, classes) for some in random_sets(config.seed, total, len(units))]
+    verified = {}
+    if critic is not None:
+        one, two, *rest = (
+            torch.cat([critic(*part) for part in zip(images.split(64), classes.split(64), strict=True)]).cpu()
+            for images in (before, after, *others)
+        )
+        random = torch.stack(rest).mean(0)
+        verified["discriminator"] = {
+            **{name: float(scores.mean()) for name, scores in (("before", one), ("after", two), ("random", random))},
+            **_interval(effect_of(two - one)),
+        }
+    if distance is not None:
+        verified["feature distance"] = {
+            "before": distance.distance(before),
+            "after": distance.distance(after),
+            "random": sum(distance.distance(images) for images in others) / CONTROLS,
+            **_interval(distance.decrease(before, after)),
+        }
+    if config.fid_weights is not None and photos is not None:
+        values = [
+            frechet_inception_distance(photos, images, config.fid_weights) for images in (before, after, others[0])
+        ]
+        verified["FID"] = {
+            **dict(zip(("before", "after", "random"), values, strict=True)),
+            "improvement": values[0] - values[1],
+        }
+    changed = (after - before).abs().mean((1, 2, 3)).topk(min(SHOWN, len(before))).indices
+    im.write_image(
+        folder / "artifacts.png", im.grid(im.to_uint8(torch.cat([before[changed], after[changed]])), len(changed))
+    )
+    return verified
+
+
+def _units_of(sampler: Sampler, layer: str) -> int:
+    return sampler.draw([FIRST_VERIFIED_IMAGE]).features[layer].shape[1]
+
+
+@torch.no_grad()
+def _images(sampler: Sampler, layer: str, units: Sequence[int], latents: Tensor, classes: Tensor) -> Tensor:
+    """Images without some units of a layer, float [N, channels, H, W]."""
+    parts = list(zip(latents.split(64), classes.split(64), strict=True))
+    if not units:
+        return torch.cat([sampler.generator(*part) for part in parts])
+    with edited(sampler.generator, layer, setting(units, torch.zeros(len(units)))):
+        return torch.cat([sampler.generator(*part) for part in parts])

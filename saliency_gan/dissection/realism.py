@@ -1,0 +1,199 @@
+"""How real images look: to the generator's discriminator, and by the distance of their features to those of photos."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from saliency_gan import images as im
+from saliency_gan.bundled import bundled_folder
+from saliency_gan.dissection.interventions import Effect
+from saliency_gan.errors import UserError
+from saliency_gan.generators.discriminator import read_discriminator
+from saliency_gan.generators.training_images import read_squares
+from saliency_gan.generators.zoo import is_bundled
+from saliency_gan.runs import load_torch
+from saliency_gan.saliency.model import SaliencyModel
+
+Realism = Callable[[Tensor, Tensor], Tensor]
+"""Images [N, channels, H, W] in [-1, 1] and classes int64 [N] -> how real each is, float [N], with a gradient."""
+
+MAX_PHOTOS = 2048
+DISCRIMINATOR = "discriminator.safetensors"
+
+
+def find_discriminator(generator: str, weights: Path | None) -> Realism | None:
+    """The discriminator that a generator was trained against, from beside its file; None where there is none.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    place = bundled_folder(generator) if weights is None and is_bundled(generator) else weights or Path(generator)
+    path = (place if place.is_dir() else place.parent) / DISCRIMINATOR
+    return read_discriminator(path) if path.is_file() else None
+
+
+def read_photos(folder: Path, side: int) -> Tensor:
+    """Real images for a generator of `side` pixels, float [N, 3, side, side] in [-1, 1]; at most MAX_PHOTOS, evenly
+    from the sorted files of the folder and those below it.
+
+    Raises:
+        UserError: If fewer than two can be read.
+    """
+    files = im.find_images(folder, recursive=True)
+    chosen = (
+        [files[index * len(files) // MAX_PHOTOS] for index in range(MAX_PHOTOS)] if len(files) > MAX_PHOTOS else files
+    )
+    squares = [square for square in read_squares(chosen, side) if isinstance(square, np.ndarray)]
+    if len(squares) < 2:
+        raise UserError(f"{folder} holds {len(squares)} readable images, but a distance needs 2 or more, better 1,000.")
+    return im.to_signed(np.stack(squares))
+
+
+class FeatureDistance:
+    """Squared maximum mean discrepancy between images and photos, as in KID (Binkowski et al., ICLR 2018).
+
+    The kernel is KID's, (x y / d + 1)^3, and so is the unbiased estimator, which needs no large sets as a Frechet
+    distance does. The features are not Inception's but those of the saliency model's encoder, which is bundled: mean
+    and deviation over the positions of every channel at 1/4, 1/8 and 1/16 of the side, each scaled to deviation 1 over
+    the photos. So its values are no KIDs, and compare with none but each other.
+
+    Args:
+        model: A saliency model.
+        photos: Real images, float [M, 3, H, W] in [-1, 1], M >= 2.
+    """
+
+    def __init__(self, model: SaliencyModel, photos: Tensor) -> None:
+        self.model = model
+        self.mean, self.deviation = torch.zeros(()), torch.ones(())
+        features = self._all_features(photos)
+        self.mean, self.deviation = features.mean(0), features.std(0).clamp(min=1e-6)
+        self.photos = (features - self.mean) / self.deviation
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images [N, channels, H, W] -> float [N, d]; gradients reach the images."""
+        colour = images.float().expand(-1, 3, -1, -1)
+        stages = self.model.network.encoder((colour - self.model.mean) / self.model.std)[2:]
+        parts = [part for stage in stages for part in (stage.mean((2, 3)), stage.std((2, 3)))]
+        return (torch.cat(parts, 1) - self.mean) / self.deviation
+
+    def distance(self, images: Tensor) -> float:
+        """Squared MMD between images and the photos; around 0, also below it, where they are of the same kind."""
+        weights = torch.ones(1, len(images), dtype=torch.float64)
+        return float(self._estimate(self._all_features(images), weights))
+
+    def decrease(self, before: Tensor, after: Tensor) -> Effect:
+        """How much nearer to the photos images have come, with an interval over the images (Poisson bootstrap).
+
+        Args:
+            before: Float [N, channels, H, W].
+            after: The same images edited.
+        """
+        weights = torch.poisson(torch.ones(1000, len(before)), generator=torch.Generator().manual_seed(0)).double()
+        weights = torch.cat([torch.ones(1, len(before), dtype=torch.float64), weights])
+        values = [self._estimate(self._all_features(images), weights) for images in (before, after)]
+        decrease = values[0] - values[1]
+        low, high = decrease[1:].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        return Effect(float(decrease[0]), low, high, decrease[:1])
+
+    def witness(self, generated: Tensor) -> Realism:
+        """Which images are nearer to the photos than to `generated`: mean k(x, photos) - mean k(x, generated).
+
+        It is the witness function of the discrepancy (Gretton et al., JMLR 2012), so its gradient says how an image has
+        to change for the distance to shrink.
+        """
+        known = self._all_features(generated)
+
+        def realism(images: Tensor, _: Tensor) -> Tensor:
+            features = self.features(images)
+            return _kernel(features, self.photos).mean(1) - _kernel(features, known).mean(1)
+
+        return realism
+
+    @torch.no_grad()
+    def _all_features(self, images: Tensor) -> Tensor:
+        return torch.cat([self.features(part) for part in images.split(64)])
+
+    def _estimate(self, features: Tensor, weights: Tensor) -> Tensor:
+        """The unbiased estimate for every row of weights of the images, float64 [rows]."""
+        own, cross = _kernel(features, features).double().cpu(), _kernel(features, self.photos).double().cpu()
+        photos = _kernel(self.photos, self.photos).double().cpu()
+        count = len(photos)
+        among_photos = (photos.sum() - photos.trace()) / (count * (count - 1))
+        total, squares = weights.sum(1), weights.square()
+        pairs = (total.square() - squares.sum(1)).clamp(min=1)
+        among_images = ((weights @ own * weights).sum(1) - squares @ own.diag()) / pairs
+        return among_photos + among_images - 2 * weights @ cross.mean(1) / total.clamp(min=1)
+
+
+def frechet_inception_distance(photos: Tensor, images: Tensor, weights: Path) -> float:
+    """FID by torch-fidelity, from Inception weights that the user has.
+
+    Args:
+        photos: Float [M, 3, H, W] in [-1, 1].
+        images: Float [N, channels, H, W].
+        weights: Inception's state dict; torch-fidelity names where it is published. It is read here without executing
+            pickled code, and handed on as tensors.
+
+    Raises:
+        UserError: If torch-fidelity is missing or the weights cannot be used.
+    """
+    fidelity = require_fidelity()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "inception.pth"
+        torch.save(load_torch(weights), path)
+        try:
+            found = fidelity.calculate_metrics(
+                input1=_Pictures(images),
+                input2=_Pictures(photos),
+                fid=True,
+                cuda=False,
+                cache=False,
+                verbose=False,
+                save_cpu_ram=True,
+                batch_size=32,
+                feature_extractor_weights_path=str(path),
+            )
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise UserError(f"{weights} does not hold torch-fidelity's Inception weights ({reason}).") from None
+    return float(found["frechet_inception_distance"])
+
+
+class _Fidelity(Protocol):
+    def calculate_metrics(self, **settings: object) -> dict[str, float]: ...
+
+
+def require_fidelity() -> _Fidelity:
+    """The package torch_fidelity.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        import torch_fidelity
+    except ModuleNotFoundError:
+        raise UserError("FID needs the package torch-fidelity: pip install 'saliency-gan[fid]'.") from None
+    return torch_fidelity  # type: ignore[no-any-return]
+
+
+class _Pictures(Dataset):
+    """uint8 [3, H, W] each, as torch-fidelity takes them."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.pictures: Sequence[Tensor] = torch.from_numpy(im.to_uint8(images)).permute(0, 3, 1, 2)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.pictures[index]
+
+
+def _kernel(one: Tensor, other: Tensor) -> Tensor:
+    return (one @ other.T / one.shape[1] + 1) ** 3
