@@ -79,7 +79,7 @@ class FeatureDistance:
         """Images [N, channels, H, W] -> float [N, d]; gradients reach the images."""
         colour = images.float().expand(-1, 3, -1, -1)
         stages = self.model.network.encoder((colour - self.model.mean) / self.model.std)[2:]
-        parts = [part for stage in stages for part in (stage.mean((2, 3)), stage.std((2, 3)))]
+        parts = [part for stage in stages for part in (stage.mean((2, 3)), _deviation(stage))]
         return (torch.cat(parts, 1) - self.mean) / self.deviation
 
     def distance(self, images: Tensor) -> float:
@@ -193,6 +193,11 @@ class _Pictures(Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         return self.pictures[index]
+
+
+def _deviation(stage: Tensor) -> Tensor:
+    """Of every channel over the positions; what is added keeps the gradient finite where a channel is constant."""
+    return (stage.var((2, 3), correction=0) + 1e-6).sqrt()
 
 
 def _kernel(one: Tensor, other: Tensor) -> Tensor:
