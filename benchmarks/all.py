@@ -10,7 +10,7 @@ from pathlib import Path
 
 from timing import HEADER
 
-NAMES = ("discovery", "masks", "training", "prediction", "memory")
+NAMES = ("discovery", "masks", "training", "prediction", "dissection", "memory")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from saliency_gan.devices import make_fabric
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.directions.drawing import draw_shifted
 from saliency_gan.errors import UserError
+from saliency_gan.generators.base import Generator
 from saliency_gan.masks.filters import clean
 from saliency_gan.masks.masker import Masker
 from saliency_gan.painters import load_painters
@@ -77,6 +78,11 @@ class Explorer:
         self.name = found.generator.name
         self.directions = [(self._title(score), int(score["index"])) for score in self._ranked()]
         self.classes = [(name, index) for index, name in enumerate(found.generator.class_names)]
+
+    @property
+    def generator(self) -> Generator:
+        """G, frozen, on its device."""
+        return self._generator
 
     @property
     def rule(self) -> str:

@@ -6,6 +6,9 @@ from typing import Any
 
 import gradio as gr
 
+from saliency_gan.app.editing import Editor
+from saliency_gan.app.editing_tab import editing_tab
+from saliency_gan.app.events import PRIVATE, REDRAW
 from saliency_gan.app.exploring import MAX_SHIFT, Explorer
 from saliency_gan.app.guard import HOST, OwnPageOnly
 from saliency_gan.app.photo import BACKGROUNDS, REFINEMENTS, Look, Photo, draw_pictures, mark, parse_colour
@@ -21,16 +24,17 @@ CSS = """
 .gradio-container { width: min(1240px, 100%) !important; margin: 0 auto !important; }
 #cutout img { background: repeating-conic-gradient(#ddd 0% 25%, #fff 0% 50%) 0 0 / 20px 20px; }
 """
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": True}
-REDRAW: dict[str, Any] = PRIVATE | {"trigger_mode": "always_last", "show_progress": "hidden"}
 
 
-def launch(predictor: PhotoPredictor, explorer: Explorer, folder: Path, max_megabytes: int, port: int) -> gr.Blocks:
+def launch(
+    predictor: PhotoPredictor, explorer: Explorer, editor: Editor, folder: Path, max_megabytes: int, port: int
+) -> gr.Blocks:
     """Builds the page and serves it in threads.
 
     Args:
         predictor: Marks photos.
         explorer: Moves along directions.
+        editor: Switches units.
         folder: Where uploads and results are kept for a while; what GRADIO_TEMP_DIR names.
         max_megabytes: Larger uploads are refused.
         port: A free port.
@@ -45,6 +49,8 @@ def launch(predictor: PhotoPredictor, explorer: Explorer, folder: Path, max_mega
             _photo_tab(predictor, folder, max_megabytes)
         with gr.Tab("Directions", elem_id="directions-tab"):
             _directions_tab(explorer, page)
+        with gr.Tab("Dissection", elem_id="dissection-tab"):
+            editing_tab(editor, explorer, page)
     try:
         page.launch(
             server_name=HOST,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from saliency_gan.app.editing import Editor
 from saliency_gan.app.exploring import Explorer, mask_settings
 from saliency_gan.app.guard import HOST, no_connections
 from saliency_gan.bundled import bundled_directions
@@ -54,9 +55,10 @@ def serving(config: AppConfig) -> Iterator[str]:
     port = _free_port(config.port)
     predictor = Predictor(load_model(_model(config)), pick_device(config.device))
     explorer = _explorer(config)
+    editor = Editor(config.run, explorer.generator, config.seed)
     with tempfile.TemporaryDirectory(prefix="saliency-gan-app-") as folder, no_connections():
         build = _import_page(Path(folder))
-        page = build(predictor, explorer, Path(folder), config.max_megabytes, port)
+        page = build(predictor, explorer, editor, Path(folder), config.max_megabytes, port)
         try:
             yield page.local_url
         finally:

@@ -56,7 +56,7 @@ def measure_artifacts(
     the images they were ranked on are the artifact units.
 
     Args:
-        config: `real`, `artifact_images`, `units`, `layer` and `fid_weights` are read.
+        config: `real`, `artifact_images`, `units` and `fid_weights` are read.
         sampler: Draws images; its layers are searched.
         model: Saliency model, whose encoder's features are compared.
         folder: Where artifacts.png is written.
@@ -124,9 +124,7 @@ def _rank(config: DissectConfig, sampler: Sampler, realism: Realism) -> dict[str
     promised = first_order(sampler, realism, latents, classes)
     # At most half of a layer: with all of it off there is nothing left to call more real.
     wanted = {layer: min(config.units, max(1, len(scores) // 2)) for layer, scores in promised.items()}
-    layer = config.layer or max(
-        promised, key=lambda one: float(promised[one].topk(wanted[one]).values.clamp(min=0).sum())
-    )
+    layer = max(promised, key=lambda one: float(promised[one].topk(wanted[one]).values.clamp(min=0).sum()))
 
     def scores(units: Sequence[int]) -> Tensor:
         with torch.no_grad():

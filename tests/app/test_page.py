@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 
 from saliency_gan.app import guard, photo
+from saliency_gan.app.editing import SIDE
 from saliency_gan.app.serve import serving
 from saliency_gan.config import AppConfig
+from saliency_gan.generators.zoo import load_generator
 from tests.directions.finished import finished_run
+from tests.dissection.dissected import write_dissection
 from tests.rating.browser import CHROMIUM, Browser
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="the page needs gradio")
@@ -34,6 +37,9 @@ PICTURE = """(async () => {
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     run = finished_run(tmp_path_factory.mktemp("app"))
+    generator = load_generator(str(run.parent / "tiny.safetensors"))
+    units = [(number, "object" if number < 3 else "ground", 0.5) for number in range(6)]
+    write_dissection(run / "dissect", generator, "block0", units)
     asked = mock.patch.object(guard, "_is_this_computer", side_effect=guard._is_this_computer)
     with mock.patch.dict(os.environ, {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_ALLOWED_PATHS": "/"}), asked as hosts:
         with serving(AppConfig(run=run, port=0, browser=False, device="cpu", max_megabytes=1)) as address:
@@ -76,6 +82,27 @@ def source(browser: Browser, name: str) -> str:
 def changed(browser: Browser, name: str, before: str) -> None:
     """Waits until a picture is another one."""
     browser.wait(f"![{json.dumps(before)}, ''].includes(document.querySelector('#{name} img')?.src ?? '')")
+
+
+def open_tab(browser: Browser, name: str) -> None:
+    browser.evaluate(
+        f"[...document.querySelectorAll('button[role=tab]')].find((tab) => tab.innerText.trim() == '{name}').click()"
+    )
+
+
+def paint(browser: Browser, name: str) -> None:
+    """Draws a line over the middle of an editor with the mouse."""
+    browser.wait(f"(document.querySelector('#{name} canvas')?.getBoundingClientRect().height ?? 0) > 100")
+    box = f"document.querySelector('#{name} canvas').getBoundingClientRect()"
+    x, y = browser.evaluate(
+        f"(() => {{ const box = {box}; return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
+    )
+    mouse = {"button": "left", "clickCount": 1}
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x - 40, y=y)
+    browser.call("Input.dispatchMouseEvent", type="mousePressed", x=x - 40, y=y, **mouse)
+    for step in (0, 40):
+        browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + step, y=y, buttons=1, **mouse)
+    browser.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + 40, y=y, **mouse)
 
 
 def set_slider(browser: Browser, name: str, value: float) -> None:
@@ -141,7 +168,7 @@ def test_what_is_no_photo_gives_a_sentence(
 
 
 def test_a_person_moves_along_directions(browser: Browser) -> None:
-    browser.evaluate("[...document.querySelectorAll('button[role=tab]')].at(-1).click()")
+    open_tab(browser, "Directions")
     changed(browser, "moved", "")
     changed(browser, "start", "")
     changed(browser, "moved-masks", "")
@@ -153,6 +180,22 @@ def test_a_person_moves_along_directions(browser: Browser) -> None:
     assert not np.array_equal(picture(browser, "moved"), picture(browser, "start"))
     browser.evaluate("document.querySelector('#new').click()")
     changed(browser, "start", still)
+
+
+def test_a_person_paints_a_region_and_switches_units_there(browser: Browser) -> None:
+    open_tab(browser, "Dissection")
+    changed(browser, "edited", "")
+    before = source(browser, "edited")
+    browser.evaluate("document.querySelector('#action input[value=insert]').click()")
+    paint(browser, "canvas")
+    changed(browser, "edited", before)
+    browser.wait("(document.querySelector('#edited img')?.naturalWidth ?? 0) > 0")
+    inserted = picture(browser, "edited").astype(int)
+    before = source(browser, "edited")
+    browser.evaluate("document.querySelector('#action input[value=ablate]').click()")
+    changed(browser, "edited", before)
+    ablated = picture(browser, "edited").astype(int)
+    assert inserted.shape == ablated.shape == (SIDE, SIDE, 3) and np.abs(inserted - ablated).max() > 3
 
 
 def test_the_browser_loads_nothing_from_elsewhere(browser: Browser, url: str) -> None:

@@ -1,0 +1,167 @@
+"""What the page does to a painted region of a generated image: units that paint a concept are switched off or on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saliency_gan import images as im
+from saliency_gan.bundled import bundled_folder
+from saliency_gan.dissection.interventions import edited, setting
+from saliency_gan.errors import UserError
+from saliency_gan.generators.base import Generator
+from saliency_gan.runs import random_stream, read_json
+
+STREAM_EDIT = 71
+"""First part of the key of the tab's random streams."""
+SIDE = 384
+"""Pixels of the images on the page."""
+DISSECTION = "dissection.json"
+Action = Literal["ablate", "insert"]
+
+
+@dataclass(frozen=True)
+class UnitSet:
+    """Units of a layer that agree with the same concept, those that agree best first.
+
+    Attributes:
+        concept: The concept.
+        layer: The layer.
+        units: Their numbers.
+        off: What they are ablated to, float [units].
+        on: What they are inserted at, float [units].
+    """
+
+    concept: str
+    layer: str
+    units: tuple[int, ...]
+    off: Tensor
+    on: Tensor
+
+    @property
+    def title(self) -> str:
+        """What the page calls it."""
+        return f"{self.concept}, {self.layer} ({len(self.units)} unit{'s' * (len(self.units) > 1)})"
+
+
+class Editor:
+    """A generator with the units that `dissect` found.
+
+    Args:
+        run: Run folder; its dissection is read, or the one that is bundled with the generator where it has none.
+        generator: G, frozen.
+        seed: Of the images.
+
+    Attributes:
+        sets: What can be switched; empty where nobody has dissected this generator.
+
+    Raises:
+        UserError: If the dissection is damaged, or is one of another generator.
+    """
+
+    def __init__(self, run: Path, generator: Generator, seed: int = 0) -> None:
+        self._generator, self._seed = generator, seed
+        places = (run / "dissect", bundled_folder(generator.name))
+        path = next((place / DISSECTION for place in places if (place / DISSECTION).is_file()), None)
+        self.sets = read_unit_sets(path, generator) if path else ()
+
+    def start(self, draw: int, class_index: int | None) -> im.ImageArray:
+        """Draws G(z, c).
+
+        Args:
+            draw: Which z; the same number gives the same one.
+            class_index: c; None draws it at random.
+
+        Returns:
+            uint8 [SIDE, SIDE, 3].
+        """
+        return self._draw(*self._subject(draw, class_index))
+
+    def edit(
+        self,
+        draw: int,
+        class_index: int | None,
+        painted: NDArray[np.bool_],
+        chosen: int,
+        count: int,
+        action: Action,
+    ) -> im.ImageArray:
+        """Draws the same with units switched where it was painted.
+
+        Args:
+            draw: As for `start`, like `class_index`.
+            class_index: c.
+            painted: P, bool [H, W] at any size.
+            chosen: Index into `sets`.
+            count: How many units, those that agree best first.
+            action: ablate or insert.
+
+        Raises:
+            UserError: If there is no such set.
+        """
+        if not 0 <= chosen < len(self.sets):
+            raise UserError(f"There is no set of units {chosen}: there are {len(self.sets)}.")
+        some = self.sets[chosen]
+        levels = (some.on if action == "insert" else some.off)[:count]
+        region = torch.from_numpy(painted.astype(np.float32))
+        with edited(self._generator, some.layer, setting(some.units[:count], levels, region)):
+            return self._draw(*self._subject(draw, class_index))
+
+    def _subject(self, draw: int, class_index: int | None) -> tuple[Tensor, Tensor]:
+        if class_index is not None and not 0 <= class_index < self._generator.num_classes:
+            raise UserError(f"There is no class {class_index}: there are {self._generator.num_classes}.")
+        random = random_stream(self._seed, STREAM_EDIT, draw)
+        among = None if class_index is None else [class_index]
+        return self._generator.sample_latents(1, random), self._generator.sample_classes(1, random, among)
+
+    @torch.no_grad()
+    def _draw(self, latents: Tensor, classes: Tensor) -> im.ImageArray:
+        device = next(self._generator.parameters()).device
+        image = im.to_uint8(self._generator(latents.to(device), classes.to(device)))[0]
+        how = cv2.INTER_AREA if len(image) > SIDE else cv2.INTER_CUBIC
+        return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=how), np.uint8)
+
+
+def read_unit_sets(path: Path, generator: Generator) -> tuple[UnitSet, ...]:
+    """The units in a dissection.json by concept and layer, and its artifact units.
+
+    Args:
+        path: What `dissect` wrote.
+        generator: Whose units they have to be.
+
+    Raises:
+        UserError: If the file is damaged, or is about another generator.
+    """
+    found = read_json(path)
+    try:
+        if found["generator"]["sha256"] != generator.sha256:
+            raise UserError(
+                f"{path} is about the generator {found['generator']['name']}, not these weights of {generator.name}:"
+                " run dissect again."
+            )
+        names = [concept["name"] for concept in found["concepts"]]
+        sets = []
+        for layer, units in found["layers"].items():
+            generator.feature_layers[layer]
+            agreeing = sorted((unit for unit in units if unit["concept"]), key=lambda unit: -unit["quality"])
+            groups = {name: [unit for unit in agreeing if unit["concept"] == name] for name in names}
+            sets += [_unit_set(name, layer, group) for name, group in groups.items() if group]
+        sets.sort(key=lambda one: names.index(one.concept))
+        if artifacts := found["artifacts"]:
+            by_number = {unit["unit"]: unit for unit in found["layers"][artifacts["layer"]]}
+            listed = [{**by_number[unit], "off": 0.0} for unit in artifacts["units"]]
+            sets.append(_unit_set("artifacts", artifacts["layer"], listed))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise UserError(f"{path} is damaged or of another version ({reason}): run dissect again.") from None
+    return tuple(sets)
+
+
+def _unit_set(concept: str, layer: str, units: list[dict[str, Any]]) -> UnitSet:
+    off, on = (torch.tensor([float(unit[level]) for unit in units]) for level in ("off", "on"))
+    return UnitSet(concept, layer, tuple(int(unit["unit"]) for unit in units), off, on)

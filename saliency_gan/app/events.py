@@ -1,0 +1,6 @@
+"""How every event of the page is listened to."""
+
+from typing import Any
+
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "queue": True}
+REDRAW: dict[str, Any] = PRIVATE | {"trigger_mode": "always_last", "show_progress": "hidden"}
