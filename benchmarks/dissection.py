@@ -1,8 +1,8 @@
 """Dissection against one unit, one concept and one threshold at a time: `python benchmarks/dissection.py`.
 
-The counting alone is timed, on made-up features and concepts as large as those of a generator of 64 px: both passes, with
-the bootstrap. The reference does the same for a few units and images with plain comparisons, as a reader of the paper
-would write it, and its time is scaled up; both have the same thresholds, and their results are compared. They take turns.
+The counting alone is timed, on made-up features and images as large as those of a generator of 64 px: both passes, with
+the bootstrap. The reference does the same for a few units with plain comparisons, as a reader of the paper would write
+it, and its time is scaled up; both have the same thresholds, and their results are compared. They take turns.
 """
 
 import argparse
@@ -12,50 +12,51 @@ import torch.nn.functional as F
 from timing import ROUNDS, print_row, take_turns
 from torch import Tensor
 
+from saliency_gan.dissection.concepts import Appearance
 from saliency_gan.dissection.units import AgreementCounts, JointCounts, information_quality, threshold_candidates
 from saliency_gan.runs import random_stream
 
 SIDE, FEATURE_SIDE, BATCH = 64, 16, 32
-REFERENCE_UNITS, REFERENCE_IMAGES = 2, 32
+REFERENCE_UNITS = 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--units", type=int, default=512)
-    parser.add_argument("--concepts", type=int, default=20)
     parser.add_argument("--images", type=int, default=1000, help="images of each of the two halves")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds; the medians are compared")
     options = parser.parse_args()
 
-    activations, concepts = made_up(options.units, options.concepts)
+    activations, concepts = made_up(options.units)
     candidates = threshold_candidates(activations)
-    few = activations[:REFERENCE_IMAGES, :REFERENCE_UNITS]
-    check(few, concepts[:REFERENCE_IMAGES], candidates[:REFERENCE_UNITS])
+    few = activations[:, :REFERENCE_UNITS], concepts, candidates[:REFERENCE_UNITS]
+    check(*few)
     seconds = take_turns(
         {
             "dissection": lambda: dissect(activations, concepts, candidates),
-            "plain": lambda: dissect_plainly(few, concepts[:REFERENCE_IMAGES], candidates[:REFERENCE_UNITS]),
+            "plain": lambda: dissect_plainly(*few),
         },
         options.rounds,
     )
     minutes = seconds["dissection"] * options.images / BATCH / 60
-    share = REFERENCE_UNITS * REFERENCE_IMAGES / (options.units * BATCH)
-    ratio = seconds["plain"] / share / seconds["dissection"]
+    ratio = seconds["plain"] * options.units / REFERENCE_UNITS / seconds["dissection"]
     print_row(
-        f"`dissect`, {options.units} units, {options.concepts} concepts, {options.images:,} images a half",
+        f"`dissect`, {options.units} units, {concepts.shape[1]} concepts, {options.images:,} images a half",
         "one unit, concept and threshold at a time",
         "5 min",
         f"{ratio:.1f} x ({minutes:.1f} min)",
     )
 
 
-def made_up(units: int, concepts: int) -> tuple[Tensor, Tensor]:
-    """Features [BATCH, units, h, w] of a channels-last generator, and smooth concepts [BATCH, concepts, H, W]."""
+def made_up(units: int) -> tuple[Tensor, Tensor]:
+    """Features [BATCH, units, h, w] as they leave a generator, and 20 concepts [BATCH, 20, H, W] of smooth images."""
     random = random_stream(0)
     activations = torch.randn(BATCH, units, FEATURE_SIDE, FEATURE_SIDE, generator=random)
-    noise = torch.randn(BATCH, concepts, 6, 6, generator=random)
+    noise = torch.randn(BATCH, 5, 6, 6, generator=random)
     smooth = F.interpolate(noise, (SIDE, SIDE), mode="bicubic")
-    return activations.contiguous(memory_format=torch.channels_last), smooth > 0.8
+    blobs = torch.stack([smooth[:, 3] > 0.8, smooth[:, 3] <= 0.8, smooth[:, 4] > 0.8, smooth[:, 4] <= 0.8], dim=1)
+    concepts = torch.cat([Appearance()(smooth[:, :3].tanh()), blobs], dim=1)
+    return activations.contiguous(memory_format=torch.channels_last), concepts
 
 
 def dissect(activations: Tensor, concepts: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:

@@ -171,15 +171,20 @@ def joint_histogram(activations: Tensor, concepts: Tensor, candidates: Tensor) -
         float64 [units, levels + 1] and [units, levels + 1, concepts]; entry l is the pixels with exactly l thresholds
         below the activation.
     """
-    units, levels = candidates.shape
+    levels = candidates.shape[1]
     pixel_set, members = _concept_sets(concepts.transpose(0, 1).flatten(1))
     small = activations.float().contiguous(memory_format=torch.channels_last)  # three times as fast to enlarge
     large = F.interpolate(small, concepts.shape[-2:], mode="bilinear").transpose(0, 1).flatten(1)
     exceeded = torch.searchsorted(candidates, large.contiguous(), out_int32=True)
     places = exceeded.mul_(len(members)).add_(pixel_set)
-    counts = torch.stack([torch.bincount(row, minlength=(levels + 1) * len(members)) for row in places])
-    counts = counts.view(units, levels + 1, len(members)).double().cpu()
-    return counts.sum(2), counts @ members.double().cpu()
+    every, present = [], []
+    for row in places:
+        counts = (
+            torch.bincount(row, minlength=(levels + 1) * len(members)).view(levels + 1, len(members)).double().cpu()
+        )
+        every.append(counts.sum(1))
+        present.append(counts @ members)
+    return torch.stack(every), torch.stack(present)
 
 
 def _concept_sets(concepts: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,7 +194,8 @@ def _concept_sets(concepts: Tensor) -> tuple[Tensor, Tensor]:
         concepts: bool [concepts, pixels].
 
     Returns:
-        Number of the set of every pixel, int32 [pixels], and the concepts in every set, bool [sets, concepts].
+        Number of the set of every pixel, int32 [pixels], and 1 for the concepts in every set, float64
+        [sets, concepts].
     """
     # A sum of random 64 bit numbers, one a concept, names a set: two of 1,000 sets have the same in 1 of 10^13 cases.
     random = torch.Generator().manual_seed(0)
@@ -197,7 +203,7 @@ def _concept_sets(concepts: Tensor) -> tuple[Tensor, Tensor]:
     name = sum((key * present for key, present in zip(keys, concepts, strict=True)), torch.zeros_like(keys[0]))
     names, pixel_set = name.unique(return_inverse=True)
     example = torch.empty_like(names).scatter_(0, pixel_set, torch.arange(len(name), device=name.device))
-    return pixel_set.int(), concepts[:, example].T
+    return pixel_set.int(), concepts[:, example].T.double().cpu()
 
 
 def _above(counts: Tensor) -> Tensor:

@@ -93,6 +93,8 @@ def open_tab(browser: Browser, name: str) -> None:
 def paint(browser: Browser, name: str) -> None:
     """Draws a line over the middle of an editor with the mouse."""
     browser.wait(f"(document.querySelector('#{name} canvas')?.getBoundingClientRect().height ?? 0) > 100")
+    for _ in range(3):  # the canvas loads its picture while frames are drawn, and without a screen they are on demand
+        browser.call("Page.captureScreenshot", format="png")
     box = f"document.querySelector('#{name} canvas').getBoundingClientRect()"
     x, y = browser.evaluate(
         f"(() => {{ const box = {box}; return [box.x + box.width / 2, box.y + box.height / 2]; }})()"
