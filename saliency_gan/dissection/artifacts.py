@@ -167,7 +167,8 @@ def _verify(
     latents, classes = sampler.subjects(numbers)
     layer, units = found["layer"], found["units"]
     total = _units_of(sampler, layer)
-    before, after = (_images(sampler, layer, some, latents, classes) for some in ([], units))
+    before = _images(sampler, layer, [], latents, classes)
+    after = _images(sampler, layer, units, latents, classes)
     others = [_images(sampler, layer, some, latents, classes) for some in random_sets(config.seed, total, len(units))]
     verified = {}
     if critic is not None:

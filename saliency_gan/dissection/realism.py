@@ -1,13 +1,13 @@
 """How real images look: to the generator's discriminator, and by the distance of their features to those of photos."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from saliency_gan import images as im
@@ -78,7 +78,8 @@ class FeatureDistance:
     def features(self, images: Tensor) -> Tensor:
         """Images [N, channels, H, W] -> float [N, d]; gradients reach the images."""
         colour = images.float().expand(-1, 3, -1, -1)
-        stages = self.model.network.encoder((colour - self.model.mean) / self.model.std)[2:]
+        encoder: nn.Module = self.model.network.encoder  # type: ignore[assignment]
+        stages = encoder((colour - self.model.mean) / self.model.std)[2:]
         parts = [part for stage in stages for part in (stage.mean((2, 3)), _deviation(stage))]
         return (torch.cat(parts, 1) - self.mean) / self.deviation
 
@@ -186,7 +187,7 @@ class _Pictures(Dataset):
     """uint8 [3, H, W] each, as torch-fidelity takes them."""
 
     def __init__(self, images: Tensor) -> None:
-        self.pictures: Sequence[Tensor] = torch.from_numpy(im.to_uint8(images)).permute(0, 3, 1, 2)
+        self.pictures = torch.from_numpy(im.to_uint8(images)).permute(0, 3, 1, 2)
 
     def __len__(self) -> int:
         return len(self.pictures)

@@ -115,6 +115,9 @@ def load_segmenter(name: str, weights: Path | None, names: Path | None) -> Segme
 class _Photos(nn.Module):
     """A model of torchvision behind the contract of `Segmenter`."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
