@@ -139,7 +139,7 @@ def read_unit_sets(path: Path, generator: Generator) -> tuple[UnitSet, ...]:
     """
     found = read_json(path)
     try:
-        if found["generator"]["sha256"] != generator.sha256:
+        if not generator.is_described_by(found["generator"]["sha256"]):
             raise UserError(
                 f"{path} is about the generator {found['generator']['name']}, not these weights of {generator.name}:"
                 " run dissect again."

@@ -50,10 +50,11 @@ def measure_artifacts(
 ) -> dict[str, Any] | None:
     """Looks for the units whose ablation improves realism most, and verifies them on other images.
 
-    Realism is what the generator's discriminator says; without one it is nearness to the photos. Every unit of every
-    layer gets a score to first order, - sum_P r d realism / d r, from one backward pass; in the layer whose best units
-    promise most, the best are ablated one by one, and then together, best first. As many as gave the most realism in
-    the images they were ranked on are the artifact units.
+    Realism is nearness to the photos; without any it is what the generator's discriminator says, which is easier to
+    please: it was trained against this generator alone. Every unit of every layer gets a score to first order,
+    - sum_P r d realism / d r, from one backward pass; in the layer whose best units promise most, the best are ablated
+    one by one, and then together, best first. As many as gave the most realism in the images they were ranked on are
+    the artifact units.
 
     Args:
         config: `real`, `artifact_images`, `units` and `fid_weights` are read.
@@ -66,16 +67,16 @@ def measure_artifacts(
         improvement with low and high), curve (units, improvement, low, high) and verified (measure -> before, after,
         random, improvement, low, high); None where there is neither a discriminator nor a folder of photos.
     """
-    critic = find_discriminator(config.generator, config.weights)
+    critic = find_discriminator(config.generator, config.weights, sampler.fabric.device)
     photos = read_photos(config.real, sampler.generator.resolution) if config.real else None
     distance = (
         None if photos is None else FeatureDistance(model.to(sampler.fabric.device), photos.to(sampler.fabric.device))
     )
-    if critic is not None:
-        realism, name = critic.to(sampler.fabric.device), "discriminator"  # type: ignore[attr-defined]
-    elif distance is not None:
+    if distance is not None:
         numbers = range(FIRST_RANKED_IMAGE, FIRST_RANKED_IMAGE + config.artifact_images)
         realism, name = distance.witness(_images(sampler, "", [], *sampler.subjects(numbers))), "feature distance"
+    elif critic is not None:
+        realism, name = critic, "discriminator"
     else:
         print(f"no artifact units: there is no discriminator beside {config.generator}, and --real names no photos")
         return None

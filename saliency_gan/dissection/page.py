@@ -159,8 +159,9 @@ def _artifacts(found: dict[str, Any], folder: Path) -> Section:
     section = Section("Artifact units", "artifacts")
     units = ",".join(map(str, found["units"]))
     section.sentences += [
-        f"The units of {found['layer']} whose ablation makes images look most real to the {found['ranked_by']}, ranked"
-        f" in {found['images']} images; what leaving them out does was measured in {2 * found['images']} others.",
+        f"The units of {found['layer']} whose ablation improves realism most by the {found['ranked_by']}, ranked in"
+        f" {found['images']} images; what leaving them out does was measured in {2 * found['images']} others. A"
+        " distance improves where it falls.",
         f"--ablate_units {found['layer']}:{units} leaves them out of what any command generates.",
     ]
     head = ["realism by", "as it is", "without the units", "without random ones", "improvement", "95 % interval"]

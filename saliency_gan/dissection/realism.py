@@ -14,7 +14,7 @@ from saliency_gan import images as im
 from saliency_gan.bundled import bundled_folder
 from saliency_gan.dissection.interventions import Effect
 from saliency_gan.errors import UserError
-from saliency_gan.generators.discriminator import read_discriminator
+from saliency_gan.generators.discriminator import ProjectionDiscriminator, read_discriminator
 from saliency_gan.generators.training_images import read_squares
 from saliency_gan.generators.zoo import is_bundled
 from saliency_gan.runs import load_torch
@@ -25,9 +25,12 @@ Realism = Callable[[Tensor, Tensor], Tensor]
 
 MAX_PHOTOS = 2048
 DISCRIMINATOR = "discriminator.safetensors"
+CPU = torch.device("cpu")
 
 
-def find_discriminator(generator: str, weights: Path | None) -> Realism | None:
+def find_discriminator(
+    generator: str, weights: Path | None, device: torch.device = CPU
+) -> ProjectionDiscriminator | None:
     """The discriminator that a generator was trained against, from beside its file; None where there is none.
 
     Raises:
@@ -35,7 +38,7 @@ def find_discriminator(generator: str, weights: Path | None) -> Realism | None:
     """
     place = bundled_folder(generator) if weights is None and is_bundled(generator) else weights or Path(generator)
     path = (place if place.is_dir() else place.parent) / DISCRIMINATOR
-    return read_discriminator(path) if path.is_file() else None
+    return read_discriminator(path).to(device) if path.is_file() else None
 
 
 def read_photos(folder: Path, side: int) -> Tensor:
