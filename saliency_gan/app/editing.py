@@ -152,7 +152,7 @@ def read_unit_sets(path: Path, generator: Generator) -> tuple[UnitSet, ...]:
             groups = {name: [unit for unit in agreeing if unit["concept"] == name] for name in names}
             sets += [_unit_set(name, layer, group) for name, group in groups.items() if group]
         sets.sort(key=lambda one: names.index(one.concept))
-        if artifacts := found["artifacts"]:
+        if (artifacts := found["artifacts"]) and artifacts["units"]:
             by_number = {unit["unit"]: unit for unit in found["layers"][artifacts["layer"]]}
             listed = [{**by_number[unit], "off": 0.0} for unit in artifacts["units"]]
             sets.append(_unit_set("artifacts", artifacts["layer"], listed))

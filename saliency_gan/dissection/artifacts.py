@@ -54,7 +54,7 @@ def measure_artifacts(
     please: it was trained against this generator alone. Every unit of every layer gets a score to first order,
     - sum_P r d realism / d r, from one backward pass; in the layer whose best units promise most, the best are ablated
     one by one, and then together, best first. As many as gave the most realism in the images they were ranked on are
-    the artifact units.
+    the artifact units; none are where the interval of the improvement reaches 0.
 
     Args:
         config: `real`, `artifact_images`, `units` and `fid_weights` are read.
@@ -80,9 +80,9 @@ def measure_artifacts(
     else:
         print(f"no artifact units: there is no discriminator beside {config.generator}, and --real names no photos")
         return None
-    found = _rank(config, sampler, realism)
+    found = _rank(config, sampler, realism, distance)
     found["ranked_by"] = name
-    found["verified"] = _verify(config, sampler, found, critic, distance, photos, folder)
+    found["verified"] = _verify(config, sampler, found, critic, distance, photos, folder) if found["units"] else {}
     return found
 
 
@@ -119,25 +119,32 @@ def first_order(sampler: Sampler, realism: Realism, latents: Tensor, classes: Te
     return sums
 
 
-def _rank(config: DissectConfig, sampler: Sampler, realism: Realism) -> dict[str, Any]:
+def _rank(
+    config: DissectConfig, sampler: Sampler, realism: Realism, distance: FeatureDistance | None
+) -> dict[str, Any]:
     numbers = range(FIRST_RANKED_IMAGE, FIRST_RANKED_IMAGE + config.artifact_images)
     latents, classes = sampler.subjects(numbers)
     promised = first_order(sampler, realism, latents, classes)
     # At most half of a layer: with all of it off there is nothing left to call more real.
     wanted = {layer: min(config.units, max(1, len(scores) // 2)) for layer, scores in promised.items()}
     layer = max(promised, key=lambda one: float(promised[one].topk(wanted[one]).values.clamp(min=0).sum()))
+    before = _images(sampler, layer, [], latents, classes)
 
-    def scores(units: Sequence[int]) -> Tensor:
-        with torch.no_grad():
-            images = _images(sampler, layer, units, latents, classes)
-            return torch.cat([realism(*part) for part in zip(images.split(64), classes.split(64), strict=True)]).cpu()
+    @torch.no_grad()
+    def improvement(units: Sequence[int]) -> Effect:
+        after = _images(sampler, layer, units, latents, classes)
+        if distance is not None:  # itself, not its witness: many images moved the same way move past the photos
+            return distance.decrease(before, after)
+        parts = [images.split(64) for images in (before, after)]
+        scores = (realism(two, c) - realism(one, c) for one, two, c in zip(*parts, classes.split(64), strict=True))
+        return effect_of(torch.cat(list(scores)).cpu())
 
-    before = scores([])
     best = promised[layer].topk(min(CANDIDATES * wanted[layer], len(promised[layer]))).indices.tolist()
-    alone = {unit: effect_of(scores([unit]) - before) for unit in best}
+    alone = {unit: improvement([unit]) for unit in best}
     ranking = sorted(best, key=lambda unit: -alone[unit].ace)
-    curve = {count: effect_of(scores(ranking[:count]) - before) for count in counts_up_to(wanted[layer])}
+    curve = {count: improvement(ranking[:count]) for count in counts_up_to(wanted[layer])}
     chosen = max(curve, key=lambda count: curve[count].ace)
+    chosen = chosen if curve[chosen].low > 0 else 0
     return {
         "layer": layer,
         "units": ranking[:chosen],

@@ -90,7 +90,7 @@ def dissect(config: DissectConfig) -> Path:
             f"{len(painters['units'])} units together find {painters['concept']}: IoU {painters['iou']:.3f}"
             f" ({painters['low']:.3f} to {painters['high']:.3f}); masks --rule units makes masks of them"
         )
-    if artifacts := found["artifacts"]:
+    if (artifacts := found["artifacts"]) and artifacts["units"]:
         units = ",".join(map(str, artifacts["units"]))
         print(f"without its artifact units: --ablate_units {artifacts['layer']}:{units}")
     print(f"dissection written to {page}")

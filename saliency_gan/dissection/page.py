@@ -162,7 +162,9 @@ def _artifacts(found: dict[str, Any], folder: Path) -> Section:
         f"The units of {found['layer']} whose ablation improves realism most by the {found['ranked_by']}, ranked in"
         f" {found['images']} images; what leaving them out does was measured in {2 * found['images']} others. A"
         " distance improves where it falls.",
-        f"--ablate_units {found['layer']}:{units} leaves them out of what any command generates.",
+        f"--ablate_units {found['layer']}:{units} leaves them out of what any command generates."
+        if units
+        else "No unit improves it beyond chance.",
     ]
     head = ["realism by", "as it is", "without the units", "without random ones", "improvement", "95 % interval"]
     rows = [
@@ -174,7 +176,8 @@ def _artifacts(found: dict[str, Any], folder: Path) -> Section:
         ]
         for name, row in found["verified"].items()
     ]
-    section.tables.append(Table("All of them left out, other images", head, rows))
+    if rows:
+        section.tables.append(Table("All of them left out, other images", head, rows))
     for caption, key, first in (
         ("Left out one by one, ranking images", "candidates", "unit"),
         ("Left out together, best first, ranking images", "curve", "units"),

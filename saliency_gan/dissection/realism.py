@@ -77,6 +77,8 @@ class FeatureDistance:
         features = self._all_features(photos)
         self.mean, self.deviation = features.mean(0), features.std(0).clamp(min=1e-6)
         self.photos = (features - self.mean) / self.deviation
+        own, count = _kernel(self.photos, self.photos).double(), len(photos)
+        self._among_photos = float(own.sum() - own.trace()) / (count * (count - 1))
 
     def features(self, images: Tensor) -> Tensor:
         """Images [N, channels, H, W] -> float [N, d]; gradients reach the images."""
@@ -126,13 +128,10 @@ class FeatureDistance:
     def _estimate(self, features: Tensor, weights: Tensor) -> Tensor:
         """The unbiased estimate for every row of weights of the images, float64 [rows]."""
         own, cross = _kernel(features, features).double().cpu(), _kernel(features, self.photos).double().cpu()
-        photos = _kernel(self.photos, self.photos).double().cpu()
-        count = len(photos)
-        among_photos = (photos.sum() - photos.trace()) / (count * (count - 1))
         total, squares = weights.sum(1), weights.square()
         pairs = (total.square() - squares.sum(1)).clamp(min=1)
         among_images = ((weights @ own * weights).sum(1) - squares @ own.diag()) / pairs
-        return among_photos + among_images - 2 * weights @ cross.mean(1) / total.clamp(min=1)
+        return self._among_photos + among_images - 2 * weights @ cross.mean(1) / total.clamp(min=1)
 
 
 def frechet_inception_distance(photos: Tensor, images: Tensor, weights: Path) -> float:
