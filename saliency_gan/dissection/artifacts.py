@@ -53,8 +53,8 @@ def measure_artifacts(
     Realism is nearness to the photos; without any it is what the generator's discriminator says, which is easier to
     please: it was trained against this generator alone. Every unit of every layer gets a score to first order,
     - sum_P r d realism / d r, from one backward pass; in the layer whose best units promise most, the best are ablated
-    one by one, and then together, best first. As many as gave the most realism in the images they were ranked on are
-    the artifact units; none are where the interval of the improvement reaches 0.
+    one by one, and then together, best first, by the lower end of their interval. As many as give the most by that are
+    the artifact units; none are where the interval reaches 0.
 
     Args:
         config: `real`, `artifact_images`, `units` and `fid_weights` are read.
@@ -141,9 +141,9 @@ def _rank(
 
     best = promised[layer].topk(min(CANDIDATES * wanted[layer], len(promised[layer]))).indices.tolist()
     alone = {unit: improvement([unit]) for unit in best}
-    ranking = sorted(best, key=lambda unit: -alone[unit].ace)
+    ranking = sorted(best, key=lambda unit: -alone[unit].low)  # what is sure first
     curve = {count: improvement(ranking[:count]) for count in counts_up_to(wanted[layer])}
-    chosen = max(curve, key=lambda count: curve[count].ace)
+    chosen = max(curve, key=lambda count: curve[count].low)
     chosen = chosen if curve[chosen].low > 0 else 0
     return {
         "layer": layer,
