@@ -102,9 +102,16 @@ def _run(words: list[str]) -> int:
         return 0
     if processes.world_size() > 1 and verb not in SHARED:
         raise UserError(f"{verb} is done by one process: call it without torchrun, which is for {', '.join(SHARED)}.")
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # what ends a job saves, too
+    signal.signal(signal.SIGTERM, _interrupt)
     keep_freed_memory()
     return VERBS[verb](config, options)
+
+
+def _interrupt(*_: object) -> None:
+    """What ends a job saves as Ctrl-C does, also where Ctrl-C is ignored, as in a background job of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 def _print_plan(verb: str, config: StageConfig) -> None:

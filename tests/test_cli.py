@@ -200,3 +200,17 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "latent directions" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.SIG_IGN, signal.default_int_handler])
+def test_what_ends_a_job_interrupts_also_where_ctrl_c_is_ignored(
+    ctrl_c: signal.Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    monkeypatch.setitem(VERBS, "generators", lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        signal.signal(signal.SIGINT, ctrl_c)
+        assert main(["generators"]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
