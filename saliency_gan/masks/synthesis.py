@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,8 @@ def _draw_shards(folder: Path, source: CandidateSource, records: list[Record]) -
                     shown += [candidate] * (index == 0 and len(shown) < PREVIEW_PAIRS)
                     progress.set_postfix(accepted=f"{tally.acceptance:.0%}", refresh=False)
                     progress.update()
+                if candidate.number % config.batch == config.batch - 1:
+                    wait(samples)  # the next batch is drawn now, and threads that encode would hold up all that draw
             if not own:
                 records.append({})
                 continue
