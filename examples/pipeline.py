@@ -19,7 +19,7 @@ def main(photos: Path, run: Path = Path("runs/example"), steps: int = 300, pairs
     discover(DiscoverConfig(run=run, generator=GENERATOR, steps=steps))
     masks = MasksConfig(run=run, generator=GENERATOR, pairs=pairs)
     synthesise(masks)
-    model = train_saliency(TrainSaliencyConfig(run=run, steps=steps), masks)
+    model = train_saliency(TrainSaliencyConfig(run=run, steps=steps, validation_pairs=pairs // 10), masks)
     predict(PredictConfig(run=run, weights=model, output=run / "predictions", save=("map", "cutout")), [photos])
 
 
