@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saliency_gan.config import DissectConfig
 from saliency_gan.devices import make_fabric
-from saliency_gan.dissection.artifacts import check_artifact_settings, measure_artifacts
+from saliency_gan.dissection.artifact_units import check_artifact_settings, measure_artifacts
 from saliency_gan.dissection.concepts import ConceptSource
 from saliency_gan.dissection.effects import measure_interventions
 from saliency_gan.dissection.page import write_page, write_unit_pictures

@@ -3,8 +3,8 @@ import torch
 from lightning.fabric import Fabric
 
 from saliency_gan.config import DissectConfig
-from saliency_gan.dissection import artifacts
-from saliency_gan.dissection.artifacts import check_artifact_settings, first_order, measure_artifacts
+from saliency_gan.dissection import artifact_units
+from saliency_gan.dissection.artifact_units import check_artifact_settings, first_order, measure_artifacts
 from saliency_gan.dissection.sampling import Sampler
 from saliency_gan.errors import UserError
 from saliency_gan.runs import random_stream
@@ -31,7 +31,7 @@ def config(tmp_path, **changes):
 
 
 def test_the_unit_that_paints_what_is_unreal_is_found(sampler, tmp_path, monkeypatch):
-    monkeypatch.setattr(artifacts, "find_discriminator", lambda *_: HatesSquares())
+    monkeypatch.setattr(artifact_units, "find_discriminator", lambda *_: HatesSquares())
     found = measure_artifacts(config(tmp_path), sampler, load_model(), tmp_path)
     assert found["layer"] == "painter" and found["units"] == [3] and found["ranked_by"] == "discriminator"
     verified = found["verified"]["discriminator"]
@@ -68,9 +68,9 @@ def test_the_first_order_score_is_exact_where_realism_is_linear():
 
 
 def test_photos_alone_rank_units_as_well(sampler, tmp_path, monkeypatch):
-    monkeypatch.setattr(artifacts, "find_discriminator", lambda *_: None)
+    monkeypatch.setattr(artifact_units, "find_discriminator", lambda *_: None)
     black = torch.full((8, 3, 16, 16), -1.0) + 0.02 * torch.rand(8, 3, 16, 16, generator=random_stream(1))
-    monkeypatch.setattr(artifacts, "read_photos", lambda *_: black)
+    monkeypatch.setattr(artifact_units, "read_photos", lambda *_: black)
     found = measure_artifacts(config(tmp_path, real=tmp_path), sampler, load_model(), tmp_path)
     assert found["ranked_by"] == "feature distance" and found["units"][0] == 3
     row = found["verified"]["feature distance"]
@@ -79,7 +79,7 @@ def test_photos_alone_rank_units_as_well(sampler, tmp_path, monkeypatch):
 
 
 def test_nothing_to_compare_with_leaves_it_out(sampler, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(artifacts, "find_discriminator", lambda *_: None)
+    monkeypatch.setattr(artifact_units, "find_discriminator", lambda *_: None)
     assert measure_artifacts(config(tmp_path), sampler, load_model(), tmp_path) is None
     assert "no discriminator beside squares" in capsys.readouterr().out
 
@@ -87,6 +87,6 @@ def test_nothing_to_compare_with_leaves_it_out(sampler, tmp_path, monkeypatch, c
 def test_settings_are_checked_before_anything_is_computed(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="give 8 or more"):
         check_artifact_settings(config(tmp_path, artifact_images=4))
-    monkeypatch.setattr(artifacts, "require_fidelity", lambda: None)
+    monkeypatch.setattr(artifact_units, "require_fidelity", lambda: None)
     with pytest.raises(UserError, match="FID needs --fid_weights FILE"):
         check_artifact_settings(config(tmp_path, fid_weights=tmp_path / "none.pth"))
