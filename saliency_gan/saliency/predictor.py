@@ -10,6 +10,7 @@ import torch
 from saliency_gan.config import Device, Precision
 from saliency_gan.devices import pick_device, pick_precision
 from saliency_gan.images import ImageArray, to_signed
+from saliency_gan.saliency.folding import fold
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.photo_predictor import STRIDE, PhotoPredictor, SaliencyMap, resize, stretch
 
@@ -69,7 +70,7 @@ class TorchNetwork:
     """
 
     def __init__(self, model: SaliencyModel, device: torch.device, precision: Precision = "fp32") -> None:
-        self.model = model.to(device).eval().requires_grad_(False)
+        self.model = fold(model.to(device).eval().requires_grad_(False))
         self.device = device
         self.resolution = model.architecture.resolution
         self.mixed = pick_precision(precision, device) == "bf16"

@@ -1,0 +1,113 @@
+"""A frozen saliency model with fewer operations: no batch norms, and no upsampled maps in a U-Net's decoder."""
+
+import copy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from saliency_gan.generators.upsampling import transposed_kernel
+from saliency_gan.saliency.model import SaliencyModel
+
+TOLERANCE = 1e-3
+"""How far logits may be from those of the model itself; rounding makes a hundredth of it."""
+
+
+@torch.no_grad()
+def fold(model: SaliencyModel) -> SaliencyModel:
+    """Makes a copy of a model in evaluation mode that computes the same faster; it can't be trained or saved.
+
+    A batch norm becomes part of the convolution before it. In a U-Net's decoder, the convolution of an upsampled map
+    beside a skip connection becomes a transposed convolution of the small map, which takes 4/9 of the multiplications,
+    plus a convolution of the skip connection.
+
+    Returns:
+        The copy, or the model itself where the two disagree, as in a network that uses a convolution twice.
+    """
+    folded = copy.deepcopy(model)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).to(model.mean)
+    convolutions = _normalised_convolutions(folded, images)
+    for norm, convolution in convolutions.items():
+        convolution.weight, convolution.bias = fuse_conv_bn_weights(
+            convolution.weight,
+            convolution.bias,
+            norm.running_mean,  # type: ignore[arg-type]
+            norm.running_var,  # type: ignore[arg-type]
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+    for module in list(folded.modules()):
+        for name, child in module.named_children():
+            if child in convolutions:
+                setattr(module, name, nn.Identity())
+    if folded.architecture.architecture.lower() == "unet":
+        _fold_decoder(folded.network)
+    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    same = torch.allclose(folded(images), model(images), rtol=TOLERANCE, atol=TOLERANCE)
+    return folded.requires_grad_(False) if same else model
+
+
+def _normalised_convolutions(model: nn.Module, images: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
+    """Which convolution made what each batch norm was given; found by a forward pass."""
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # tensors are kept, or others would get their ids
+    found = {}
+
+    def remember(convolution: nn.Conv2d, _: object, output: Tensor) -> None:
+        made[id(output)] = convolution, output
+
+    def look_up(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in made:
+            found[norm] = made[id(inputs[0])][0]
+
+    hooks = [module.register_forward_hook(remember) for module in model.modules() if isinstance(module, nn.Conv2d)]
+    hooks += [
+        module.register_forward_pre_hook(look_up) for module in model.modules() if isinstance(module, nn.BatchNorm2d)
+    ]
+    model(images)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _fold_decoder(network: Any) -> None:
+    """Replaces the blocks of a U-Net's decoder that upsample by nearest neighbours and have no attention."""
+    channels = network.encoder.out_channels[-1]
+    for index, block in enumerate(network.decoder.blocks):
+        if _is_plain(block):
+            network.decoder.blocks[index] = FoldedDecoderBlock(block, channels)
+        channels = block.conv2[0].out_channels
+
+
+def _is_plain(block: UnetDecoderBlock) -> bool:
+    norm, attention = block.conv1[1], block.attention1.attention
+    return block.interpolation_mode == "nearest" and all(isinstance(one, nn.Identity) for one in (norm, attention))
+
+
+class FoldedDecoderBlock(nn.Module):
+    """What a `UnetDecoderBlock` without attention computes, where its upsampling is x2.
+
+    Args:
+        block: The block; its first batch norm is folded.
+        channels: Channels of the map that it upsamples; those of the skip connection follow them.
+    """
+
+    def __init__(self, block: UnetDecoderBlock, channels: int) -> None:
+        super().__init__()
+        convolution = block.conv1[0]
+        self.kernel = nn.Parameter(transposed_kernel(convolution.weight[:, :channels]))
+        self.skip_weight = nn.Parameter(convolution.weight[:, channels:].clone())
+        self.bias = convolution.bias
+        self.after = nn.Sequential(block.conv1[2], block.conv2, block.attention2)
+
+    def forward(
+        self, feature_map: Tensor, target_height: int, target_width: int, skip_connection: Tensor | None = None
+    ) -> Tensor:
+        """Feature map [N, channels, H, W], skip connection [N, others, 2 H, 2 W] -> [N, outputs, 2 H, 2 W]."""
+        features = F.conv_transpose2d(feature_map, self.kernel, self.bias, stride=2, padding=1)
+        if skip_connection is not None and self.skip_weight.shape[1]:
+            features = features + F.conv2d(skip_connection, self.skip_weight, padding=1)
+        return self.after(features)  # type: ignore[no-any-return]
