@@ -1,4 +1,4 @@
-"""Stage 2 against the generator's bare forward rate: `python benchmarks/masks.py [--generator NAME] [--pairs 1920]`.
+"""Stage 2 against the generator's bare forward rate: `python benchmarks/masks.py [--generator NAME] [--pairs 3840]`.
 
 Both draw two images a pair in the same precision and batches, in turns, so that whatever else the computer does meets
 both. The bare loop only calls the generator; stage 2 is the whole command: drawing z and c, rule, cleaning, checks,
@@ -31,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", default="biggan-caltech101-64", help="name in the zoo or path")
     parser.add_argument("--batch", type=int, default=64, help="pairs a forward pass")
-    parser.add_argument("--pairs", type=int, default=1920, help="pairs a round")
+    parser.add_argument("--pairs", type=int, default=3840, help="pairs a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the medians are compared")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))

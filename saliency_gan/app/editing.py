@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saliency_gan import images as im
+from saliency_gan.app.sampling import sample
 from saliency_gan.bundled import bundled_folder
 from saliency_gan.dissection.interventions import edited, setting
 from saliency_gan.errors import UserError
@@ -113,11 +114,7 @@ class Editor:
             return self._draw(*self._subject(draw, class_index))
 
     def _subject(self, draw: int, class_index: int | None) -> tuple[Tensor, Tensor]:
-        if class_index is not None and not 0 <= class_index < self._generator.num_classes:
-            raise UserError(f"There is no class {class_index}: there are {self._generator.num_classes}.")
-        random = random_stream(self._seed, STREAM_EDIT, draw)
-        among = None if class_index is None else [class_index]
-        return self._generator.sample_latents(1, random), self._generator.sample_classes(1, random, among)
+        return sample(self._generator, random_stream(self._seed, STREAM_EDIT, draw), 1, class_index)
 
     @torch.no_grad()
     def _draw(self, latents: Tensor, classes: Tensor) -> im.ImageArray:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saliency_gan import images as im
+from saliency_gan.app.sampling import sample
 from saliency_gan.config import MasksConfig
 from saliency_gan.devices import make_fabric
 from saliency_gan.directions.discovered import open_discovered
@@ -148,11 +149,7 @@ class Explorer:
         return title
 
     def _sample(self, draw: int, class_index: int | None) -> tuple[Tensor, Tensor]:
-        random = random_stream(self._config.seed, STREAM_APP, draw)
-        among = None if class_index is None else [class_index]
-        if among and not 0 <= among[0] < self._generator.num_classes:
-            raise UserError(f"There is no class {class_index}: {self.name} has {self._generator.num_classes}.")
-        return self._generator.sample_latents(SHOWN, random), self._generator.sample_classes(SHOWN, random, among)
+        return sample(self._generator, random_stream(self._config.seed, STREAM_APP, draw), SHOWN, class_index)
 
 
 def mask_settings(run: Path, **others: object) -> MasksConfig:

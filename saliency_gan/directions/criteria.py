@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saliency_gan.artifacts import Polarity
-from saliency_gan.images import to_unit
+from saliency_gan.brightness import brightness
 
 SANE_AREA = (0.05, 0.60)
 """Share of the image that a useful mask covers."""
@@ -69,12 +69,6 @@ def measure_criteria(originals: Tensor, shifted: Tensor, theta: float, polarity:
     }
     rows = torch.stack([parts[name] for name in CRITERIA], dim=1).clamp(0, 1).tolist()
     return [dict(zip(CRITERIA, row, strict=True)) for row in rows]
-
-
-def brightness(images: Tensor, polarity: Polarity = "bright") -> Tensor:
-    """Mean over the colours of [..., channels, H, W] in [-1, 1]: [..., H, W] in [0, 1], inverted for polarity dark."""
-    grey = to_unit(images).mean(-3)
-    return grey if polarity == "bright" else 1 - grey
 
 
 def border(grey: Tensor) -> Tensor:

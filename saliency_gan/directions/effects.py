@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from saliency_gan.directions.criteria import border, brightness, centre, gradient_magnitude
+from saliency_gan.brightness import brightness
+from saliency_gan.directions.criteria import border, centre, gradient_magnitude
 from saliency_gan.images import to_unit
 
 EFFECTS = {

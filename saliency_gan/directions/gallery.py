@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from saliency_gan import images as im
 from saliency_gan.artifacts import Background
+from saliency_gan.brightness import brightness
 from saliency_gan.config import DiscoverConfig
-from saliency_gan.directions.criteria import CRITERIA, brightness
+from saliency_gan.directions.criteria import CRITERIA
 from saliency_gan.directions.drawing import draw_shifted, lay_out
 from saliency_gan.directions.streams import STREAM_GALLERY
 from saliency_gan.generators.base import Generator

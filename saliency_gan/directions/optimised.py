@@ -9,8 +9,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from saliency_gan.artifacts import Polarity
+from saliency_gan.brightness import brightness
 from saliency_gan.config import DiscoverConfig
-from saliency_gan.directions.criteria import border, brightness, centre, gradient_magnitude
+from saliency_gan.directions.criteria import border, centre, gradient_magnitude
 from saliency_gan.directions.streams import STREAM_OPTIMISE
 from saliency_gan.generators.base import Generator
 from saliency_gan.runs import random_stream

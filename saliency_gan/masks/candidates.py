@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saliency_gan.artifacts import load_directions
+from saliency_gan.brightness import brightness
 from saliency_gan.bundled import directions_folder
 from saliency_gan.config import MasksConfig
 from saliency_gan.devices import make_fabric
@@ -23,7 +24,7 @@ from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images import ImageArray, to_uint8
 from saliency_gan.masks.filters import Mask, clean, rejected_by
 from saliency_gan.masks.masker import Masker
-from saliency_gan.masks.rules import Evidence, brightness
+from saliency_gan.masks.rules import Evidence
 from saliency_gan.painters import load_painters
 from saliency_gan.runs import random_stream, sha256_of
 

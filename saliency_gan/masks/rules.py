@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from saliency_gan.artifacts import Polarity
+from saliency_gan.brightness import brightness
 from saliency_gan.config import MaskRule
-from saliency_gan.images import to_unit
 
 Theta = float | Literal["otsu"]
 
@@ -89,16 +89,6 @@ def _given(part: Tensor | None, name: str) -> Tensor:
     if part is None:
         raise ValueError(f"The rule looks at {name}, which was not drawn.")
     return part
-
-
-def brightness(images: Tensor, polarity: Polarity = "bright") -> Tensor:
-    """Mean over the colours, float [N, C, H, W] in [-1, 1] -> [N, H, W] in [0, 1].
-
-    Of the negatives where polarity is dark, so that the background turns bright for every rule.
-    """
-    colours = images.float().unbind(1)
-    light = to_unit(sum(colours[1:], colours[0]) / len(colours))  # twice as fast as mean() over interleaved colours
-    return light if polarity == "bright" else 1 - light
 
 
 def threshold(plus: Tensor, theta: Theta) -> Tensor:

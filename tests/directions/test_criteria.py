@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from saliency_gan.directions.criteria import (
     CRITERIA,
     border,
-    brightness,
     centre,
     combine,
     gradient_magnitude,
@@ -144,12 +143,6 @@ def test_regions():
     grey = torch.arange(64.0).reshape(8, 8)
     assert border(grey).tolist() == [value for value in range(64) if value // 8 in (0, 7) or value % 8 in (0, 7)]
     assert centre(grey).tolist() == grey[2:6, 2:6].tolist()
-
-
-def test_brightness_is_the_mean_over_colours():
-    image = torch.tensor([-1.0, 0.0, 0.5]).view(3, 1, 1)
-    assert brightness(image).item() == pytest.approx((0 + 0.5 + 0.75) / 3)
-    assert brightness(image, "dark").item() == pytest.approx(1 - (0 + 0.5 + 0.75) / 3)
 
 
 def test_gradient_of_a_ramp_is_its_slope():

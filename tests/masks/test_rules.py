@@ -5,10 +5,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from saliency_gan.brightness import brightness
 from saliency_gan.masks.rules import (
     SHIFTS,
     Evidence,
-    brightness,
     consensus,
     lighting,
     object_masks,
@@ -38,13 +38,6 @@ def greys(seed: int, count: int = 30) -> NDArray[np.uint8]:
         noise = random.normal(0, [0, 3, 15, 60][index % 4], picture.shape)
         pictures.append((picture + noise).clip(0, 255).astype(np.uint8))
     return np.stack(pictures)
-
-
-def test_brightness_is_the_mean_of_the_colours():
-    batch = images(0)
-    np.testing.assert_allclose(brightness(batch).numpy(), grey(batch), atol=1e-6)
-    np.testing.assert_allclose(brightness(batch, "dark").numpy(), 1 - grey(batch), atol=1e-6)
-    np.testing.assert_allclose(brightness(batch[:, :1]).numpy(), grey(batch[:, :1]), atol=1e-6)
 
 
 @pytest.mark.parametrize("theta", [0.3, 0.5, 0.7])
