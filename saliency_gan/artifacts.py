@@ -103,7 +103,9 @@ class Directions:
                     f"There is no direction {direction} among K = {count}: give 0 to {count - 1}, or a name."
                 )
             return direction
-        indices = {name: index for index, name in self.names.items()}
+        indices = {self.own_name(index): index for index in self.names}
+        indices |= {name: index for index, name in self.names.items()}
+        indices.pop("", None)
         if direction not in indices:
             near = difflib.get_close_matches(direction, indices, n=1, cutoff=0.0)
             hint = f"did you mean {near[0]!r}?" if near else "no direction has a name yet, see annotate."
@@ -111,6 +113,14 @@ class Directions:
                 f"No direction is called {direction!r}: give an index from 0 to {count - 1} or a name; {hint}"
             )
         return indices[direction]
+
+    def own_name(self, index: int) -> str:
+        """What the generator itself calls a column that it offered, L1D1 for one; "" for a discovered column.
+
+        It stays the beginning of the column's name, "L1D1: brightness", and stands for the column alone, too.
+        """
+        learned = self.config.get("K", self.matrix.shape[1])
+        return self.names.get(index, "").partition(": ")[0] if index >= learned else ""
 
     def check_generator(self, generator: Generator) -> None:
         """Refuses a generator that these directions were not discovered in, with all its units or without some.

@@ -31,6 +31,8 @@ class TrainGanConfig(StageConfig):
         min_images: Class folders with fewer readable images are left out.
         start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) to go on from with
             the same classes and sizes; None starts at random.
+        start_discriminator: Folder whose discriminator.safetensors to begin with instead, of any family with the same
+            classes and discriminator_channels: one that knows the images teaches a new generator sooner.
         resolution: Side of the generated images in pixels: 32, 64, 128, ...
         image_channels: 3 for colour, 1 for grey (sngan).
         latent_dim: Length of z; for biggan a multiple of the number of channel values; for eigengan of its noise alone.
@@ -64,6 +66,7 @@ class TrainGanConfig(StageConfig):
     exclude: tuple[str, ...] = ()
     min_images: int = 2
     start: Path | None = None
+    start_discriminator: Path | None = None
     resolution: int = 64
     image_channels: int = 3
     latent_dim: int = 120

@@ -45,12 +45,15 @@ def rename(folder: Path, index: int, name: str | None) -> None:
     Args:
         folder: Folder of directions.json.
         index: Column of A.
-        name: What `clean_name` made of a name; None takes the present one back.
+        name: What `clean_name` made of a name; None takes the present one back. What a generator itself calls a
+            direction stays in front of it.
 
     Raises:
         UserError: If another direction has this name.
     """
     directions = load_directions(folder)
+    if own := directions.own_name(index):
+        name = f"{own}: {name.removeprefix(f'{own}: ')}" if name else own
     names = {key: value for key, value in directions.names.items() if key != index}
     if name is not None:
         for other, taken in names.items():

@@ -141,7 +141,7 @@ def _names_given(config: EigenConfig, generator: EigenGAN) -> dict[str, str]:
     own = list(generator.own_directions)
     first = directions.matrix.shape[1] - len(own)
     given = {name: directions.names.get(first + number, name) for number, name in enumerate(own)}
-    return {name: called for name, called in given.items() if called != name}
+    return {name: called.removeprefix(f"{name}: ") for name, called in given.items() if called != name}
 
 
 def _page(config: EigenConfig, generator: EigenGAN, found: dict[str, Any], folder: Path) -> str:

@@ -64,8 +64,8 @@ def train_gan(config: TrainGanConfig) -> Path:
         trainer = _Trainer(config, data, fabric)
         if state := folder.load_checkpoint():
             trainer.load_state(state)
-        elif config.start:
-            trainer.start_from(config.start)
+        else:
+            trainer.start_from(config.start, config.start_discriminator or config.start)
         output = folder.path / "generator.safetensors"
         progress = tqdm(range(trainer.step, config.steps), "train-gan", config.steps, initial=trainer.step, unit="step")
         with saving_on_interrupt(lambda: folder.save_checkpoint(trainer.state())):
@@ -140,12 +140,18 @@ class _Trainer:
         self.discriminator, self.discriminator_optimiser = _setup(fabric, discriminator, config.lr_discriminator)
         self.step = 0
 
-    def start_from(self, folder: Path) -> None:
-        """Takes the weights of a finished run; the optimisers start anew.
+    def start_from(self, generator_folder: Path | None, discriminator_folder: Path | None) -> None:
+        """Takes the weights of finished runs, where any are given; the optimisers start anew.
 
         Raises:
             UserError: If they are missing, damaged, or of other classes or sizes.
         """
+        if generator_folder:
+            self._start_generator(generator_folder)
+        if discriminator_folder:
+            load_discriminator(self.discriminator.module, discriminator_folder / "discriminator.safetensors")
+
+    def _start_generator(self, folder: Path) -> None:
         generator = load_generator(str(folder / "generator.safetensors"))
         if generator.class_names != self.data.names:
             raise UserError(
@@ -160,7 +166,6 @@ class _Trainer:
                 f"The generator in {folder} is of another family or has other sizes than this config: give its family,"
                 " resolution, latent_dim, embedding_dim, channels, image_channels and attention_at."
             ) from None
-        load_discriminator(self.discriminator.module, folder / "discriminator.safetensors")
 
     def train_step(self) -> dict[str, Tensor]:
         """Updates D on real and drawn images, then G on the same drawn images, differently augmented.

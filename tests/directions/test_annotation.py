@@ -2,8 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from saliency_gan.artifacts import load_directions
+from saliency_gan.artifacts import Background, Directions, load_directions
 from saliency_gan.cli import main
 from saliency_gan.directions.annotation import clean_name
 from saliency_gan.errors import UserError
@@ -37,6 +38,27 @@ def test_names_are_given_changed_and_taken_back(run: Path, capsys: pytest.Captur
     after = json.loads((folder / "directions.json").read_text())
     assert after == before | {"names": {}}, "nothing else changes"
     assert sha256_of(folder / "directions.safetensors") == tensors, "masks record this digest"
+
+
+def test_what_a_generator_calls_its_own_directions_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "discover"
+    background = Background(2, 1, 6.0, "bright")
+    own = {2: "L1D1", 3: "L1D2"}
+    found = Directions(
+        torch.eye(4), torch.eye(4)[2], background, {"name": "g", "sha256": ""}, config={"K": 2}, names=own
+    )
+    found.save(folder)
+    assert annotate(tmp_path, "--direction", "L1D1", "--name", "brightness") == 0
+    assert annotate(tmp_path, "--direction", "0", "--name", "size: large") == 0
+    named = load_directions(folder)
+    assert named.names == {0: "size: large", 2: "L1D1: brightness", 3: "L1D2"}
+    assert [named.index_of(name) for name in ("L1D1", "L1D1: brightness", "L1D2", "size: large")] == [2, 2, 3, 0]
+    with pytest.raises(UserError, match="No direction is called 'size'"):
+        named.index_of("size")
+    assert annotate(tmp_path, "--direction", "L1D1", "--name", "L1D1: colour") == 0
+    assert load_directions(folder).names[2] == "L1D1: colour"
+    assert annotate(tmp_path, "--direction", "L1D1", "--remove") == 0
+    assert load_directions(folder).names[2] == "L1D1"
 
 
 def test_the_gallery_shows_names_and_escapes_them(run: Path) -> None:

@@ -116,10 +116,11 @@ def test_own_directions_alone_need_no_training(discover_config, config):
     assert found.names == dict(enumerate(generator.own_directions)) and found.rca == {}
     assert found.background.index is not None and not (folder / "reconstructor.safetensors").exists()
     annotate(AnnotateConfig(run=discover_config.run, direction="L2D1", name="<b>ground</b>"))
+    assert load_directions(folder).index_of("L2D1") == 3
     page = eigen(config).read_text()
     assert "&lt;b&gt;ground&lt;/b&gt;" in page and "<b>ground" not in page
     chosen = load_directions(discover(replace(discover_config, direction="L1D3", sign=-1, shift=2.0)))
-    assert chosen.background.index == 2 and chosen.names[3] == "<b>ground</b>"
+    assert chosen.background.index == 2 and chosen.names[3] == "L2D1: <b>ground</b>"
     torch.testing.assert_close(chosen.background_vector, -generator.own_directions["L1D3"])
 
 

@@ -5,6 +5,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from saliency_gan import images as im
 from saliency_gan.averaging import measure_statistics
@@ -13,6 +14,7 @@ from saliency_gan.devices import make_fabric
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators import training
 from saliency_gan.generators.class_folders import load_class_folders
+from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.training import train_gan
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.runs import random_stream
@@ -256,6 +258,21 @@ def test_a_training_goes_on_from_the_weights_of_a_finished_run(config):
     before, after = (load_generator(str(run / "generator.safetensors")) for run in (first, second.run / "generator"))
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(new, old, rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_training_begins_with_the_discriminator_of_another_family(config):
+    first = train_gan(config("first")).parent
+    settings = {"family": "eigengan", "latent_dim": 8, "subspace_dim": 2, "attention_at": 0}
+    still = {"steps": 1, "lr_generator": 0.0, "lr_discriminator": 0.0}
+    second = train_gan(config("second", start_discriminator=first, **settings, **still)).parent
+    assert isinstance(load_generator(str(second / "generator.safetensors")), EigenGAN)
+    old, new = (load_file(run / "discriminator.safetensors") for run in (first, second))
+    weights = [name for name in old if name.endswith("original")]
+    assert weights
+    for name in weights:
+        torch.testing.assert_close(new[name], old[name], rtol=0, atol=0, msg=name)
+    with pytest.raises(UserError, match="There is no"):
+        train_gan(config("lone", start_discriminator=first / "nowhere", **settings))
 
 
 def test_a_start_of_other_sizes_or_without_its_discriminator_is_refused(config):
