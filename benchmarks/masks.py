@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from timing import print_row
+from timing import median_ratio, print_row
 
 from saliency_gan.artifacts import Background, Directions
 from saliency_gan.config import MasksConfig
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--generator", default="biggan-caltech101-64", help="name in the zoo or path")
     parser.add_argument("--batch", type=int, default=64, help="pairs a forward pass")
     parser.add_argument("--pairs", type=int, default=3840, help="pairs a round")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; the medians are compared")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; their median ratio counts")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
     options = parser.parse_args()
@@ -57,7 +57,7 @@ def main() -> None:
             bare.append(options.pairs / time_bare(generator, config))
             whole.append(options.pairs / time_stage(config, Path(folder) / str(number)))
             print(f"round {number + 1}: bare {bare[-1]:.1f} pairs/s, stage 2 {whole[-1]:.1f} pairs/s")
-    ratio = statistics.median(whole) / statistics.median(bare)
+    ratio = median_ratio(whole, bare)
     measured = f"{ratio:.0%} ({statistics.median(whole):.0f} pairs/s)"
     print_row(f"`masks`, {options.generator}", "two bare forward passes a pair", "95 %", measured)
 

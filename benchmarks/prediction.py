@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from timing import print_row
+from timing import median_ratio, print_row
 from torchvision.transforms.functional import normalize, resize, to_tensor
 
 from saliency_gan.config import PredictConfig
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("data/samples/images"), help="folder of photos")
     parser.add_argument("--weights", type=Path, help="model.safetensors; the bundled one where it is left out")
     parser.add_argument("--copies", type=int, default=5, help="how often every photo is there")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds; the medians are compared")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; their median ratio counts")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +55,7 @@ def main() -> None:
             difference = mean_difference(outputs[0], outputs[1] / "map")
             print(f"round {number + 1}: plain loop {plain[-1]:.1f} photos/s, predict {whole[-1]:.1f} photos/s")
         latency = measure_latency(load_model(weights), photos[0])
-    ratio = statistics.median(whole) / statistics.median(plain)
+    ratio = median_ratio(whole, plain)
     print(f"maps differ by {difference:.3f} of 1 on average")
     measured = f"{ratio:.1f} x ({statistics.median(whole):.1f} photos/s)"
     print_row("`predict`, files to files", "a plain loop, one photo at a time", "3 x", measured)

@@ -4,7 +4,7 @@ import contextlib
 import io
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from saliency_gan.allocator import keep_freed_memory
 
@@ -27,6 +27,12 @@ def take_turns(tasks: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) 
             if number:
                 seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(measured) for name, measured in seconds.items()}
+
+
+def median_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> float:
+    """Median of the ratios of turns that were next to each other, so that a machine that is slower for a while counts
+    in both."""
+    return statistics.median(one / other for one, other in zip(numerators, denominators, strict=True))
 
 
 def times(count: int, task: Callable[[], object]) -> Callable[[], None]:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from timing import ROUNDS, print_row, quiet, take_turns
+from timing import ROUNDS, median_ratio, print_row, quiet, take_turns
 
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig
 from saliency_gan.devices import make_fabric
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=600, help="pairs drawn first")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10, help="steps a turn")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each loop; the medians are compared")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each loop; their median ratio counts")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder)
@@ -55,10 +55,10 @@ def main() -> None:
                 next(batches)
             timed["stage"].append(seconds_of(lambda: learner.learn(*next(batches), config.lr), options.steps))
         medians = {name: statistics.median(measured[1:]) for name, measured in timed.items()}
+        share = median_ratio(timed["bare"][1:], timed["stage"][1:])
         reading = take_turns({"read": lambda: read_shards(run / "masks")}, options.rounds)["read"]
     rates = {name: options.steps * config.batch / seconds for name, seconds in medians.items()}
     what = f"`train-saliency`, batch {config.batch}, {fabric.device.type}"
-    share = rates["stage"] / rates["bare"]
     print_row(what, "forward + backward in memory", "90 %", f"{share:.0%} ({rates['stage']:.0f} images/s)")
     read = options.pairs / reading
     appetite = f"{read / rates['bare']:.0f} x ({read:.0f} against {rates['bare']:.0f} pairs/s)"
