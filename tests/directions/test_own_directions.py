@@ -78,8 +78,10 @@ def test_names_of_own_directions_do_not_get_in_the_way_of_a_person_s(config, cap
     annotate(AnnotateConfig(run=config.run, direction=6, name="ground"))
     annotate(AnnotateConfig(run=config.run, direction="L2D1", name="L1D1"))
     discover(config)
-    own = {3: "L1D2", 4: "L1D3", 7: "L2D3"}
-    assert load_directions(config.run / "discover").names == own | {5: "L1D1", 6: "ground"}
+    own = {2: "L1D1", 3: "L1D2", 4: "L1D3", 7: "L2D3"}
+    found = load_directions(config.run / "discover")
+    assert found.names == own | {5: "L2D1: L1D1", 6: "L2D2: ground"}
+    assert [found.index_of(name) for name in ("L1D1", "L2D1", "L2D2: ground")] == [2, 5, 6]
     discover(replace(config, steps=3))
     assert "named before A was trained further" not in capsys.readouterr().out, "own directions are not trained"
     annotate(AnnotateConfig(run=config.run, direction=0, name="tilt"))
