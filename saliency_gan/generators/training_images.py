@@ -55,7 +55,7 @@ def read_squares(files: Sequence[Path], side: int) -> Iterable[im.ImageArray | i
         try:
             return im.square(im.read_image(path), side)
         except im.UnreadableImageError as error:
-            return error
+            return im.UnreadableImageError(str(error))  # a caught one keeps its traceback, with all that was read
 
     with ThreadPoolExecutor() as pool:
         yield from tqdm(pool.map(read, files), "reading images", len(files), unit="image")
