@@ -32,7 +32,7 @@ def synthesise(config: MasksConfig) -> Path:
 
     Which candidates there are, and which are accepted, depends on the settings alone, so an interrupted run that is
     continued writes the same bytes as one that was not. Asking for more pairs keeps the full shards. The processes of a
-    torchrun job write the same bytes together, each its own shards.
+    torchrun job write the same bytes together, each its own shards, given that each computes with as many threads.
 
     Returns:
         The folder of the shards, manifest.json and preview.png.

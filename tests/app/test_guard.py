@@ -65,8 +65,12 @@ def test_nothing_is_fetched() -> None:
 
 
 def test_this_computer_can_be_reached() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, no_connections():
-        socket.create_connection(("localhost", server.getsockname()[1])).close()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        no_connections(),
+        socket.create_connection(("localhost", server.getsockname()[1])) as here,
+    ):
+        assert here.getpeername() == server.getsockname()
 
 
 def test_connections_are_free_again_afterwards() -> None:
@@ -74,3 +78,4 @@ def test_connections_are_free_again_afterwards() -> None:
         pass
     with socket.socket(type=socket.SOCK_DGRAM) as free:
         free.connect(("192.0.2.1", 9))  # a datagram socket only notes the address
+        assert free.getpeername() == ("192.0.2.1", 9)
