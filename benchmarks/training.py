@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def bare_passes(learner: Learner, batch: Batch) -> Callable[[], None]:
-    images = to_signed(batch[0]).to(learner.fabric.device, memory_format=torch.channels_last)
+    images = to_signed(batch[0], learner.fabric.device).contiguous(memory_format=torch.channels_last)
     targets = torch.from_numpy(batch[1])[:, None].to(images).div(255)
 
     def passes() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @torch.no_grad()
@@ -17,8 +18,7 @@ def update_average(average: nn.Module, current: nn.Module, decay: float, step: i
         step: Steps that `current` has done, 1 or more.
     """
     kept = min(decay, (1 + step) / (10 + step))
-    for averaged, latest in zip(average.parameters(), current.parameters(), strict=True):
-        averaged.lerp_(latest, 1 - kept)
+    get_ema_multi_avg_fn(kept)(list(average.parameters()), list(current.parameters()), step)
 
 
 @torch.no_grad()

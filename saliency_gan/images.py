@@ -15,7 +15,8 @@ from saliency_gan.errors import UserError
 from saliency_gan.files import is_folder, is_plain, write_bytes
 
 if TYPE_CHECKING:
-    from torch import Tensor  # prediction with onnxruntime does without torch
+    import torch  # prediction with onnxruntime does without it
+    from torch import Tensor
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -177,11 +178,11 @@ def to_uint8(images: "Tensor") -> ImageArray:
     return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def to_signed(images: ImageArray) -> "Tensor":
-    """uint8 [N, H, W, C] -> float [N, C, H, W] in [-1, 1]."""
+def to_signed(images: ImageArray, device: "torch.device | str" = "cpu") -> "Tensor":
+    """uint8 [N, H, W, C] -> float [N, C, H, W] in [-1, 1] on `device`, to which only the bytes travel."""
     import torch
 
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div(127.5).sub(1)
+    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div(127.5).sub(1)
 
 
 def to_unit(images: "Tensor") -> "Tensor":

@@ -221,10 +221,11 @@ class _Trainer:
 
     def _real_batch(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
-        images = im.to_signed(self.data.images[chosen.numpy()])
-        flip = torch.rand(len(images), 1, 1, 1, generator=random) < (0.5 if self.config.flip else 0.0)
-        images = torch.where(flip, images.flip(3), images)
-        return images[self.own].to(self.fabric.device), self.data.labels[chosen][self.own].to(self.fabric.device)
+        flip = torch.rand(len(chosen), 1, 1, 1, generator=random) < (0.5 if self.config.flip else 0.0)
+        device, chosen = self.fabric.device, chosen[self.own]
+        images = im.to_signed(self.data.images[chosen.numpy()], device)
+        images = torch.where(flip[self.own].to(device), images.flip(3), images)
+        return images, self.data.labels[chosen].to(device)
 
     def _draw(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images of the generator in training, and their classes, drawn as often as in the data."""

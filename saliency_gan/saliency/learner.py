@@ -86,7 +86,7 @@ class Learner:
         return mean
 
     def _inputs(self, images: ImageArray) -> Tensor:
-        return to_signed(images).to(self.fabric.device, memory_format=torch.channels_last)
+        return to_signed(images, self.fabric.device).contiguous(memory_format=torch.channels_last)
 
     def _loss(self, images: ImageArray, masks: ImageArray) -> Tensor:
         logits = self.model(self._inputs(images))

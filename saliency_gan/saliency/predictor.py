@@ -81,5 +81,5 @@ class TorchNetwork:
     def maps(self, squares: ImageArray) -> SaliencyMap:
         """Computes saliency in [0, 1], float32 [N, H, W], of uint8 [N, H, W, 3]; H and W are multiples of 32."""
         with self._turn, torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
-            seen = to_signed(squares).to(self.device, memory_format=torch.channels_last)
+            seen = to_signed(squares, self.device).contiguous(memory_format=torch.channels_last)
             return self.model(seen).sigmoid()[:, 0].cpu().numpy()
