@@ -24,7 +24,7 @@ from saliency_gan.images import to_signed
 from saliency_gan.masks.synthesis import synthesise
 from saliency_gan.saliency.learner import Learner, saliency_loss
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
-from saliency_gan.saliency.pairs import Batch
+from saliency_gan.saliency.pairs import Batch, worker_count
 from saliency_gan.saliency.sources import ShardSource, read_shards
 
 MADE_AHEAD = 4
@@ -51,7 +51,7 @@ def main() -> None:
         timed: dict[str, list[float]] = {"bare": [], "stage": []}
         for _ in range(options.rounds + 1):
             timed["bare"].append(seconds_of(bare, options.steps))
-            for _ in range(MADE_AHEAD * config.workers):
+            for _ in range(MADE_AHEAD * worker_count(config.workers)):
                 next(batches)
             timed["stage"].append(seconds_of(lambda: learner.learn(*next(batches), config.lr), options.steps))
         medians = {name: statistics.median(measured[1:]) for name, measured in timed.items()}

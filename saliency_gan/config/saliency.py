@@ -40,7 +40,7 @@ class TrainSaliencyConfig(StageConfig):
         accumulate: Parts that a batch is done in, one after the other, to save memory; the batch stays as large.
         compile: Compile the network with torch.compile; takes a minute at the start.
         workers: Processes that augment pairs from shards, for every process of a torchrun job; 0 does it in the main
-            process.
+            process; None takes one for every core but one, 16 at most.
         checkpoint_every: Steps between checkpoints and validations.
         log_every: Steps between lines of metrics.jsonl.
     """
@@ -68,7 +68,7 @@ class TrainSaliencyConfig(StageConfig):
     precision: Precision = "auto"
     accumulate: int = 1
     compile: bool = False
-    workers: int = 1
+    workers: int | None = None
     checkpoint_every: int = 250
     log_every: int = 20
 
@@ -117,7 +117,8 @@ class AdaptConfig(StageConfig):
         backdrop: Share of the synthetic pairs whose objects are put onto other grounds, as in train-saliency, 0 to 1.
         photos: Folder with images/ and masks/ of photos that every round is measured on, for the record only.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
-        workers: Processes that augment; 0 does it in the main process.
+        workers: Processes that augment; 0 does it in the main process; None takes one for every core but one, 16 at
+            most.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
     """
@@ -151,7 +152,7 @@ class AdaptConfig(StageConfig):
     backdrop: float = 0.85
     photos: Path | None = None
     precision: Precision = "auto"
-    workers: int = 1
+    workers: int | None = None
     checkpoint_every: int = 200
     log_every: int = 20
 

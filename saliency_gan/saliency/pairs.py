@@ -13,13 +13,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from saliency_gan.images import ImageArray
-from saliency_gan.processes import end_with_parent
+from saliency_gan.processes import cores, end_with_parent, local_world_size
 from saliency_gan.runs import random_stream
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.backdrop import change_backdrop
 
 Batch = tuple[ImageArray, ImageArray]
 """Images uint8 [N, side, side, 3] and masks uint8 [N, side, side], 0 to 255."""
+MOST_WORKERS = 16
+"""What is taken unasked: an H200 needs about seven times what one worker makes for the default network."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,9 @@ class Mixture(Dataset[Batch]):
             first += part.count
         return _stack(made)
 
-    def batches(self, first: int, last: int, workers: int) -> Iterator[Batch]:
-        """Yields batches `first` to `last - 1`, made ahead of time by `workers` processes, or in this one if 0."""
+    def batches(self, first: int, last: int, workers: int | None) -> Iterator[Batch]:
+        """Yields batches `first` to `last - 1`, made ahead by `worker_count(workers)` processes; in this one for 0."""
+        workers = worker_count(workers)
         loader = DataLoader(
             self,
             batch_size=None,
@@ -102,6 +105,11 @@ class Mixture(Dataset[Batch]):
             prefetch_factor=4 if workers else None,
         )
         return iter(loader)
+
+
+def worker_count(asked: int | None) -> int:
+    """Processes that make batches; unasked one for every core of this process's share but one, at most MOST_WORKERS."""
+    return min(max(1, cores() // local_world_size() - 1), MOST_WORKERS) if asked is None else asked
 
 
 def augment(

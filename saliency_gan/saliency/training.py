@@ -182,7 +182,7 @@ def _check_settings(config: TrainSaliencyConfig) -> None:
         if getattr(config, name) < 1:
             raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
     own_parts(config.batch, config.accumulate)
-    if config.workers < 0:
+    if config.workers is not None and config.workers < 0:
         raise UserError(f"workers is {config.workers}, but has to be 0 or more.")
     if not 0 <= config.backdrop <= 1:
         raise UserError(f"backdrop is {config.backdrop}, but has to be from 0 to 1.")

@@ -3,9 +3,11 @@ import os
 import signal
 
 import numpy as np
+import pytest
 
+from saliency_gan.saliency import pairs as module
 from saliency_gan.saliency.augmentation import Augmentation
-from saliency_gan.saliency.pairs import Mixture, Pairs, Part
+from saliency_gan.saliency.pairs import MOST_WORKERS, Mixture, Pairs, Part, worker_count
 from tests.saliency.toys import discs
 
 
@@ -16,6 +18,18 @@ def test_worker_processes_make_the_same_batches() -> None:
     for (images, masks), (other_images, other_masks) in zip(alone, helped, strict=True):
         np.testing.assert_array_equal(images, other_images)
         np.testing.assert_array_equal(masks, other_masks)
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "workers"), [(1, 1, 1), (2, 1, 1), (16, 1, 15), (64, 8, 7), (64, 1, MOST_WORKERS)]
+)
+def test_unasked_every_core_but_one_has_a_worker(
+    cores: int, processes: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "cores", lambda: cores)
+    monkeypatch.setattr(module, "local_world_size", lambda: processes)
+    assert worker_count(None) == workers
+    assert worker_count(0) == 0
 
 
 def test_workers_go_on_when_a_job_is_told_to_end() -> None:
