@@ -28,6 +28,8 @@ STREAM_APP = 70
 SHOWN = 6
 """Latents in a row."""
 MAX_SHIFT = 8.0
+NO_COLUMN = -1
+"""Stands for an h_bg that was found by gradient, among the columns of A."""
 TILE, GAP = 192, 6
 """Side and distance in pixels of the images in a row."""
 RULE_SETTINGS = (
@@ -78,6 +80,8 @@ class Explorer:
         self._masker = Masker(config, self._generator, found.directions, painters, self._fabric)
         self.name = found.generator.name
         self.directions = [(self._title(score), int(score["index"])) for score in self._ranked()]
+        if self._background.index is None:
+            self.directions.insert(0, (f"h_bg, found by gradient, score {self._background.score:.2f}", NO_COLUMN))
         self.classes = [(name, index) for index, name in enumerate(found.generator.class_names)]
 
     @property
@@ -114,7 +118,7 @@ class Explorer:
         Args:
             draw: As for `start`, like `class_index`.
             class_index: c; None draws it at random.
-            direction: Column of A.
+            direction: Column of A, or NO_COLUMN for an h_bg that is none.
             shift: s, from -MAX_SHIFT to MAX_SHIFT.
 
         Raises:
@@ -123,7 +127,10 @@ class Explorer:
         if not math.fabs(shift) <= MAX_SHIFT:
             raise UserError(f"The shift {shift} has to lie between {-MAX_SHIFT:g} and {MAX_SHIFT:g}.")
         latents, classes = self._sample(draw, class_index)
-        column = self._directions.matrix[:, self._directions.index_of(direction)]
+        if direction == NO_COLUMN and self._background.index is None:
+            column = self._directions.background_vector
+        else:
+            column = self._directions.matrix[:, self._directions.index_of(direction)]
         latents = latents + shift * F.normalize(column, dim=0)
         evidence = self._masker.look(latents, classes)
         found = self._masker.masks(evidence).chosen.cpu().numpy()

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from saliency_gan.app.exploring import GAP, SHOWN, STREAM_APP, TILE, Explorer, mask_settings
+from saliency_gan.app.exploring import GAP, NO_COLUMN, SHOWN, STREAM_APP, TILE, Explorer, mask_settings
 from saliency_gan.artifacts import load_directions
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator
@@ -80,6 +80,21 @@ def test_directions_are_ranked_and_have_their_names(run: Path) -> None:
     assert titles[4][0] == "1"
 
 
+def test_a_background_direction_that_is_no_column_comes_first(run: Path) -> None:
+    found = load_directions(run / "discover")
+    searched = replace(found.background, index=None, sign=1, method="optimise", score=0.74)
+    replace(found, background=searched).save(run / "discover")
+    explorer = Explorer(run, None, mask_settings(run, device="cpu", seed=5, precision="fp32"))
+    assert explorer.directions[0] == ("h_bg, found by gradient, score 0.74", NO_COLUMN)
+    assert [index for _, index in explorer.directions[1:]] == [4, 0, 5, 2, 1, 3]
+    length = found.background_vector.norm().item()
+    images = drawn(run, 1, 0, 0.0, along_background=2.5 / length)
+    for tile, image in zip(tiles(explorer.move(3, 1, NO_COLUMN, 2.5).images), images, strict=True):
+        pixels = (image * 255).round().byte().permute(1, 2, 0).numpy()
+        large = cv2.resize(pixels, (TILE, TILE), interpolation=cv2.INTER_CUBIC).astype(int)
+        assert np.abs(tile.astype(int) - large).max() <= 3
+
+
 def test_a_run_without_masks_takes_the_default_rule(tmp_path: Path) -> None:
     settings = mask_settings(tmp_path, device="cpu")
     assert (settings.rule, settings.theta, settings.shift, settings.device) == ("threshold", 0.9, None, "cpu")
@@ -87,8 +102,8 @@ def test_a_run_without_masks_takes_the_default_rule(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("place", "named"),
-    [((0, None, 6, 0.0), "no direction 6"), ((0, 99, 0, 0.0), "no class 99"), ((0, None, 0, 8.1), "-8 and 8"),
-     ((0, None, 0, float("nan")), "-8 and 8")],
+    [((0, None, 6, 0.0), "no direction 6"), ((0, None, NO_COLUMN, 0.0), "no direction -1"),
+     ((0, 99, 0, 0.0), "no class 99"), ((0, None, 0, 8.1), "-8 and 8"), ((0, None, 0, float("nan")), "-8 and 8")],
 )  # fmt: skip
 def test_what_no_page_sends_is_refused(explorer: Explorer, place: tuple, named: str) -> None:
     with pytest.raises(UserError, match=named):
