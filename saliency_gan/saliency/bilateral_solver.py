@@ -65,13 +65,13 @@ def solve(
 
     def splat(values: NDArray[np.floating]) -> Values:
         """S v: the sum of pixels at each vertex."""
-        return np.bincount(vertices, values.ravel(), minlength=count)
+        return np.bincount(vertices, values.ravel(), minlength=count).astype(np.float64, copy=False)
 
     def blur(values: Values) -> Values:
         """B y: [1, 2, 1] along each dimension, summed."""
         return 2 * dimensions * values + neighbours @ values
 
-    n, m = _bistochastised(np.bincount(vertices, minlength=count).astype(np.float64), blur)
+    n, m = _bistochastised(splat(np.ones(vertices.size)), blur)
     trust = np.maximum(np.broadcast_to(np.asarray(confidence, np.float64), (height, width)), LEAST_CONFIDENCE)
     trusted, b = splat(trust), splat(trust * target)
     matrix = LinearOperator(
@@ -129,7 +129,7 @@ def _grid(
         ((np.arange(256) / sigma_chroma).astype(np.int64)[blue], 256 / sigma_chroma),
         ((np.arange(256) / sigma_chroma).astype(np.int64)[red], 256 / sigma_chroma),
     )
-    key, steps = np.zeros((height, width), np.int64), []
+    key, steps = np.zeros((height, width), np.int64), list[int]()
     for place, extent in axes:
         cells = int(extent) + 2  # the last one stays empty: no step leads around the end
         key, steps = key * cells + place, [*(step * cells for step in steps), 1]
