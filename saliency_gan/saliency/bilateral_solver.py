@@ -18,6 +18,8 @@ Values = NDArray[np.float64]
 BISTOCHASTIC_ITERATIONS = 15
 LEAST_CONFIDENCE = 1e-6
 """No pixel has less, so that there is one solution: a region without any confidence keeps its target."""
+ROUNDING = 1e-5
+"""A target that was interpolated may be this far outside of [0, 1]."""
 TOLERANCE = 1e-6
 """Conjugate gradients stop early when the residual is this share of b."""
 
@@ -94,7 +96,7 @@ def _checked_size(
             f"but the image is {list(size)}: they have to be of its size."
         )
     for name, values in (("target", target), ("confidence", confidence)):
-        if not (np.min(values) >= 0 and np.max(values) <= 1):
+        if not (np.min(values) >= -ROUNDING and np.max(values) <= 1 + ROUNDING):
             raise ValueError(f"The {name} goes from {np.min(values)} to {np.max(values)}, but has to lie in [0, 1].")
     return size
 

@@ -109,6 +109,11 @@ def test_without_any_confidence_colours_still_smooth_the_target() -> None:
     np.testing.assert_array_equal(solved >= 0.5, truth)
 
 
+def test_rounding_beyond_one_is_no_mistake() -> None:
+    image, target = np.zeros((30, 30, 3), np.uint8), np.full((30, 30), np.nextafter(np.float32(1), np.float32(2)))
+    np.testing.assert_array_equal(solve(image, target), np.ones((30, 30)))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (130, 2)])
 def test_thin_photos_are_solved(size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 255, np.uint8)
