@@ -17,7 +17,7 @@ from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
 PREVIEW_SIDE = 800
 """Pictures on the page have at most this longer side, so that a moved slider is answered at once."""
-REFINEMENTS: tuple[Refinement, ...] = ("none", "guided", "matting")
+REFINEMENTS: tuple[Refinement, ...] = ("none", "guided", "solver", "matting")
 BACKGROUNDS = ("transparent", "white", "blur", "colour")
 KINDS = ("map", "mask", "cutout")
 
@@ -45,7 +45,7 @@ class Look:
 
     Attributes:
         threshold: Saliency in [0, 1] from which a pixel belongs to the mask, or otsu.
-        refinement: none, guided or matting.
+        refinement: none, guided, solver or matting.
         background: Of the cut-out: transparent, white, blur or #RRGGBB; never a file.
     """
 

@@ -18,8 +18,9 @@ class PredictConfig(StageConfig):
         recursive: Search folders with their subfolders.
         skip_existing: Leave out files all of whose results exist.
         threshold: Saliency in [0, 1] from which a pixel belongs to the mask, or otsu: Otsu's threshold of every photo.
-        refine: none; guided, where edges follow the photo's by the guided filter; or matting by pymatting, which finds
-            the opacity of every pixel, saved as the map, and colours without the ground's.
+        refine: none; guided, where edges follow the photo's by the guided filter; solver, where the whole map follows
+            its colours by the fast bilateral solver; or matting by pymatting, which finds the opacity of every pixel,
+            saved as the map, and colours without the ground's.
         background: Of cut-outs: transparent, white, blur (the photo's own), '#RRGGBB', or an image that is scaled to
             cover the photo.
         smooth: For videos, the share of a frame's map that comes from the frames before it, from 0 to below 1.
@@ -38,7 +39,7 @@ class PredictConfig(StageConfig):
     recursive: bool = True
     skip_existing: bool = False
     threshold: float | Literal["otsu"] = 0.5
-    refine: Literal["none", "guided", "matting"] = "none"
+    refine: Literal["none", "guided", "solver", "matting"] = "none"
     background: str = "transparent"
     smooth: float = 0.5
     weights: Path | None = None

@@ -24,8 +24,8 @@ def check_settings(config: PredictConfig) -> None:
         raise UserError(
             f"save is {','.join(config.save) or 'empty'}, but has to be some of {', '.join(PHOTO_SUFFIXES)}."
         )
-    if config.refine not in ("none", "guided", "matting"):
-        raise UserError(f"refine is {config.refine}, but has to be none, guided or matting.")
+    if config.refine not in ("none", "guided", "solver", "matting"):
+        raise UserError(f"refine is {config.refine}, but has to be none, guided, solver or matting.")
     if not 0 <= config.smooth < 1:
         raise UserError(f"smooth is {config.smooth}, but has to be at least 0 and below 1, say 0.5.")
     if config.refine == "matting":

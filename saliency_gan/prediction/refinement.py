@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from saliency_gan.images import ImageArray
 from saliency_gan.prediction.strips import Stretched
 
-Refinement = Literal["none", "guided", "matting"]
+Refinement = Literal["none", "guided", "solver", "matting"]
 CUTOUT_RAMP = 8.0
 """A cut-out's opacity rises from 0 to 1 while saliency rises by 1 / 8 around the threshold, which softens its edge."""
 
@@ -29,13 +29,18 @@ def refine(image: ImageArray, saliency: NDArray[np.float32], threshold: float, m
         saliency: The model's map, float32 [h, w] in [0, 1], of the whole photo.
         threshold: Saliency from which a pixel belongs to what stands out, in [0, 1].
         method: none stretches the map bilinearly; guided lets its edges follow those of the photo (He, Sun and Tang
-            2013); matting finds the opacity of every pixel (Levin, Lischinski and Weiss 2008) and clean colours.
+            2013); solver makes it smooth except where colours change (Barron and Poole 2016); matting finds the opacity
+            of every pixel (Levin, Lischinski and Weiss 2008) and clean colours.
 
     Raises:
         UserError: If matting is asked for and pymatting is not installed.
     """
     if method == "guided":
         return GuidedPhoto(image, saliency, threshold)
+    if method == "solver":
+        from saliency_gan.prediction.solving import SolvedPhoto
+
+        return SolvedPhoto(image, saliency, threshold)
     if method == "matting":
         from saliency_gan.prediction.matting import MattedPhoto
 

@@ -68,7 +68,13 @@ def test_otsu_is_that_of_opencv(photo: Photo) -> None:
 
 
 def test_the_network_runs_once_whatever_is_chosen(photo: Photo, network: Brightness, tmp_path: Path) -> None:
-    for look in (Look(0.2), Look("otsu", "guided"), Look(0.7, "guided", "blur"), Look(0.7, background="white")):
+    for look in (
+        Look(0.2),
+        Look("otsu", "guided"),
+        Look(0.4, "solver"),
+        Look(0.7, "guided", "blur"),
+        Look(0.7, background="white"),
+    ):
         draw_pictures(photo, look)
         write_pictures(photo, look, tmp_path)
     assert network.runs == 1

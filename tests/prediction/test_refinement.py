@@ -9,11 +9,13 @@ from saliency_gan.prediction.refinement import (
     GUIDED_SIDE,
     GuidedPhoto,
     MarkedPhoto,
+    Refinement,
     apply_coefficients,
     guided_coefficients,
     refine,
     shrink,
 )
+from saliency_gan.prediction.solving import SOLVER_SIDE, SolvedPhoto
 
 
 def reflected(index: int, size: int) -> int:
@@ -64,18 +66,25 @@ def scene(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]
     return image + noise, truth, coarse
 
 
-def test_guided_edges_are_the_photos() -> None:
+def errors_of(method: Refinement, image: NDArray[np.uint8], truth: NDArray, coarse: NDArray[np.float32]) -> float:
+    photo = refine(image, coarse, 0.4, method)
+    return float(((photo.saliency(slice(0, len(image))) >= photo.threshold) != truth).mean())
+
+
+@pytest.mark.parametrize("method", ["guided", "solver"])
+def test_refined_edges_are_the_photos(method: Refinement) -> None:
     image, truth, coarse = scene(160, 240)
-    errors = []
-    for method in ("none", "guided"):
-        photo = refine(image, coarse, 0.4, method)  # type: ignore[arg-type]
-        errors.append(((photo.saliency(slice(0, 160)) >= photo.threshold) != truth).mean())
-    assert errors[0] > 0.03 and errors[1] < errors[0] / 2
+    stretched = errors_of("none", image, truth, coarse)
+    assert stretched > 0.03 and errors_of(method, image, truth, coarse) < stretched / 2
+
+
+def test_solved_edges_of_a_large_photo_are_the_photos() -> None:
+    assert errors_of("solver", *scene(800, 3 * SOLVER_SIDE)) < 0.002
 
 
 def test_large_photos_are_done_in_strips_to_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     image, truth, coarse = scene(900, GUIDED_SIDE + 300)
-    for kind in (MarkedPhoto, GuidedPhoto):
+    for kind in (MarkedPhoto, GuidedPhoto, SolvedPhoto):
         photo = kind(image, coarse, 0.6)
         whole = photo.saliency(slice(0, 900))
         monkeypatch.setattr(strips, "STRIP_PIXELS", 50_000)
@@ -85,9 +94,10 @@ def test_large_photos_are_done_in_strips_to_the_same_result(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (2000, 3)])
-def test_thin_and_flat_photos_have_finite_saliency(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("kind", [GuidedPhoto, SolvedPhoto])
+def test_thin_and_flat_photos_have_finite_saliency(kind: type[MarkedPhoto], size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 77, np.uint8)
-    saliency = GuidedPhoto(image, np.full((32, 32), 0.25, np.float32), 0.5).saliency(slice(0, size[0]))
+    saliency = kind(image, np.full((32, 32), 0.25, np.float32), 0.5).saliency(slice(0, size[0]))
     np.testing.assert_allclose(saliency, np.full(size, 0.25), atol=1e-4)
 
 

@@ -1,0 +1,39 @@
+"""Saliency that is smooth where the photo's colours are and steps where they do, by the fast bilateral solver."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saliency_gan.images import ImageArray
+from saliency_gan.prediction.refinement import (
+    GUIDED_SIDE,
+    MarkedPhoto,
+    apply_coefficients,
+    guided_coefficients,
+    shrink,
+)
+from saliency_gan.prediction.strips import Stretched
+from saliency_gan.saliency.bilateral_solver import solve
+
+SOLVER_SIDE = 512
+"""The map is solved for on the photo shrunk to this longer side, which bounds time and memory."""
+UPSAMPLING_RADIUS = 4
+"""Radius in pixels of the guided filter that brings the solved map to GUIDED_SIDE: two pixels of SOLVER_SIDE. It also
+smooths single pixels whose colours have cells of their own in the solver's grid."""
+
+
+class SolvedPhoto(MarkedPhoto):
+    """Saliency by the fast bilateral solver (Barron and Poole 2016).
+
+    The map is solved for at a bounded size and brought to the photo's by the guided filter.
+    """
+
+    def __init__(self, image: ImageArray, saliency: NDArray[np.float32], threshold: float) -> None:
+        super().__init__(image, saliency, threshold)
+        guide = shrink(image, GUIDED_SIDE)
+        small = shrink(guide, SOLVER_SIDE)
+        solved = Stretched(solve(small, self.coarse(*small.shape[:2])), *guide.shape[:2]).rows(slice(0, len(guide)))
+        self._coefficients = Stretched(guided_coefficients(guide, solved, UPSAMPLING_RADIUS), *image.shape[:2])
+
+    def saliency(self, rows: slice) -> NDArray[np.float32]:
+        """Saliency of some rows, float32 [rows, W] in [0, 1]."""
+        return apply_coefficients(self._coefficients.rows(rows), self.image[rows])
