@@ -29,7 +29,8 @@ from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
 from saliency_gan.images import find_images, read_image
 from saliency_gan.prediction.predict import predict
-from saliency_gan.saliency.model import IMAGENET_MEAN, IMAGENET_STD, SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.encoders import IMAGENET_MEAN, IMAGENET_STD
+from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
 from saliency_gan.saliency.predictor import Predictor
 
 LATENCY_SIZE = (300, 400)

@@ -18,7 +18,9 @@ class TrainSaliencyConfig(StageConfig):
             None takes the run's masks folder.
         architecture: Decoder of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
         encoder: Encoder of segmentation-models-pytorch.
-        encoder_weights: none starts at random and downloads nothing; imagenet downloads.
+        encoder_weights: none starts at random and downloads nothing; imagenet starts from weights that were trained
+            on ImageNet's class labels: tu-tf_efficientnet_lite0, lite1 and lite2 take them from an installed package,
+            other encoders download them.
         decoder_channels: Channels of the decoder, coarsest first, one number for every halving that the encoder does;
             [] takes the library's own.
         resolution: Side in pixels of the training images, a multiple of 32.

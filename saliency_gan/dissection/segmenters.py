@@ -17,7 +17,7 @@ from saliency_gan.files import read_text
 from saliency_gan.generators.custom import is_custom, running
 from saliency_gan.images import to_unit
 from saliency_gan.runs import load_torch
-from saliency_gan.saliency.model import IMAGENET_MEAN, IMAGENET_STD
+from saliency_gan.saliency.encoders import IMAGENET_MEAN, IMAGENET_STD
 
 BUILT_IN: dict[str, type[ConceptSource]] = {"saliency": Saliency, "appearance": Appearance}
 TORCHVISION = "torchvision:"

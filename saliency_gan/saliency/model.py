@@ -1,7 +1,7 @@
 """The saliency model: a network of segmentation-models-pytorch with its normalisation inside and one logit a pixel."""
 
 import difflib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,19 @@ from torch import Tensor, nn
 
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.runs import read_json, sha256_of, write_bytes, write_json
+from saliency_gan.saliency.encoders import (
+    PACKAGES,
+    encoder_names,
+    load_packaged_weights,
+    pretrained_name,
+    simplify,
+    statistics_of,
+    weights_to_download,
+)
 
 PAPER_TEMPERATURE = 10.0
 """The paper's code divides its two logits by this before the softmax."""
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FORMAT = "saliency-gan/1"
 LARGEST_RESOLUTION = 4096
 
@@ -57,14 +65,18 @@ class SaliencyModel(nn.Module):
 
     Args:
         architecture: Sizes of everything.
-        encoder_weights: none starts at random; imagenet downloads weights.
+        encoder_weights: none starts at random; imagenet takes weights from an installed package where there is one for
+            the encoder, else downloads them.
 
     Attributes:
-        about: What the model was trained on, as plain JSON values; saved and read with it.
+        architecture: Sizes of everything; with ImageNet weights the encoder may have another name than was given, see
+            `encoders.pretrained_name`.
+        about: What the model was trained on, as plain JSON values; saved and read with it. Its "encoder_weights" say
+            which package, if any, the encoder's first weights came from.
         sha256: Hex digest of the file it was loaded from; "" for a model that was not.
 
     Raises:
-        UserError: If the library has no such network.
+        UserError: If the library has no such network, or the package with the ImageNet weights is missing or damaged.
         StageError: If the ImageNet weights cannot be downloaded.
     """
 
@@ -74,15 +86,21 @@ class SaliencyModel(nn.Module):
         super().__init__()
         self.mean: Tensor
         self.std: Tensor
+        if encoder_weights == "imagenet":
+            architecture = replace(architecture, encoder=pretrained_name(architecture.encoder))
         self.architecture = architecture
         self.about: dict[str, Any] = {}
         self.sha256 = ""
         self.network = _build(architecture, encoder_weights)
+        if encoder_weights == "imagenet" and architecture.encoder in PACKAGES:
+            encoder: Any = self.network.encoder
+            self.about["encoder_weights"] = load_packaged_weights(encoder, architecture.encoder)
         self.set_statistics()
 
     def set_statistics(self) -> None:
-        """Sets ImageNet's mean and deviation, moved from [0, 1] to the [-1, 1] of images in this package."""
-        for name, values in (("mean", torch.tensor(IMAGENET_MEAN) * 2 - 1), ("std", torch.tensor(IMAGENET_STD) * 2)):
+        """Sets the encoder's mean and deviation, moved from [0, 1] to the [-1, 1] of images in this package."""
+        mean, std = statistics_of(self.architecture.encoder)
+        for name, values in (("mean", torch.tensor(mean) * 2 - 1), ("std", torch.tensor(std) * 2)):
             self.register_buffer(name, values.view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -187,17 +205,18 @@ def _not_a_model(path: Path, error: Exception) -> UserError:
 def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Module:
     """Builds the network without the layers that it never uses."""
     _check_name("architecture", architecture.architecture, smp.MODEL_ARCHITECTURES_MAPPING)
-    _check_name("encoder", architecture.encoder, smp.encoders.get_encoder_names())
+    _check_name("encoder", architecture.encoder, encoder_names())
     channels = architecture.decoder_channels
     sizes = {"encoder_depth": len(channels), "decoder_channels": list(channels)} if channels else {}
     try:
         network = smp.create_model(
             architecture.architecture,
             architecture.encoder,
-            encoder_weights=None if encoder_weights == "none" else encoder_weights,
+            encoder_weights=weights_to_download(architecture.encoder, encoder_weights),
             classes=architecture.outputs,
             **sizes,
         )
+        simplify(network.encoder)
         _drop_unused_layers(network)
     except OSError as error:
         reason = " ".join(str(error).split())[:120]

@@ -148,7 +148,7 @@ class _Training:
         settings = {
             key: value for key, value in to_plain(self.config).items() if key not in ("run", "shards", "photos")
         }
-        model.about = {"trained_on": self.source.identity, **kept, "config": settings}
+        model.about |= {"trained_on": self.source.identity, **kept, "config": settings}
         return model
 
     def state(self) -> dict[str, Any]:
