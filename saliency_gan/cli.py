@@ -34,7 +34,8 @@ verbs, in the order of the pipeline:
   mos             what they answered: MOS, its intervals and the raters' agreement
   masks           stage 2: synthesise pairs of images and masks
   train-saliency  stage 3: train a saliency model on those pairs
-  adapt           self-train the saliency model on unlabelled photos
+  train-student   train a student that knows photos, on that model's marks of unlabelled ones
+  adapt           go on training a saliency model on unlabelled photos of your own
   evaluate        measure a saliency model, or finished maps, against drawn masks
   predict         saliency maps, masks and cut-outs of photos
   export          a saliency model as ONNX or TorchScript, for other programs
@@ -43,7 +44,7 @@ verbs, in the order of the pipeline:
 
 saliency-gan VERB --help lists a verb's settings with their units and defaults."""
 
-SHARED = ("train-gan", "discover", "masks", "train-saliency", "adapt", "evaluate", "predict")
+SHARED = ("train-gan", "discover", "masks", "train-saliency", "train-student", "adapt", "evaluate", "predict")
 """Verbs whose work several processes of a torchrun job share; the others would do it once each, in each other's way."""
 
 
@@ -213,6 +214,13 @@ def _train_saliency(config: Any, options: dict[str, Any]) -> int:
     return 0
 
 
+def _train_student(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.saliency.student import train_student
+
+    train_student(config)
+    return 0
+
+
 def _adapt(config: Any, _: dict[str, Any]) -> int:
     from saliency_gan.saliency.adaptation import adapt
 
@@ -267,6 +275,7 @@ VERBS: dict[str, Callable[[Any, dict[str, Any]], int]] = {
     "mos": _mos,
     "masks": _masks,
     "train-saliency": _train_saliency,
+    "train-student": _train_student,
     "adapt": _adapt,
     "evaluate": _evaluate,
     "predict": _predict,

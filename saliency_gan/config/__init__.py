@@ -9,8 +9,9 @@ from saliency_gan.config.export import ExportConfig
 from saliency_gan.config.generators import GeneratorsConfig, TrainGanConfig
 from saliency_gan.config.prediction import PredictConfig
 from saliency_gan.config.rating import AnnotateConfig, MosConfig, RateConfig, WalkConfig
-from saliency_gan.config.saliency import AdaptConfig, TrainSaliencyConfig
+from saliency_gan.config.saliency import TrainSaliencyConfig
 from saliency_gan.config.stage import Device, Precision, StageConfig, to_plain
+from saliency_gan.config.student import AdaptConfig, SelfTrainingConfig, TrainStudentConfig
 from saliency_gan.config.sweep import SweepConfig, SweepPoint, paper_name, shown, sweep_points
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -26,6 +27,7 @@ STAGES: dict[str, type[StageConfig]] = {
     "mos": MosConfig,
     "masks": MasksConfig,
     "train-saliency": TrainSaliencyConfig,
+    "train-student": TrainStudentConfig,
     "adapt": AdaptConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
@@ -54,11 +56,13 @@ __all__ = [
     "PredictConfig",
     "RateConfig",
     "ReportConfig",
+    "SelfTrainingConfig",
     "StageConfig",
     "SweepConfig",
     "SweepPoint",
     "TrainGanConfig",
     "TrainSaliencyConfig",
+    "TrainStudentConfig",
     "WalkConfig",
     "paper_name",
     "shown",

@@ -13,21 +13,27 @@ import albumentations as A
 
 from saliency_gan.images import ImageArray
 
-Strength = Literal["none", "flips", "full"]
+Strength = Literal["none", "flips", "photos", "full"]
 
 
 class Augmentation:
     """Changes an image and its mask alike, then brings both to a square of `resolution` pixels.
 
     Args:
-        strength: none only resizes, flips adds horizontal flips, full adds everything below.
+        strength: none only resizes, flips adds horizontal flips, photos adds crops, colour and blur, full adds
+            everything below instead.
         resolution: Side of the result in pixels.
     """
 
     def __init__(self, strength: Strength, resolution: int) -> None:
-        steps = {"none": [], "flips": _flips(), "full": _flips() + _zooms(resolution)}[strength]
+        steps = [] if strength == "none" else _flips()
+        if strength in ("photos", "full"):
+            steps += _crops(resolution) if strength == "photos" else _zooms(resolution)
         steps.append(A.Resize(resolution, resolution, area_for_downscale="image_mask"))
-        steps += _colours() + _sharpness() + _damage() if strength == "full" else []
+        if strength == "photos":
+            steps += _lighting()
+        elif strength == "full":
+            steps += _colours() + _sharpness() + _damage()
         self._pipeline = A.Compose(steps, mask_interpolation=cv2.INTER_LINEAR)
 
     def __call__(self, image: ImageArray, mask: ImageArray, random: torch.Generator) -> tuple[ImageArray, ImageArray]:
@@ -71,6 +77,20 @@ def _zooms(resolution: int) -> list[A.BasicTransform]:
         (resolution, resolution), scale=(0.5, 1.0), ratio=(0.7, 1.4), area_for_downscale="image_mask", p=1.0
     )
     return [A.OneOf([A.OneOf(zoom_out, p=1.0), crop], p=0.75)]
+
+
+def _crops(resolution: int) -> list[A.BasicTransform]:
+    size = resolution, resolution
+    return [A.RandomResizedCrop(size, scale=(0.4, 1.0), ratio=(0.75, 1.33), area_for_downscale="image_mask", p=0.8)]
+
+
+def _lighting() -> list[A.BasicTransform]:
+    """What differs between photos of one thing."""
+    return [
+        A.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.5, 1.4), hue=(-0.02, 0.02), p=0.8),
+        A.ToGray(p=0.1),
+        A.GaussianBlur(sigma_limit=(0.3, 1.5), p=0.2),
+    ]
 
 
 def _colours() -> list[A.BasicTransform]:

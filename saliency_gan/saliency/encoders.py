@@ -7,7 +7,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
 
 from saliency_gan.errors import UserError
@@ -57,7 +57,8 @@ def simplify(encoder: nn.Module) -> None:
     """Gives one of LITE_ENCODERS plain layers, and no block after its last map; other encoders stay as they are.
 
     timm's batch norms do the activation, too. What joins the batch norms of several processes, and what folds them into
-    convolutions, would lose it, so each becomes a batch norm and an activation.
+    convolutions, would lose it, so each becomes a batch norm and an activation. Depthwise convolutions become
+    `DepthwiseConv2d`.
     """
     if getattr(encoder, "name", "") not in [name.removeprefix("tu-") for name in LITE_ENCODERS]:
         return
@@ -69,6 +70,25 @@ def simplify(encoder: nn.Module) -> None:
                 plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
                 plain.load_state_dict(norm.state_dict())
                 setattr(module, name, nn.Sequential(plain, norm.act))
+        if isinstance(module, Conv2dSame) and module.groups > 1:
+            module.__class__ = SameDepthwiseConv2d
+        elif type(module) is nn.Conv2d and module.groups > 1:
+            module.__class__ = DepthwiseConv2d
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution whose gradients are computed in fp32: in bf16 they take a CPU several times longer."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H', W']; fp32 where autocast is on and the weights are trained."""
+        if torch.is_grad_enabled() and self.weight.requires_grad and values.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(values.float())
+        return super().forward(values)
+
+
+class SameDepthwiseConv2d(DepthwiseConv2d, Conv2dSame):
+    """The same with TensorFlow's padding."""
 
 
 def load_packaged_weights(encoder: nn.Module, name: str) -> dict[str, str]:

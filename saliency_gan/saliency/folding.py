@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from saliency_gan.generators.upsampling import transposed_kernel
 from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.saliency.norms import fold_norms
 
 TOLERANCE = 1e-3
 """How far logits may be from those of the model itself; rounding makes a hundredth of it."""
@@ -29,48 +29,12 @@ def fold(model: SaliencyModel) -> SaliencyModel:
     """
     folded = copy.deepcopy(model)
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).to(model.mean)
-    convolutions = _normalised_convolutions(folded, images)
-    for norm, convolution in convolutions.items():
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(
-            convolution.weight,
-            convolution.bias,
-            norm.running_mean,  # type: ignore[arg-type]
-            norm.running_var,  # type: ignore[arg-type]
-            norm.eps,
-            norm.weight,
-            norm.bias,
-        )
-    for module in list(folded.modules()):
-        for name, child in module.named_children():
-            if child in convolutions:
-                setattr(module, name, nn.Identity())
+    fold_norms(folded, lambda: folded(images))
     if folded.architecture.architecture.lower() == "unet":
         _fold_decoder(folded.network)
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     same = torch.allclose(folded(images), model(images), rtol=TOLERANCE, atol=TOLERANCE)
     return folded.requires_grad_(False) if same else model
-
-
-def _normalised_convolutions(model: nn.Module, images: Tensor) -> dict[nn.BatchNorm2d, nn.Conv2d]:
-    """Which convolution made what each batch norm was given; found by a forward pass."""
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # tensors are kept, or others would get their ids
-    found = {}
-
-    def remember(convolution: nn.Conv2d, _: object, output: Tensor) -> None:
-        made[id(output)] = convolution, output
-
-    def look_up(norm: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in made:
-            found[norm] = made[id(inputs[0])][0]
-
-    hooks = [module.register_forward_hook(remember) for module in model.modules() if isinstance(module, nn.Conv2d)]
-    hooks += [
-        module.register_forward_pre_hook(look_up) for module in model.modules() if isinstance(module, nn.BatchNorm2d)
-    ]
-    model(images)
-    for hook in hooks:
-        hook.remove()
-    return found
 
 
 def _fold_decoder(network: Any) -> None:

@@ -1,6 +1,7 @@
 """One step of training: loss, optimiser, averaged weights and the averaged weights' batch statistics."""
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from saliency_gan.devices import mean_over_processes
 from saliency_gan.images import ImageArray, to_signed
 from saliency_gan.saliency.model import SaliencyModel
 
-Loss = Literal["bce+dice", "paper"]
+Loss = Literal["bce+dice", "bce+iou", "iou", "paper"]
 
 
 class Learner:
@@ -31,6 +32,9 @@ class Learner:
         ema: Decay a step of the averaged weights.
         accumulate: Parts that a batch is done in, one after the other.
         compile: Compile the model that is trained, though not the averaged one.
+        encoder_lr: The encoder's learning rate as a share of that of the other layers.
+        frozen_stride: Layers of the encoder that its map of this stride is computed from stay as they are; 1 trains
+            all, and a power of 2 up to 32 is possible.
 
     Attributes:
         average: The averaged model, whose batch statistics `measure_statistics` sets.
@@ -47,8 +51,11 @@ class Learner:
         ema: float = 0.998,
         accumulate: int = 1,
         compile: bool = False,
+        encoder_lr: float = 1.0,
+        frozen_stride: int = 1,
     ) -> None:
         model = model.to(memory_format=torch.channels_last).train().requires_grad_(True)
+        freeze(model, frozen_stride)
         self.fabric, self.loss, self.ema, self.accumulate, self.step = fabric, loss, ema, accumulate, 0
         self.average = copy.deepcopy(model).to(fabric.device).eval().requires_grad_(False)
         synchronise(model, fabric.device)
@@ -56,7 +63,8 @@ class Learner:
             model.compile()
         kind, decay = (torch.optim.AdamW, weight_decay) if optimiser == "adamw" else (torch.optim.Adam, 0.0)
         fused = fabric.device.type != "mps"
-        self.model, self.optimiser = fabric.setup(model, kind(model.parameters(), weight_decay=decay, fused=fused))
+        groups = _parameter_groups(model, encoder_lr)
+        self.model, self.optimiser = fabric.setup(model, kind(groups, weight_decay=decay, fused=fused))
 
     def learn(self, images: ImageArray, masks: ImageArray, rate: float) -> Tensor:
         """Does one step.
@@ -70,7 +78,7 @@ class Learner:
             The loss over the whole batch, without a graph.
         """
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self.optimiser.zero_grad()
         mean = torch.zeros((), device=self.fabric.device)
         parts = zip(np.split(images, self.accumulate), np.split(masks, self.accumulate), strict=True)
@@ -114,15 +122,43 @@ class Learner:
             getattr(self, name).load_state_dict(state[name])
 
 
+def freeze(model: SaliencyModel, stride: int) -> None:
+    """Freezes the layers of the encoder that its map of a stride is computed from; none for stride 1."""
+    if stride == 1:
+        return
+    encoder: Any = model.network.encoder
+    encoder.eval()
+    maps = encoder(torch.zeros(1, 3, 64, 64, device=model.mean.device))
+    encoder.train(model.training)
+    reached = next(one for one in maps if one.shape[-1] * stride == 64)
+    parameters = list(encoder.parameters())
+    gradients = torch.autograd.grad(reached.sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.requires_grad_(gradient is None)
+
+
+def _parameter_groups(model: SaliencyModel, encoder_lr: float) -> list[dict[str, Any]]:
+    """What is trained, with the share of the learning rate that it is trained at."""
+    encoder: Any = model.network.encoder
+    inside = {id(parameter) for parameter in encoder.parameters()}
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [one for one in trained if id(one) not in inside], "share": 1.0},
+        {"params": [one for one in trained if id(one) in inside], "share": encoder_lr},
+    ]
+    return [group for group in groups if group["params"]]
+
+
 def saliency_loss(logits: Tensor, targets: Tensor, kind: Loss) -> Tensor:
     """Compares predicted logits with masks.
 
     Args:
         logits: Of the foreground, float [N, 1, H, W].
         targets: Float [N, 1, H, W] in [0, 1].
-        kind: bce+dice adds 1 minus the mean over images of the Dice coefficient to the binary cross-entropy, so that
-            small objects count as much as large ones; paper is the cross-entropy alone, which on the difference of two
-            logits over 10 is the paper's softmax cross-entropy.
+        kind: What is compared. bce is the binary cross-entropy; dice is 1 minus the Dice coefficient and iou 1 minus
+            intersection over union, both as means over images, so that small objects count as much as large ones.
+            paper is the cross-entropy alone, which on the difference of two logits over 10 is the paper's softmax
+            cross-entropy.
 
     Returns:
         A scalar.
@@ -133,9 +169,20 @@ def saliency_loss(logits: Tensor, targets: Tensor, kind: Loss) -> Tensor:
     saliency = logits.sigmoid()
     overlap = (saliency * targets).sum((1, 2, 3))
     total = saliency.sum((1, 2, 3)) + targets.sum((1, 2, 3))
-    return entropy + 1 - ((2 * overlap + 1) / (total + 1)).mean()
+    if kind == "bce+dice":
+        return entropy + 1 - ((2 * overlap + 1) / (total + 1)).mean()
+    jaccard = 1 - ((overlap + 1) / (total - overlap + 1)).mean()
+    return jaccard if kind == "iou" else entropy + jaccard
 
 
 def learning_rate(step: int, steps: int, start: float, drops: Sequence[float], factor: float) -> float:
     """Step decay: `start` times `factor` for every drop, a share of `steps`, that `step` has reached."""
     return start * factor ** sum(step >= drop * steps for drop in drops)
+
+
+def one_cycle(step: int, steps: int, highest: float, warm_up: float = 0.1) -> float:
+    """Rises from a tenth to `highest` during the first share `warm_up` of all steps, then falls to 0 along a cosine."""
+    done = step / steps
+    if done < warm_up:
+        return highest * (0.1 + 0.9 * done / warm_up)
+    return highest * (0.5 + 0.5 * math.cos(math.pi * (done - warm_up) / (1 - warm_up)))

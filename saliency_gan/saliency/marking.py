@@ -1,19 +1,25 @@
 """Masks for unlabelled photos: what a model is sure of, refined by colour."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from saliency_gan.config import AdaptConfig
+from saliency_gan.config import SelfTrainingConfig
 from saliency_gan.images import ImageArray
 from saliency_gan.processes import cores
-from saliency_gan.saliency.predictor import Predictor, SaliencyMap, stretch
+from saliency_gan.saliency.bilateral_solver import solve
+from saliency_gan.saliency.pairs import Pairs
+from saliency_gan.saliency.photos import Photos
+from saliency_gan.saliency.predictor import Predictor, SaliencyMap, resize, stretch
 from saliency_gan.saliency.validation import intersection_over_union
+
+Reason = Literal["", "unsure", "views differ", "too small", "too large"]
 
 
 @dataclass(frozen=True)
@@ -21,82 +27,149 @@ class Mark:
     """What a model says about one photo.
 
     Attributes:
-        mask: uint8 [side, side] of 0 and 255, refined where that was possible; None for a photo that was left out.
+        file: The mask as a PNG file, refined where that was possible; empty for a photo that was left out.
         confidence: Mean of |2 p - 1| over the mean map of all views, 0 to 1.
         agreement: Mean IoU of the views' masks with that of their mean, 0 to 1.
         area: Share of the photo that the mask covers.
         refined_iou: IoU of the refined mask with the model's own; 1 where nothing is refined.
+        left_out: Why the photo was left out; "" for one that was kept.
     """
 
-    mask: ImageArray | None
+    file: bytes
     confidence: float
     agreement: float
     area: float
     refined_iou: float
+    left_out: Reason = ""
+
+    @property
+    def mask(self) -> ImageArray | None:
+        """uint8 [side, side] of 0 and 255; None for a photo that was left out."""
+        if self.left_out:
+            return None
+        return cv2.imdecode(np.frombuffer(self.file, np.uint8), cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
 
     @property
     def score(self) -> float:
         """How well the model agrees with itself and with the photo's colours; 0 for a photo that was left out."""
-        return 0.0 if self.mask is None else self.agreement * self.refined_iou
+        return 0.0 if self.left_out else self.agreement * self.refined_iou
 
 
-def mark_photos(predictor: Predictor, photos: ImageArray, config: AdaptConfig, batch: int = 64) -> list[Mark]:
+class MarkedPhotos:
+    """The photos that were kept, with their masks; both stay compressed until they are drawn.
+
+    Args:
+        photos: All photos.
+        marks: What a model says about each.
+    """
+
+    def __init__(self, photos: Photos, marks: Sequence[Mark]) -> None:
+        kept = [index for index, mark in enumerate(marks) if not mark.left_out]
+        self.photos, self.marks = photos.subset(kept), [marks[index] for index in kept]
+
+    def __len__(self) -> int:
+        return len(self.marks)
+
+    def subset(self, indices: Sequence[int]) -> Pairs:
+        """Decodes the photos at `indices`; their masks get soft edges where they are stretched."""
+        side = self.photos.side
+        masks = [self.marks[index].mask for index in indices]
+        return Pairs(
+            np.stack([self.photos[index] for index in indices]),
+            np.stack([cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR) for mask in masks]),  # type: ignore[arg-type]
+        )
+
+
+def mark_photos(
+    predictor: Predictor, photos: Photos, threshold: float, config: SelfTrainingConfig, batch: int = 32
+) -> Iterator[Mark]:
     """Marks photos under flips and scales, keeps the confident and sane masks, and refines them by colour.
 
     Args:
         predictor: The model with its flips and scales.
-        photos: Squeezed photos, uint8 [N, side, side, 3].
+        photos: Squeezed photos.
+        threshold: Saliency from which a pixel is marked.
         config: Limits of what is kept, and how it is refined.
-        batch: Photos a forward pass.
+        batch: Photos per forward pass.
+
+    Yields:
+        A mark for each photo, in their order.
     """
     with ThreadPoolExecutor(cores()) as pool, tqdm(desc="marking", total=len(photos), unit="photo") as progress:
-        marks: list[Mark] = []
         pending: Iterator[Mark] = iter(())
         for start in range(0, len(photos), batch):
-            part = photos[start : start + batch]
+            part = list(pool.map(photos.__getitem__, range(start, min(start + batch, len(photos)))))
             views = predictor.views([predictor.squeeze(photo) for photo in part])
-            marks += pending
-            pending = pool.map(lambda photo, seen: _mark(photo, seen, config), part, views.swapaxes(0, 1))
+            yield from pending
+            pending = pool.map(lambda photo, seen: _mark(photo, seen, threshold, config), part, views.swapaxes(0, 1))
             progress.update(len(part))
-        return [*marks, *pending]
+        yield from pending
 
 
-def _mark(photo: ImageArray, views: SaliencyMap, config: AdaptConfig) -> Mark:
+def _mark(photo: ImageArray, views: SaliencyMap, threshold: float, config: SelfTrainingConfig) -> Mark:
     saliency = views.mean(axis=0)
-    own = saliency >= config.threshold
-    agreement = float(np.mean([intersection_over_union(view >= config.threshold, own) for view in views]))
+    own = saliency >= threshold
+    agreement = float(np.mean([intersection_over_union(view >= threshold, own) for view in views]))
     confidence, area = float(np.abs(2 * saliency - 1).mean()), float(own.mean())
-    if (
-        confidence < config.min_confidence
-        or agreement < config.min_agreement
-        or not config.min_area <= area <= config.max_area
-    ):
-        return Mark(None, confidence, agreement, area, 0.0)
+    if reason := _reason_to_leave_out(confidence, agreement, area, config):
+        return Mark(b"", confidence, agreement, area, 0.0, reason)
+    photo = resize(photo, config.mark_side)
     saliency = stretch(saliency, photo.shape[:2])
-    mask, refined_iou = saliency >= config.threshold, 1.0
-    if config.refine == "grabcut":
-        refined = refine_by_colour(photo, saliency, mask, config.grabcut_certainty, config.grabcut_iterations)
+    mask, refined_iou = saliency >= threshold, 1.0
+    if config.refine != "none":
+        refined = refine_by_colour(photo, saliency, threshold, config)
         refined_iou = intersection_over_union(refined, mask)
         if refined_iou >= config.min_refined_iou:
             mask = refined
-    return Mark(255 * mask.astype(np.uint8), confidence, agreement, area, refined_iou)
+    file = cv2.imencode(".png", 255 * mask.astype(np.uint8))[1].tobytes()
+    return Mark(file, confidence, agreement, area, refined_iou)
+
+
+def _reason_to_leave_out(confidence: float, agreement: float, area: float, config: SelfTrainingConfig) -> Reason:
+    if area < config.min_area:
+        return "too small"
+    if area > config.max_area:
+        return "too large"
+    if confidence < config.min_confidence:
+        return "unsure"
+    return "views differ" if agreement < config.min_agreement else ""
 
 
 def refine_by_colour(
-    image: ImageArray, saliency: SaliencyMap, mask: NDArray[np.bool_], certainty: float, iterations: int
+    photo: ImageArray, saliency: SaliencyMap, threshold: float, config: SelfTrainingConfig
 ) -> NDArray[np.bool_]:
-    """Moves a mask's outline to where the colours change, by GrabCut (Rother et al. 2004).
+    """The mask of a map, its outline moved to where the photo's colours change.
 
     Args:
-        image: uint8 [H, W, 3].
+        photo: uint8 [H, W, 3].
         saliency: Float [H, W] in [0, 1].
-        mask: bool [H, W], where GrabCut starts.
+        threshold: Saliency from which a pixel is marked.
+        config: How it is refined.
+
+    Returns:
+        bool [H, W].
+    """
+    if config.refine == "grabcut":
+        return grabcut(photo, saliency, threshold, config.grabcut_certainty, config.grabcut_iterations)
+    return solve(photo, saliency, smoothness=config.solver_smoothness) >= threshold
+
+
+def grabcut(
+    photo: ImageArray, saliency: SaliencyMap, threshold: float, certainty: float, iterations: int
+) -> NDArray[np.bool_]:
+    """Refines a mask by GrabCut (Rother et al. 2004).
+
+    Args:
+        photo: uint8 [H, W, 3].
+        saliency: Float [H, W] in [0, 1].
+        threshold: GrabCut starts from the pixels above it.
         certainty: Saliency from which a pixel stays foreground; below 1 minus this it stays background.
         iterations: Iterations of GrabCut.
 
     Returns:
         bool [H, W]; the mask as it is where either side has no pixel at all.
     """
+    mask: NDArray[np.bool_] = saliency >= threshold
     if mask.all() or not mask.any():
         return mask
     labels = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
@@ -104,6 +177,6 @@ def refine_by_colour(
     labels[saliency < 1 - certainty] = cv2.GC_BGD
     cv2.setRNGSeed(0)  # GrabCut starts from k-means; each thread has a random state of its own
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(image, labels, (0, 0, 0, 0), *models, iterations, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(photo, labels, (0, 0, 0, 0), *models, iterations, cv2.GC_INIT_WITH_MASK)
     refined = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     return cv2.medianBlur(refined, 5) > 0

@@ -23,6 +23,7 @@ from saliency_gan.saliency.encoders import (
     statistics_of,
     weights_to_download,
 )
+from saliency_gan.saliency.norms import fold_norms
 
 PAPER_TEMPERATURE = 10.0
 """The paper's code divides its two logits by this before the softmax."""
@@ -42,6 +43,10 @@ class SaliencyArchitecture:
             () takes the library's own.
         outputs: 1 logit, or the paper's 2 of background and foreground.
         resolution: Side in pixels of the squares that the model was trained on.
+        output_stride: The decoder of a Unet ends at this fraction of the resolution (1, 2 or 4), and its map is
+            stretched; decoder_channels then has fewer numbers.
+        encoder_norms: Whether the encoder has batch norms. Without, they are part of its convolutions, with the
+            statistics that its first weights came with.
     """
 
     architecture: str = "Unet"
@@ -49,6 +54,8 @@ class SaliencyArchitecture:
     decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
     outputs: Literal[1, 2] = 1
     resolution: int = 64
+    output_stride: Literal[1, 2, 4] = 1
+    encoder_norms: bool = True
 
     def __post_init__(self) -> None:
         if not 32 <= self.resolution <= LARGEST_RESOLUTION or self.resolution % 32:
@@ -58,6 +65,13 @@ class SaliencyArchitecture:
             )
         if self.outputs not in (1, 2):
             raise UserError(f"outputs is {self.outputs}, but a saliency model has 1 logit or the paper's 2.")
+        if self.output_stride not in (1, 2, 4):
+            raise UserError(f"output_stride is {self.output_stride}, but has to be 1, 2 or 4.")
+        if self.output_stride > 1 and (self.architecture.lower() != "unet" or not self.decoder_channels):
+            raise UserError(
+                f"output_stride {self.output_stride} needs --architecture Unet and --decoder_channels with a number for"
+                " each of its blocks."
+            )
 
 
 class SaliencyModel(nn.Module):
@@ -95,6 +109,10 @@ class SaliencyModel(nn.Module):
         if encoder_weights == "imagenet" and architecture.encoder in PACKAGES:
             encoder: Any = self.network.encoder
             self.about["encoder_weights"] = load_packaged_weights(encoder, architecture.encoder)
+        if not architecture.encoder_norms:
+            self.network.eval()
+            fold_norms(self.network.encoder, lambda: self.network.encoder(torch.zeros(1, 3, 64, 64)))
+            self.network.train()
         self.set_statistics()
 
     def set_statistics(self) -> None:
@@ -206,8 +224,9 @@ def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Modul
     """Builds the network without the layers that it never uses."""
     _check_name("architecture", architecture.architecture, smp.MODEL_ARCHITECTURES_MAPPING)
     _check_name("encoder", architecture.encoder, encoder_names())
-    channels = architecture.decoder_channels
-    sizes = {"encoder_depth": len(channels), "decoder_channels": list(channels)} if channels else {}
+    channels = list(architecture.decoder_channels)
+    unused = [1] * (architecture.output_stride.bit_length() - 1)  # channels of the blocks that _end_early takes away
+    sizes = {"encoder_depth": len(channels + unused), "decoder_channels": channels + unused} if channels else {}
     try:
         network = smp.create_model(
             architecture.architecture,
@@ -217,6 +236,8 @@ def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Modul
             **sizes,
         )
         simplify(network.encoder)
+        if architecture.output_stride > 1:
+            _end_early(network, channels[-1], architecture)
         _drop_unused_layers(network)
     except OSError as error:
         reason = " ".join(str(error).split())[:120]
@@ -231,6 +252,15 @@ def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Modul
             f" built ({reason}): try --decoder-channels '[]'."
         ) from None
     return network
+
+
+def _end_early(network: Any, channels: int, architecture: SaliencyArchitecture) -> None:
+    """Takes the last blocks of a U-Net's decoder away; a head for the maps of the block before them stretches them."""
+    network.decoder.blocks = network.decoder.blocks[: len(architecture.decoder_channels)]
+    network.segmentation_head = nn.Sequential(
+        nn.Conv2d(channels, architecture.outputs, 3, padding=1),
+        nn.Upsample(scale_factor=architecture.output_stride, mode="bilinear"),
+    )
 
 
 def _drop_unused_layers(network: smp.base.SegmentationModel) -> None:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -44,6 +44,16 @@ class Pairs:
         return Pairs(self.images[indices], self.masks[indices])
 
 
+class PairSource(Protocol):
+    """Pairs that are drawn a few at a time: `Pairs`, or photos that stay compressed until then."""
+
+    def __len__(self) -> int: ...
+
+    def subset(self, indices: Sequence[int]) -> Pairs:
+        """The pairs at `indices`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Part:
     """What one set of pairs gives to every batch.
@@ -54,7 +64,7 @@ class Part:
         backdrop: Share of them whose objects are put onto other grounds, 0 to 1; see `change_backdrop`.
     """
 
-    pairs: Pairs
+    pairs: PairSource
     count: int
     backdrop: float = 0.0
 

@@ -1,9 +1,12 @@
-"""A folder of unlabelled photos, in memory."""
+"""Unlabelled photos in memory, compressed, so that ten thousand of them take half a gigabyte."""
 
+import hashlib
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -16,31 +19,61 @@ from saliency_gan.saliency.predictor import resize
 from saliency_gan.saliency.streams import STREAM_PHOTOS
 
 MIN_PHOTOS = 16
+QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
-def read_photos(folder: Path, side: int, count: int, seed: int) -> ImageArray:
+class Photos:
+    """Photos that were squeezed into squares of one size.
+
+    Attributes:
+        files: JPEG files of the squares, a 1-d array of bytes objects.
+        side: Side of the squares in pixels.
+    """
+
+    def __init__(self, files: Sequence[bytes], side: int) -> None:
+        self.files, self.side = list(files), side
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> ImageArray:
+        """Decodes one photo: uint8 [side, side, 3]."""
+        encoded = np.frombuffer(self.files[index], np.uint8)
+        return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+    def subset(self, indices: Sequence[int]) -> "Photos":
+        """The photos at `indices`."""
+        return Photos([self.files[index] for index in indices], self.side)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of all photos in their order."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(hashlib.sha256(file).digest())
+        return digest.hexdigest()
+
+
+def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Photos:
     """Reads photos and squeezes each into a square, in the order of their names; unreadable ones are named on stderr.
 
     Args:
-        folder: Searched with its subfolders.
+        folders: Each is searched with its subfolders.
         side: Side of the squares in pixels.
-        count: Photos at the most, drawn at random.
+        count: Most photos to read, drawn at random from all folders.
         seed: Seed of that draw.
 
-    Returns:
-        uint8 [N, side, side, 3].
-
     Raises:
-        UserError: If fewer than 16 can be read.
+        UserError: If a folder is missing or holds no image, or fewer than 16 photos can be read.
     """
 
-    def read(path: Path) -> ImageArray | str:
+    def read(path: Path) -> bytes | str:
         try:
-            return resize(read_image(path), side)
+            return compress(resize(read_image(path), side))
         except UserError as error:
             return str(error)
 
-    files = find_images(folder, recursive=True)
+    files = list(dict.fromkeys(file for folder in folders for file in find_images(folder, recursive=True)))
     order = torch.randperm(len(files), generator=random_stream(seed, STREAM_PHOTOS)).tolist()
     chosen = [files[index] for index in sorted(order[:count])]
     photos = []
@@ -51,5 +84,11 @@ def read_photos(folder: Path, side: int, count: int, seed: int) -> ImageArray:
             else:
                 photos.append(photo)
     if len(photos) < MIN_PHOTOS:
-        raise UserError(f"{folder} holds {len(photos)} readable photos, but adapting needs {MIN_PHOTOS} or more.")
-    return np.stack(photos)
+        named = ", ".join(map(str, folders))
+        raise UserError(f"{named} holds {len(photos)} readable photos, but this needs {MIN_PHOTOS} or more.")
+    return Photos(photos, side)
+
+
+def compress(photo: ImageArray) -> bytes:
+    """A photo, uint8 [H, W, 3], as a JPEG file of high quality."""
+    return cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), QUALITY)[1].tobytes()

@@ -1,0 +1,404 @@
+"""Rounds of self-training: a model marks unlabelled photos, another one learns from the marks and marks the next round.
+
+Ours, beyond the paper. `train-student` and `adapt` are these rounds with different beginnings.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from tqdm import tqdm
+
+from saliency_gan.config import SelfTrainingConfig, to_plain
+from saliency_gan.devices import own_parts
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.images import ImageArray, grid, write_image
+from saliency_gan.processes import is_main, total, world_size
+from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt, write_json
+from saliency_gan.saliency.augmentation import Augmentation
+from saliency_gan.saliency.learner import Learner, one_cycle
+from saliency_gan.saliency.marking import Mark, MarkedPhotos, mark_photos
+from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.saliency.pairs import Mixture, Part
+from saliency_gan.saliency.photos import MIN_PHOTOS, Photos, read_photos
+from saliency_gan.saliency.predictor import Predictor, resize, stretch
+from saliency_gan.saliency.streams import STREAM_PHOTOS, STREAM_SAMPLE, STREAM_STATISTICS
+from saliency_gan.saliency.validation import PhotoCheck
+
+Value = TypeVar("Value")
+
+STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
+PREVIEW_PHOTOS = 24
+COMPARED_PHOTOS, COMPARED_SIDE = 12, 160
+MARKS_SAVED_EVERY = 1024
+"""Photos that are marked between checkpoints."""
+PATHS = ("run", "images", "teacher", "weights", "shards", "photos")
+
+
+def run_rounds(
+    config: SelfTrainingConfig,
+    folder: StageFolder,
+    fabric: Fabric,
+    teacher: SaliencyModel,
+    new_model: Callable[[int, SaliencyModel], SaliencyModel],
+    synthetic: Sequence[Part] = (),
+) -> SaliencyModel:
+    """Does all rounds, going on where an earlier run stopped, and writes the pictures and tables about them.
+
+    In each round the teacher marks the photos; the masks that it is sure of are refined by colour; a model learns from
+    them and becomes the next teacher. After each round the held-out photos are marked: their mean `Mark.score` is the
+    agreement. A round whose agreement fell by more than `config.max_fall` is not kept, and no round follows it.
+
+    Args:
+        config: The settings.
+        folder: Where checkpoints, metrics.jsonl, rounds.json, rounds.png and preview.png go.
+        fabric: Device and precision.
+        teacher: Marks the photos of the first round.
+        new_model: Given a round, from 0 on, and its teacher, the model that learns in it; its resolution is that
+            of the round.
+        synthetic: What generated pairs give to each batch, beside the photos.
+
+    Returns:
+        The model that was kept, with `about` telling its history.
+
+    Raises:
+        UserError: If a setting, the photos or the checkpoint cannot be used.
+        StageError: If the teacher is sure of hardly any photo.
+    """
+    side = max(config.mark_side, *config.resolutions, teacher.architecture.resolution)
+    photos = read_photos(config.images, side, config.max_images, config.seed)
+    rounds = _Rounds(config, fabric, teacher, new_model, photos, synthetic)
+    if state := folder.load_checkpoint():
+        rounds.load_state(state)
+    else:
+        folder.log(0, **rounds.begin())
+        folder.save_checkpoint(rounds.state())
+    while rounds.number < rounds_of(config) and not rounds.finished:
+        with saving_on_interrupt(lambda: folder.save_checkpoint(rounds.state())):
+            _run_round(rounds, folder)
+    return rounds.kept_model()
+
+
+def _run_round(rounds: "_Rounds", folder: StageFolder) -> None:
+    config, number = rounds.config, rounds.number
+    steps = config.steps[number]
+    rounds.mark(lambda: folder.save_checkpoint(rounds.state()))
+    if is_main():
+        write_image(folder.path / "preview.png", preview(rounds.photos, rounds.marks))
+    learner, mixture = rounds.begin_round()
+    batches = mixture.batches(learner.step, steps, config.workers)
+    with tqdm(desc=f"round {number + 1}", total=steps, initial=learner.step, unit="step") as progress:
+        while learner.step < steps:
+            rate = one_cycle(learner.step, steps, config.lr)
+            with delaying_interrupt():
+                loss = learner.learn(*next(batches), rate)
+            progress.update()
+            if learner.step % config.log_every == 0:
+                folder.log(rounds.steps_before + learner.step, loss=float(loss), learning_rate=rate)
+                progress.set_postfix(loss=f"{float(loss):.3f}")
+            if learner.step % config.checkpoint_every == 0 and learner.step < steps:
+                folder.save_checkpoint(rounds.state())
+    measured = rounds.end_round()
+    folder.log(rounds.steps_before, **measured)
+    folder.save_checkpoint(rounds.state())
+    if is_main():
+        write_json(folder.path / "rounds.json", rounds.history)
+        write_image(folder.path / "rounds.png", rounds.picture())
+    print("  ".join(f"{name} {value:.3f}" for name, value in measured.items()))
+
+
+class _Rounds:
+    """The teacher, its marks, the learner of the current round, and what is going to be kept."""
+
+    def __init__(
+        self,
+        config: SelfTrainingConfig,
+        fabric: Fabric,
+        teacher: SaliencyModel,
+        new_model: Callable[[int, SaliencyModel], SaliencyModel],
+        photos: Photos,
+        synthetic: Sequence[Part],
+    ) -> None:
+        self.config, self.fabric, self.new_model, self.synthetic = config, fabric, new_model, synthetic
+        self.teacher = self._first_teacher = teacher.to(fabric.device)
+        order = torch.randperm(len(photos), generator=random_stream(config.seed, STREAM_PHOTOS, 1)).tolist()
+        held_out = min(config.held_out, len(photos) // 5)
+        self.held_out, self.photos = photos.subset(order[:held_out]), photos.subset(order[held_out:])
+        self.identity = {"model": teacher.sha256, "photos": photos.sha256}
+        self.began_with = {"sha256": teacher.sha256, **teacher.about}
+        self.check = PhotoCheck(config.photos, fabric.device, config.precision) if config.photos else None
+        self.number, self.finished = 0, False
+        self.marks: list[Mark] = []
+        self.learner: Learner | None = None
+        self.kept: dict[str, Any] = {}
+        self.history: list[dict[str, Any]] = []
+        self.compared: list[ImageArray] = []
+        self._unfinished: dict[str, Any] | None = None
+
+    @property
+    def steps_before(self) -> int:
+        """Steps of all rounds that are done."""
+        return sum(self.config.steps[: self.number])
+
+    def begin(self) -> dict[str, float]:
+        """Measures the model that marks first."""
+        measured = self._measure(self.teacher)
+        self._adopt(self.teacher, measured)
+        return measured
+
+    def mark(self, save: Callable[[], None]) -> None:
+        """Marks the photos, or those of them that are not marked yet; calls `save` now and then."""
+        rest = self.photos.subset(range(len(self.marks), len(self.photos)))
+        for mark in mark_photos(self._predictor(self.teacher), rest, self._threshold(self.number), self.config):
+            self.marks.append(mark)
+            if len(self.marks) % MARKS_SAVED_EVERY == 0:
+                save()
+        if len(rest):
+            save()
+
+    def begin_round(self) -> tuple[Learner, Mixture]:
+        """Prepares to train on the marks, or to go on with it."""
+        config = self.config
+        marked = MarkedPhotos(self.photos, self.marks)
+        if len(marked) < MIN_PHOTOS:
+            raise StageError(
+                f"The model is sure of {len(marked)} of {len(self.photos)} photos, too few to train on: lower"
+                " min_confidence or min_agreement, or train the model longer first."
+            )
+        model = self.new_model(self.number, self.teacher)
+        parts = [Part(marked, config.batch - sum(part.count for part in self.synthetic)), *self.synthetic]
+        augmentation = Augmentation(config.augment, model.architecture.resolution)
+        own = own_parts(config.batch, accumulate=1)
+        mixture = Mixture(parts, augmentation, config.seed, STREAM_SAMPLE, self.number, own=own)
+        self.learner = Learner(
+            model,
+            self.fabric,
+            config.loss,
+            "adamw",
+            config.weight_decay,
+            config.ema,
+            encoder_lr=config.encoder_lr,
+            frozen_stride=config.frozen_stride,
+        )
+        if self._unfinished:
+            self.learner.load_state(self._unfinished)
+            self._unfinished = None
+        return self.learner, mixture
+
+    def end_round(self) -> dict[str, float]:
+        """Gives the learner's average the photos' own batch statistics, measures it and makes it the next teacher."""
+        assert self.learner is not None
+        model = self.learner.average
+        order = torch.randperm(len(self.photos), generator=random_stream(self.config.seed, STREAM_STATISTICS))
+        batches = order[: STATISTICS_BATCHES * STATISTICS_BATCH].split(STATISTICS_BATCH)
+        self.learner.measure_statistics(
+            np.stack([resize(self.photos[index], model.architecture.resolution) for index in batch.tolist()])
+            for batch in batches
+        )
+        reasons = Counter(mark.left_out for mark in self.marks)
+        share = reasons.pop("", 0) / len(self.marks)
+        measured = {"photos_kept": share, **self._measure(model)}
+        with delaying_interrupt():
+            self.number += 1
+            self.history[-1]["left_out"] = dict(reasons)
+            self._adopt(model, measured)
+            self.learner, self.marks = None, []
+        return measured
+
+    def _adopt(self, model: SaliencyModel, measured: dict[str, float]) -> None:
+        """Makes a model the teacher, and remembers it if its agreement did not fall."""
+        self.teacher = model
+        best = max((past["agreement"] for past in self.history), default=-1.0)
+        self.history.append({"round": self.number, "resolution": model.architecture.resolution, **measured})
+        predictor = self._predictor(model)
+        maps = predictor.mark([predictor.squeeze(photo) for photo in self._few()])
+        self.compared += [(255 * stretch(map_, (COMPARED_SIDE, COMPARED_SIDE))).astype(np.uint8) for map_ in maps]
+        # A model that gains nothing is no better than the one before, which has seen more.
+        if measured["agreement"] > best - self.config.max_fall:
+            weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            self.kept = {"round": self.number, **measured, "weights": weights}
+        else:
+            self.finished = True
+
+    def _measure(self, model: SaliencyModel) -> dict[str, float]:
+        """Marks the held-out photos, and measures a model on the photos with masks where there are any."""
+        threshold = self._threshold(min(self.number, rounds_of(self.config) - 1))
+        marks = list(mark_photos(self._predictor(model), self.held_out, threshold, self.config))
+        measured = {
+            "agreement": float(np.mean([mark.score for mark in marks])),
+            "held_out_kept": float(np.mean([not mark.left_out for mark in marks])),
+            "confidence": float(np.mean([mark.confidence for mark in marks])),
+            "area": float(np.mean([mark.area for mark in marks])),
+        }
+        measured |= self.check.measure(model) if self.check else {}
+        # The mean over the processes, which all measure the same, makes them agree on the last digit: it decides.
+        return dict(zip(measured, total(value / world_size() for value in measured.values()), strict=True))
+
+    def _threshold(self, number: int) -> float:
+        return at_round(self.config.thresholds, number)
+
+    def _schedule(self, count: int) -> list[list[float]]:
+        """Of the first rounds the steps, the threshold, and the resolution if it is given."""
+        config = self.config
+        settings = [values for values in (config.steps, config.thresholds, config.resolutions) if values]
+        return [[at_round(values, number) for values in settings] for number in range(min(count, rounds_of(config)))]
+
+    def _predictor(self, model: SaliencyModel) -> Predictor:
+        side = model.architecture.resolution
+        return Predictor(model, self.fabric.device, side, self.config.scales, True, self.config.precision)
+
+    def _few(self) -> list[ImageArray]:
+        return [self.held_out[index] for index in range(min(COMPARED_PHOTOS, len(self.held_out)))]
+
+    def picture(self) -> ImageArray:
+        """Held-out photos, and below each what every model made of it, the first teacher first: uint8 [H, W, 3]."""
+        few = [resize(photo, COMPARED_SIDE) for photo in self._few()]
+        return grid([*few, *(cv2.cvtColor(map_, cv2.COLOR_GRAY2RGB) for map_ in self.compared)], len(few))
+
+    def kept_model(self) -> SaliencyModel:
+        """The model of the last round that was kept, with what it was trained on."""
+        number = self.kept["round"]
+        model = copy.deepcopy(self.teacher) if number == self.number else self._model_of(number)
+        model.load_state_dict(self.kept["weights"])
+        settings = {key: value for key, value in to_plain(self.config).items() if key not in PATHS}
+        kept = {key: value for key, value in self.kept.items() if key != "weights"}
+        model.about |= {"learned_from": self.began_with, "photos": len(self.photos), **kept, "config": settings}
+        return model.eval()
+
+    def _model_of(self, number: int) -> SaliencyModel:
+        """A model like the one of a round, or for 0 the first teacher; its weights are still to be set."""
+        model = self._first_teacher
+        for index in range(number):
+            model = self.new_model(index, model)
+        return model
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+        unfinished = self.learner.state() if self.learner else None
+        return {
+            "step": self.steps_before + (unfinished["step"] if unfinished else 0),
+            "number": self.number,
+            "finished": self.finished,
+            "identity": self.identity,
+            "schedule": self._schedule(self.number + 1),
+            "teacher": self.teacher.state_dict(),
+            "kept": self.kept,
+            "history": self.history,
+            "compared": [torch.from_numpy(map_) for map_ in self.compared],
+            "marks": pack(self.marks),
+            "learner": unfinished,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores `state()`.
+
+        Raises:
+            UserError: If the checkpoint was made from another model, on other photos, or with other rounds.
+        """
+        others = [name for name, value in self.identity.items() if state["identity"][name] != value]
+        if any(
+            past != now for past, now in zip(state["schedule"], self._schedule(rounds_of(self.config)), strict=False)
+        ):
+            others.append("steps, resolutions or thresholds")
+        if others:
+            raise UserError(
+                f"The checkpoint in {self.config.run} was made with other {others[0]}: choose another folder with"
+                " --run, or delete it to begin again."
+            )
+        self.number, self.finished, self.kept = state["number"], state["finished"], state["kept"]
+        self.history, self.compared = state["history"], [map_.numpy() for map_ in state["compared"]]
+        self.marks = unpack(state["marks"])
+        self.teacher = self._model_of(self.number).to(self.fabric.device)
+        self.teacher.load_state_dict(state["teacher"])
+        self._unfinished = state["learner"]
+
+
+def rounds_of(config: SelfTrainingConfig) -> int:
+    """How many rounds there are."""
+    return len(config.steps)
+
+
+def at_round(values: Sequence[Value], number: int) -> Value:
+    """A round's value of a setting that has one for each round, or one for all."""
+    return values[number] if len(values) > 1 else values[0]
+
+
+def preview(photos: Photos, marks: Sequence[Mark], columns: int = 12) -> ImageArray:
+    """The first photos that were kept: pairs of a photo and the photo darkened outside its mask, uint8 [H, W, 3]."""
+    kept = [index for index, mark in enumerate(marks) if not mark.left_out][:PREVIEW_PHOTOS]
+    marked = MarkedPhotos(photos.subset(kept), [marks[index] for index in kept])
+    tiles: list[ImageArray] = []
+    for photo, mask in zip(*_arrays(marked), strict=True):
+        tiles += [photo, np.where(mask[:, :, None] >= 128, photo, photo // 4)]
+    return grid([resize(tile, COMPARED_SIDE) for tile in tiles], columns)
+
+
+def _arrays(marked: MarkedPhotos) -> tuple[ImageArray, ImageArray]:
+    if not len(marked):
+        return np.zeros((0, 1, 1, 3), np.uint8), np.zeros((0, 1, 1), np.uint8)
+    pairs = marked.subset(range(len(marked)))
+    return pairs.images, pairs.masks
+
+
+def pack(marks: Sequence[Mark]) -> dict[str, Any]:
+    """Marks as a few tensors, which a checkpoint holds; `unpack` undoes it."""
+    numbers = [(mark.confidence, mark.agreement, mark.area, mark.refined_iou) for mark in marks]
+    return {
+        "files": torch.frombuffer(bytearray(b"".join(mark.file for mark in marks)) or bytearray(1), dtype=torch.uint8),
+        "lengths": [len(mark.file) for mark in marks],
+        "numbers": torch.tensor(numbers, dtype=torch.float64),
+        "left_out": [mark.left_out for mark in marks],
+    }
+
+
+def unpack(packed: dict[str, Any]) -> list[Mark]:
+    """Undoes `pack`."""
+    files, marks, start = packed["files"].numpy().tobytes(), [], 0
+    for length, numbers, left_out in zip(
+        packed["lengths"], packed["numbers"].tolist(), packed["left_out"], strict=True
+    ):
+        marks.append(Mark(files[start : start + length], *numbers, left_out))
+        start += length
+    return marks
+
+
+def check_settings(config: SelfTrainingConfig) -> None:
+    """Refuses settings that no run could use.
+
+    Raises:
+        UserError: With the setting's name, its value, and what it has to be.
+    """
+    for name in ("batch", "held_out", "max_images", "mark_side", "grabcut_iterations", "checkpoint_every", "log_every"):
+        if getattr(config, name) < 1:
+            raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
+    if not config.steps or min(config.steps) < 1:
+        raise UserError(f"steps is {list(config.steps)}, but has to hold 1 or more for each round.")
+    for name in ("resolutions", "thresholds", "restart"):
+        values = getattr(config, name, (True,))
+        if len(values) not in (1, rounds_of(config)) and (values or name != "resolutions"):
+            raise UserError(
+                f"{name} has {len(values)} numbers for {rounds_of(config)} rounds: give one for each, or one for all."
+            )
+    own_parts(config.batch, accumulate=1)
+    shares = ("min_confidence", "min_agreement", "min_area", "max_area", "min_refined_iou", "max_fall", "encoder_lr")
+    for name, value in [(name, getattr(config, name)) for name in shares] + [
+        ("thresholds", value) for value in config.thresholds
+    ]:
+        if not 0 <= value <= 1:
+            raise UserError(f"{name} is {value}, but has to be from 0 to 1.")
+    if not config.images:
+        raise UserError("images is empty: name the folder with the photos, --images DIR.")
+    if not 0.5 <= config.grabcut_certainty <= 1:
+        raise UserError(f"grabcut_certainty is {config.grabcut_certainty}, but has to be from 0.5 to 1.")
+    if not 0 <= config.ema < 1:
+        raise UserError(f"ema is {config.ema}, but has to be from 0 to below 1.")
+    if not config.scales or min(config.scales) <= 0:
+        raise UserError(f"scales is {list(config.scales)}, but has to hold factors above 0, for example 1.0 and 1.5.")
+    for resolution in config.resolutions:
+        if resolution < 32 or resolution % 32:
+            raise UserError(f"resolutions has {resolution} px, but has to be multiples of 32: 160, 192, 224, ...")

@@ -1,0 +1,60 @@
+"""`train-student`: a teacher that knows generated images marks photos, and a student that knows photos learns from it."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from saliency_gan.config import TrainStudentConfig
+from saliency_gan.devices import make_fabric
+from saliency_gan.processes import is_main
+from saliency_gan.runs import StageFolder
+from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.self_training import at_round, check_settings, run_rounds
+
+
+def train_student(config: TrainStudentConfig) -> Path:
+    """Trains a student on photos without masks, resuming where an earlier run stopped.
+
+    Returns:
+        The weights file, `run/student/model.safetensors`; config.json, rounds.json, rounds.png and preview.png lie
+        beside it.
+
+    Raises:
+        UserError: If a setting, the photos, the teacher, the encoder's weights or the checkpoint cannot be used.
+        StageError: If the teacher is sure of hardly any photo, or a file cannot be written.
+    """
+    check_settings(config)
+    fabric = make_fabric(config.device, config.precision)
+    teacher = load_model(config.teacher or config.run / "saliency")
+
+    def new_model(number: int, before: SaliencyModel) -> SaliencyModel:
+        resolution = at_round(config.resolutions, number)
+        if number and not at_round(config.restart, number):
+            return resized(before, resolution)
+        architecture = SaliencyArchitecture(
+            architecture=config.architecture,
+            encoder=config.encoder,
+            decoder_channels=config.decoder_channels,
+            resolution=resolution,
+            output_stride=config.output_stride,
+            encoder_norms=config.encoder_weights == "none",
+        )
+        torch.manual_seed(config.seed + number)
+        return SaliencyModel(architecture, config.encoder_weights)
+
+    with StageFolder(config, "student", changeable=("resolutions", "thresholds", "restart")) as folder:
+        model = run_rounds(config, folder, fabric, teacher, new_model)
+        output = folder.path / "model.safetensors"
+        if is_main():
+            model.save(folder.path)
+    print(f"student of round {model.about['round']}, agreement {model.about['agreement']:.3f}, written to {output}")
+    return output
+
+
+def resized(model: SaliencyModel, resolution: int) -> SaliencyModel:
+    """A copy of a model that sees photos at another resolution."""
+    model = copy.deepcopy(model)
+    model.architecture = dataclasses.replace(model.architecture, resolution=resolution)
+    return model
