@@ -17,8 +17,8 @@ class SelfTrainingConfig(StageConfig):
         max_images: Most photos to use, drawn at random.
         held_out: Photos that are never trained on; how well a model's views of them agree decides whether it is kept.
         steps: Training steps of each round; there are as many rounds as numbers.
-        resolutions: Side in pixels at which a round's model sees photos, a multiple of 32; one number for each round, or
-            one for all. [] takes that of the model to start from.
+        resolutions: Side in pixels at which a round's model sees photos, a multiple of 32; one number for each round,
+            or one for all. [] takes that of the model to start from.
         thresholds: Saliency from which a pixel is marked; one number for each round, or one for all. A model that has
             seen only a generator's images is less sure of photos, so it needs a lower one.
         scales: Factors of the resolution at which a photo is marked, each as it is and mirrored.

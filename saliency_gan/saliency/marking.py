@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -43,10 +43,8 @@ class Mark:
     left_out: Reason = ""
 
     @property
-    def mask(self) -> ImageArray | None:
-        """uint8 [side, side] of 0 and 255; None for a photo that was left out."""
-        if self.left_out:
-            return None
+    def mask(self) -> ImageArray:
+        """uint8 [side, side] of 0 and 255, of a photo that was kept."""
         return cv2.imdecode(np.frombuffer(self.file, np.uint8), cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
 
     @property
@@ -72,12 +70,9 @@ class MarkedPhotos:
 
     def subset(self, indices: Sequence[int]) -> Pairs:
         """Decodes the photos at `indices`; their masks get soft edges where they are stretched."""
-        side = self.photos.side
-        masks = [self.marks[index].mask for index in indices]
-        return Pairs(
-            np.stack([self.photos[index] for index in indices]),
-            np.stack([cv2.resize(mask, (side, side), interpolation=cv2.INTER_LINEAR) for mask in masks]),  # type: ignore[arg-type]
-        )
+        size = self.photos.side, self.photos.side
+        masks: list[Any] = [cv2.resize(self.marks[index].mask, size) for index in indices]
+        return Pairs(np.stack([self.photos[index] for index in indices]), np.stack(masks))
 
 
 def mark_photos(

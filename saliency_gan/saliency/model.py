@@ -106,13 +106,12 @@ class SaliencyModel(nn.Module):
         self.about: dict[str, Any] = {}
         self.sha256 = ""
         self.network = _build(architecture, encoder_weights)
+        encoder: Any = self.network.encoder
         if encoder_weights == "imagenet" and architecture.encoder in PACKAGES:
-            encoder: Any = self.network.encoder
             self.about["encoder_weights"] = load_packaged_weights(encoder, architecture.encoder)
         if not architecture.encoder_norms:
-            self.network.eval()
-            fold_norms(self.network.encoder, lambda: self.network.encoder(torch.zeros(1, 3, 64, 64)))
-            self.network.train()
+            fold_norms(encoder.eval(), lambda: encoder(torch.zeros(1, 3, 64, 64)))
+            encoder.train()
         self.set_statistics()
 
     def set_statistics(self) -> None:

@@ -39,7 +39,7 @@ class Photos:
     def __getitem__(self, index: int) -> ImageArray:
         """Decodes one photo: uint8 [side, side, 3]."""
         encoded = np.frombuffer(self.files[index], np.uint8)
-        return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+        return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)  # type: ignore[return-value]
 
     def subset(self, indices: Sequence[int]) -> "Photos":
         """The photos at `indices`."""

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from lightning.fabric import Fabric
@@ -258,7 +257,7 @@ class _Rounds:
     def picture(self) -> ImageArray:
         """Held-out photos, and below each what every model made of it, the first teacher first: uint8 [H, W, 3]."""
         few = [resize(photo, COMPARED_SIDE) for photo in self._few()]
-        return grid([*few, *(cv2.cvtColor(map_, cv2.COLOR_GRAY2RGB) for map_ in self.compared)], len(few))
+        return grid([*few, *(np.repeat(map_[:, :, None], 3, axis=2) for map_ in self.compared)], len(few))
 
     def kept_model(self) -> SaliencyModel:
         """The model of the last round that was kept, with what it was trained on."""
@@ -359,10 +358,9 @@ def pack(marks: Sequence[Mark]) -> dict[str, Any]:
 def unpack(packed: dict[str, Any]) -> list[Mark]:
     """Undoes `pack`."""
     files, marks, start = packed["files"].numpy().tobytes(), [], 0
-    for length, numbers, left_out in zip(
-        packed["lengths"], packed["numbers"].tolist(), packed["left_out"], strict=True
-    ):
-        marks.append(Mark(files[start : start + length], *numbers, left_out))
+    rows = zip(packed["lengths"], packed["numbers"].tolist(), packed["left_out"], strict=True)
+    for length, (confidence, agreement, area, refined_iou), left_out in rows:
+        marks.append(Mark(files[start : start + length], confidence, agreement, area, refined_iou, left_out))
         start += length
     return marks
 

@@ -1,4 +1,4 @@
-"""`train-student`: a teacher that knows generated images marks photos, and a student that knows photos learns from it."""
+"""`train-student`: a teacher that knows generated images marks photos, and a student learns from its marks."""
 
 import copy
 import dataclasses
