@@ -17,8 +17,8 @@ class EvaluateConfig(StageConfig):
         maps: Folder of finished saliency maps to measure instead of a model's.
         benchmark: Name of a standard benchmark; its layout and number of pairs are checked.
         root: Folder that the benchmark was unpacked into.
-        weights: Saliency model (model.safetensors or its folder); None takes the run's, or the bundled one
-            where the run has none.
+        weights: Saliency model (model.safetensors or its folder); None takes the run's models, or the bundled one where
+            the run has none.
         compare: Further saliency models to measure beside it, as name=path or `bundled`.
         baselines: Measure centre prior, all foreground, Otsu and contrast saliency in the same run.
         batch: Photos predicted at once.

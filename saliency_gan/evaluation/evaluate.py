@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from saliency_gan.config import EvaluateConfig
@@ -20,16 +21,19 @@ from saliency_gan.evaluation.tables import COUNTING, markdown_table, rich_table,
 from saliency_gan.files import LONGEST_NAME, write_bytes, write_json, write_text
 from saliency_gan.images import write_image
 from saliency_gan.locks import working_in
+from saliency_gan.runs import random_stream
 
 EXAMPLES = 12
-"""Worst and best pairs that are shown."""
+"""Random, worst and best pairs that are shown."""
+STREAM = 50
+"""First part of the key of the stream that draws the random ones."""
 
 
 def evaluate(config: EvaluateConfig) -> Path:
     """Measures, prints the table, and writes figures, table and pictures.
 
     Writes NAME.json (flat figures under "model" and under each name in "compared" and "baselines"), NAME.md,
-    NAME-curves.png, NAME-worst.png and NAME-best.png (by the model's IoU, then MAE).
+    NAME-curves.png, NAME-random.png, NAME-worst.png and NAME-best.png (by the model's IoU, then MAE).
 
     Returns:
         The JSON file: `config.output`, or NAME.json in `run/evaluation`, NAME being the benchmark or the masks' folder.
@@ -49,15 +53,15 @@ def evaluate(config: EvaluateConfig) -> Path:
     with working_in(output.parent, "--output" if config.output else "--run"):
         measured = measure(dataset, makers, config.baselines and has_photos, config.batch, config.workers)
         if measured is not None:  # the main process of the job has everything
-            _write(output, dataset, measured, makers)
+            _write(output, dataset, measured, makers, config.seed)
     return output
 
 
 def map_makers(config: EvaluateConfig) -> dict[str, MapMaker]:
     """What makes the maps, by the name that tables show; the first one is "the model".
 
-    That is finished maps where they are given, else the weights that are given, else the run's model (the adapted one
-    where there is one, with the one before adaptation beside it), else the bundled one.
+    That is finished maps where they are given, else the weights that are given, else the run's models (the last one
+    first: adapted, student, U-Net on generated pairs), else the bundled one.
 
     Raises:
         UserError: If a model is not usable or two have the same name.
@@ -69,7 +73,7 @@ def map_makers(config: EvaluateConfig) -> dict[str, MapMaker]:
     elif config.weights is not None:
         named.append(("model", config.weights))
     else:
-        stages = [("adapted", "saliency-adapted"), ("GAN pairs alone", "saliency")]
+        stages = [("adapted", "saliency-adapted"), ("student", "student"), ("GAN pairs alone", "saliency")]
         own = [
             (name, config.run / folder)
             for name, folder in stages
@@ -93,7 +97,7 @@ def _check(config: EvaluateConfig) -> None:
         raise UserError(f"--batch {config.batch} has to be 1 or more, and --workers {config.workers} 0 or more.")
 
 
-def _write(output: Path, dataset: Dataset, measured: Measured, makers: Mapping[str, MapMaker]) -> None:
+def _write(output: Path, dataset: Dataset, measured: Measured, makers: Mapping[str, MapMaker], seed: int) -> None:
     """Prints the table and writes figures, table and pictures."""
     for sentence in measured.skipped:
         print(f"left out: {sentence}")
@@ -106,7 +110,7 @@ def _write(output: Path, dataset: Dataset, measured: Measured, makers: Mapping[s
     write_text(output.with_suffix(".md"), markdown_table(heading, rows, notes))
     curves = {name: metrics.curves() for name, metrics in measured.metrics.items()}
     write_bytes(output.with_name(f"{output.stem}-curves.png"), curves_picture(heading, curves))
-    _write_examples(output, measured, next(iter(makers.items())))
+    _write_examples(output, measured, next(iter(makers.items())), seed)
     Console().print(rich_table(heading, rows))
     print(f"figures written to {output}")
 
@@ -129,11 +133,13 @@ def _result(dataset: Dataset, measured: Measured, makers: Sequence[str], title: 
     }
 
 
-def _write_examples(output: Path, measured: Measured, model: tuple[str, MapMaker]) -> None:
+def _write_examples(output: Path, measured: Measured, model: tuple[str, MapMaker], seed: int) -> None:
     name, maker = model
     scores = measured.metrics[name].images
     order = sorted(range(len(scores)), key=lambda index: (scores[index].iou, -scores[index].mae))
-    for kind, chosen in (("worst", order[:EXAMPLES]), ("best", order[::-1][:EXAMPLES])):
+    drawn = torch.randperm(len(order), generator=random_stream(seed, STREAM)).tolist()
+    sheets = {"random": drawn[:EXAMPLES], "worst": order[:EXAMPLES], "best": order[::-1][:EXAMPLES]}
+    for kind, chosen in sheets.items():
         examples = [read_example(measured.pairs[index]) for index in chosen]
         captions = [
             f"{example.pair.name}  IoU {scores[index].iou:.2f}" for example, index in zip(examples, chosen, strict=True)

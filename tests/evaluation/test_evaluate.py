@@ -14,7 +14,7 @@ from saliency_gan.evaluation.metrics import METRICS, SaliencyMetrics
 from saliency_gan.images import read_image
 
 COUNT = 15
-FILES = ["{}.json", "{}.md", "{}-curves.png", "{}-worst.png", "{}-best.png"]
+FILES = ["{}.json", "{}.md", "{}-curves.png", "{}-random.png", "{}-worst.png", "{}-best.png"]
 
 
 class FakePredictor:
