@@ -102,18 +102,18 @@ class TrainStudentConfig(SelfTrainingConfig):
     """
 
     run: Path = Path("runs/student")
-    steps: tuple[int, ...] = (400, 400, 800, 1600)
+    steps: tuple[int, ...] = (400, 400, 1200, 1000)
     resolutions: tuple[int, ...] = (160, 160, 224, 288)
-    thresholds: tuple[float, ...] = (0.4, 0.5, 0.5, 0.5)
+    thresholds: tuple[float, ...] = (0.4, 0.4, 0.45, 0.45)
     max_fall: float = 0.05
     lr: float = 1.5e-3
     teacher: Path | None = None
     architecture: str = "Unet"
     encoder: str = "tu-tf_efficientnet_lite2"
     encoder_weights: Literal["none", "imagenet"] = "imagenet"
-    decoder_channels: tuple[int, ...] = (128, 64, 48, 32)
+    decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
     output_stride: Literal[1, 2, 4] = 2
-    restart: tuple[bool, ...] = (True,)
+    restart: tuple[bool, ...] = (True, True, True, False)
 
     def reads(self) -> list[Path]:
         teacher = self.teacher or self.run / "saliency" / "model.safetensors"
