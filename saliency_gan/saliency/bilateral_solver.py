@@ -4,12 +4,14 @@ Barron and Poole, "The Fast Bilateral Solver", ECCV 2016 (https://arxiv.org/abs/
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import LinearOperator, cg
+from threadpoolctl import ThreadpoolController
 
 from saliency_gan.images import ImageArray
 
@@ -80,8 +82,15 @@ def solve(
         (count, count), lambda y: smoothness * (m * y - n * blur(n * y)) + trusted * y, dtype=np.float64
     )
     diagonal = smoothness * (m - 2 * dimensions * n * n) + trusted
-    solved, _ = cg(matrix, b, b / trusted, rtol=TOLERANCE, maxiter=iterations, M=diags_array(1 / diagonal))
+    # scipy's scalar products are too short for the threads of BLAS, which would only wait for each other.
+    with _libraries().limit(limits=1, user_api="blas"):
+        solved, _ = cg(matrix, b, b / trusted, rtol=TOLERANCE, maxiter=iterations, M=diags_array(1 / diagonal))
     return solved.clip(0, 1).astype(np.float32)[vertices].reshape(height, width)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # finding them takes longer than solving
 
 
 def _checked_size(
