@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -15,7 +16,8 @@ def fold_norms(module: nn.Module, forward: Callable[[], object]) -> None:
     as it did in evaluation mode, and keeps doing so when it is trained.
 
     Args:
-        module: The network, which is changed; its batch norms become `nn.Identity`.
+        module: The network, which is changed; its batch norms become `nn.Identity`, or the activation
+            where timm's norm does that, too.
         forward: Calls the network once, in evaluation mode, so that it shows which convolution each norm follows.
     """
     convolutions = _normalised_convolutions(module, forward)
@@ -29,10 +31,11 @@ def fold_norms(module: nn.Module, forward: Callable[[], object]) -> None:
             norm.weight,
             norm.bias,
         )
+        convolution.bias.requires_grad_(convolution.weight.requires_grad)  # torch's function leaves a new bias frozen
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if child in convolutions:
-                setattr(parent, name, nn.Identity())
+                setattr(parent, name, child.act if isinstance(child, BatchNormAct2d) else nn.Identity())
 
 
 def _normalised_convolutions(module: nn.Module, forward: Callable[[], object]) -> dict[nn.BatchNorm2d, nn.Conv2d]:

@@ -1,38 +1,59 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from saliency_gan.errors import UserError
 from saliency_gan.saliency.folding import FoldedDecoderBlock, fold
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
+from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, fold_encoder
+
+LITE0 = "tu-tf_efficientnet_lite0"
 
 
-def random_model(architecture: str = "Unet", encoder: str = "resnet18", channels: tuple[int, ...] = (16, 8, 8, 8)):
-    """A float64 model whose batch norms have statistics and scales as after training, not 0 and 1."""
-    torch.manual_seed(0)
-    model = SaliencyModel(SaliencyArchitecture(architecture, encoder, channels)).double().eval().requires_grad_(False)
-    for norm in model.modules():
+@torch.no_grad()
+def shake_norms(module: nn.Module) -> None:
+    """Gives batch norms statistics and scales as after training, not 0 and 1."""
+    for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             norm.running_mean.normal_(0, 0.3)
             norm.running_var.uniform_(0.5, 2)
             norm.weight.uniform_(0.5, 1.5)
             norm.bias.normal_(0, 0.3)
+
+
+def random_model(
+    architecture: str = "Unet",
+    encoder: str = "resnet18",
+    channels: tuple[int, ...] = (16, 8, 8, 8),
+    stride: int = 1,
+    norms: bool = True,
+) -> SaliencyModel:
+    """A float64 model whose batch norms have statistics and scales as after training."""
+    torch.manual_seed(0)
+    sizes = SaliencyArchitecture(architecture, encoder, channels, output_stride=stride, encoder_norms=norms)  # type: ignore[arg-type]
+    model = SaliencyModel(sizes).double().eval().requires_grad_(False)
+    shake_norms(model)
     return model
 
 
 @pytest.mark.parametrize(
-    ("architecture", "encoder", "channels"),
+    ("architecture", "encoder", "channels", "stride", "norms"),
     [
-        ("Unet", "resnet18", (16, 8, 8, 8)),
-        ("Unet", "mobilenet_v2", (16, 16, 8, 8, 8)),
-        ("Unet", "mit_b0", (16, 16, 8, 8, 8)),  # has a skip connection of no channels
-        ("UnetPlusPlus", "resnet18", (16, 8, 8, 8)),
-        ("FPN", "resnet18", ()),
+        ("Unet", "resnet18", (16, 8, 8, 8), 1, True),
+        ("Unet", "mobilenet_v2", (16, 16, 8, 8, 8), 1, True),
+        ("Unet", "mit_b0", (16, 16, 8, 8, 8), 1, True),  # has a skip connection of no channels
+        ("UnetPlusPlus", "resnet18", (16, 8, 8, 8), 1, True),
+        ("FPN", "resnet18", (), 1, True),
+        ("Unet", LITE0, (16, 8, 8, 8), 2, False),  # as train-student builds it
+        ("Unet", "resnet18", (16, 8), 4, False),
+        ("FPN", "resnet18", (), 1, False),
     ],
 )
 def test_a_folded_model_computes_the_same_without_batch_norms(
-    architecture: str, encoder: str, channels: tuple[int, ...]
+    architecture: str, encoder: str, channels: tuple[int, ...], stride: int, norms: bool
 ) -> None:
-    model = random_model(architecture, encoder, channels)
+    model = random_model(architecture, encoder, channels, stride, norms)
     images = torch.rand(3, 3, 64, 96, dtype=torch.float64) * 2 - 1
     expected = model(images)
     folded = fold(model)
@@ -51,3 +72,39 @@ def test_a_model_that_folding_would_change_stays_as_it_is() -> None:
     folded = fold(model)
     assert folded is model
     assert torch.isfinite(folded(images)).all()
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "mobilenet_v2", "timm-efficientnet-b0", LITE0])
+@torch.no_grad()
+def test_an_encoder_without_norms_computes_what_it_did_with_them(encoder: str) -> None:
+    torch.manual_seed(1)
+    model = SaliencyModel(SaliencyArchitecture(encoder=encoder, decoder_channels=(8, 8, 8, 8, 8)))
+    shake_norms(model.network.encoder)
+    expected = copy.deepcopy(model.network.encoder).eval()
+    fold_encoder(model.network.encoder, encoder)
+    images = torch.randn(2, 3, 64, 96)
+    for one, other in zip(model.network.encoder.eval()(images), expected(images), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in model.network.encoder.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in model.network.decoder.modules())
+    fresh = SaliencyModel(SaliencyArchitecture(encoder=encoder, decoder_channels=(8, 8, 8, 8, 8), encoder_norms=False))
+    assert fresh.state_dict().keys() == model.state_dict().keys()
+
+
+def test_an_encoder_whose_norms_cannot_be_folded_is_refused() -> None:
+    class Twice(nn.Module):
+        """Uses what the convolution makes a second time, without the norm."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+        def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+            made = self.convolution(images)
+            return [images, self.norm(made) + made]
+
+    encoder = Twice()
+    shake_norms(encoder)
+    with pytest.raises(UserError, match=r"norms of twice cannot.*--encoder_weights none"):
+        fold_encoder(encoder, "twice")

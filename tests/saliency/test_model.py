@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -79,6 +80,11 @@ def test_layers_that_are_never_used_are_not_kept() -> None:
         ({"decoder_channels": (16,) * 9}, "cannot be built"),
         ({"resolution": 50}, "multiple of 32"),
         ({"outputs": 3}, "outputs is 3"),
+        ({"output_stride": 3}, "output_stride is 3"),
+        ({"output_stride": 2, "architecture": "FPN"}, "output_stride 2 needs --architecture Unet"),
+        ({"output_stride": 4, "decoder_channels": ()}, "output_stride 4 needs .*--decoder_channels"),
+        ({"output_stride": 2, "decoder_channels": (8,) * 5}, "cannot be built"),
+        ({"output_stride": 4, "decoder_channels": (8,) * 4}, "cannot be built"),
     ],
 )
 def test_impossible_networks_are_refused(settings: dict, message: str) -> None:
@@ -148,3 +154,63 @@ def test_without_bundled_weights_the_next_step_is_named(monkeypatch: pytest.Monk
     monkeypatch.setattr("saliency_gan.saliency.model.bundled_folder", lambda: tmp_path)
     with pytest.raises(UserError, match="--weights PATH"):
         load_model()
+
+
+@pytest.mark.parametrize(("stride", "channels"), [(1, (16, 8, 8, 4)), (2, (16, 8, 8)), (4, (16, 8))])
+def test_a_decoder_ends_at_the_output_stride(stride: int, channels: tuple[int, ...]) -> None:
+    """What a hook sees of it, and the stretched map against another implementation of bilinear stretching."""
+    model = SaliencyModel(SaliencyArchitecture(decoder_channels=channels, output_stride=stride)).eval()  # type: ignore[arg-type]
+    seen: list[torch.Tensor] = []
+    model.network.decoder.register_forward_hook(lambda *call: seen.append(call[2]))
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    with torch.no_grad():
+        logits = model(images)
+        small = model.network.segmentation_head[0](seen[0])
+    assert seen[0].shape == (2, channels[-1], 64 // stride, 96 // stride)
+    assert logits.shape == (2, 1, 64, 96)
+    for one, map_ in zip(logits[:, 0], small[:, 0], strict=True):
+        stretched = cv2.resize(map_.numpy(), (96, 64), interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_allclose(one.numpy(), stretched, atol=1e-5)
+
+
+def test_all_output_strides_have_the_same_encoder() -> None:
+    states = []
+    for stride, channels in ((1, (8, 8, 8, 8)), (2, (8, 8, 8)), (4, (8, 8))):
+        torch.manual_seed(5)
+        sizes = SaliencyArchitecture(decoder_channels=channels, output_stride=stride)  # type: ignore[arg-type]
+        states.append(SaliencyModel(sizes).network.encoder.state_dict())
+    for state in states[1:]:
+        assert all(torch.equal(state[name], states[0][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "tu-tf_efficientnet_lite0"])
+def test_a_model_as_of_train_student_is_saved_and_read(tmp_path: Path, encoder: str) -> None:
+    torch.manual_seed(0)
+    sizes = SaliencyArchitecture("Unet", encoder, (8, 8, 4), resolution=32, output_stride=2, encoder_norms=False)
+    before = SaliencyModel(sizes).eval()
+    after = load_model(before.save(tmp_path))
+    assert after.architecture == sizes
+    images = torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(after(images), before(images), atol=5e-3, rtol=0)  # weights are in half precision
+
+
+def test_a_config_from_before_these_settings_is_still_read(saved: Path, tmp_path: Path) -> None:
+    weights = copied(saved, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["output_stride"], config["encoder_norms"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_model(weights).architecture == TINY_ARCHITECTURE
+
+
+def test_imagenet_weights_give_the_same_features_without_norms() -> None:
+    encoder, images = "tu-tf_efficientnet_lite0", torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with_norms, without = (
+        SaliencyModel(SaliencyArchitecture(encoder=encoder, encoder_norms=norms), "imagenet") for norms in (True, False)
+    )
+    assert without.about == with_norms.about and without.about["encoder_weights"]["package"]
+    with torch.no_grad():
+        maps, expected = (model.network.encoder.eval()(images * 2 - 1) for model in (without, with_norms))
+    for one, other in zip(maps[1:], expected[1:], strict=True):
+        assert other.std() > 0.1
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-3)

@@ -14,7 +14,7 @@ from saliency_gan.saliency.model import load_model
 from saliency_gan.saliency.onnx_model import FORMAT, OnnxNetwork, load_onnx_model
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
 from saliency_gan.saliency.predictor import Predictor
-from tests.saliency.exported import export_tiny, random_squares, truth
+from tests.saliency.exported import STUDENT_ARCHITECTURE, export_tiny, random_squares, truth
 from tests.saliency.toys import disc
 
 onnx = pytest.importorskip("onnx")
@@ -47,6 +47,15 @@ def test_maps_are_those_of_the_model(exported: Path) -> None:
     np.testing.assert_allclose(
         network.maps(squares), truth(exported.with_name("model.safetensors"), squares), atol=1e-5
     )
+
+
+def test_a_student_is_exported_as_torch_computes_it(tmp_path: Path) -> None:
+    """Its encoder has no norms, and its decoder ends at half the resolution."""
+    path = export_tiny(tmp_path, architecture=STUDENT_ARCHITECTURE)
+    squares = random_squares(2, 64, 32)
+    expected = truth(path.with_name("model.safetensors"), squares)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(load_onnx_model(path, "cpu").maps(squares), expected, atol=1e-5)
 
 
 def test_photos_are_marked_as_by_torch(exported: Path) -> None:
