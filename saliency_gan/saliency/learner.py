@@ -14,6 +14,7 @@ from torch import Tensor
 from saliency_gan.averaging import measure_statistics, update_average
 from saliency_gan.batch_norm import synchronise
 from saliency_gan.devices import mean_over_processes
+from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray, to_signed
 from saliency_gan.saliency.model import SaliencyModel
 
@@ -29,7 +30,7 @@ class Learner:
         loss: As `saliency_loss`.
         optimiser: adamw or adam.
         weight_decay: Weight decay of adamw.
-        ema: Decay a step of the averaged weights.
+        ema: Decay per step of the averaged weights.
         accumulate: Parts that a batch is done in, one after the other.
         compile: Compile the model that is trained, though not the averaged one.
         encoder_lr: The encoder's learning rate as a share of that of the other layers.
@@ -80,6 +81,7 @@ class Learner:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["share"]
         self.optimiser.zero_grad()
+        torch.manual_seed(self.step)  # some networks drop values at random: a resumed run drops the same
         mean = torch.zeros((), device=self.fabric.device)
         parts = zip(np.split(images, self.accumulate), np.split(masks, self.accumulate), strict=True)
         for number, (some_images, some_masks) in enumerate(parts, 1):
@@ -123,16 +125,27 @@ class Learner:
 
 
 def freeze(model: SaliencyModel, stride: int) -> None:
-    """Freezes the layers of the encoder that its map of a stride is computed from; none for stride 1."""
+    """Freezes the layers of the encoder that its map of a stride is computed from; none for stride 1.
+
+    Raises:
+        UserError: If the encoder has no map of that stride.
+    """
     if stride == 1:
         return
     encoder: Any = model.network.encoder
     encoder.eval()
     maps = encoder(torch.zeros(1, 3, 64, 64, device=model.mean.device))
     encoder.train(model.training)
-    reached = next(one for one in maps if one.shape[-1] * stride == 64)
+    reached = {64 // one.shape[-1]: one for one in maps}
+    if stride not in reached:
+        raise UserError(
+            f"frozen_stride is {stride}, but the deepest map of {model.architecture.encoder} has stride {max(reached)}"
+            " here: choose that or less."
+        )
+    if not reached[stride].requires_grad:  # no layer is before it: some encoders have an empty map
+        return
     parameters = list(encoder.parameters())
-    gradients = torch.autograd.grad(reached.sum(), parameters, allow_unused=True)
+    gradients = torch.autograd.grad(reached[stride].sum(), parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.requires_grad_(gradient is None)
 
