@@ -26,12 +26,14 @@ class Photos:
     """Photos that were squeezed into squares of one size.
 
     Attributes:
-        files: JPEG files of the squares, a 1-d array of bytes objects.
+        files: JPEG files of the squares.
         side: Side of the squares in pixels.
+        digests: Of each photo a SHA-256 that does not depend on `side`; of the JPEG files where none were given.
     """
 
-    def __init__(self, files: Sequence[bytes], side: int) -> None:
+    def __init__(self, files: Sequence[bytes], side: int, digests: Sequence[bytes] | None = None) -> None:
         self.files, self.side = list(files), side
+        self.digests = [hashlib.sha256(file).digest() for file in files] if digests is None else list(digests)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -43,15 +45,13 @@ class Photos:
 
     def subset(self, indices: Sequence[int]) -> "Photos":
         """The photos at `indices`."""
-        return Photos([self.files[index] for index in indices], self.side)
+        chosen = list(indices)
+        return Photos([self.files[index] for index in chosen], self.side, [self.digests[index] for index in chosen])
 
     @property
     def sha256(self) -> str:
         """Hex digest of all photos in their order."""
-        digest = hashlib.sha256()
-        for file in self.files:
-            digest.update(hashlib.sha256(file).digest())
-        return digest.hexdigest()
+        return hashlib.sha256(b"".join(self.digests)).hexdigest()
 
 
 def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Photos:
@@ -67,13 +67,14 @@ def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Ph
         UserError: If a folder is missing or holds no image, or fewer than 16 photos can be read.
     """
 
-    def read(path: Path) -> bytes | str:
+    def read(path: Path) -> tuple[bytes, bytes] | str:
         try:
-            return compress(resize(read_image(path), side))
+            return compress(resize(read_image(path), side)), hashlib.sha256(path.read_bytes()).digest()
         except UserError as error:
             return str(error)
 
-    files = list(dict.fromkeys(file for folder in folders for file in find_images(folder, recursive=True)))
+    found = [file for folder in folders for file in find_images(folder, recursive=True)]
+    files = list({file.resolve(): file for file in found}.values())
     order = torch.randperm(len(files), generator=random_stream(seed, STREAM_PHOTOS)).tolist()
     chosen = [files[index] for index in sorted(order[:count])]
     photos = []
@@ -86,7 +87,7 @@ def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Ph
     if len(photos) < MIN_PHOTOS:
         named = ", ".join(map(str, folders))
         raise UserError(f"{named} holds {len(photos)} readable photos, but this needs {MIN_PHOTOS} or more.")
-    return Photos(photos, side)
+    return Photos([file for file, _ in photos], side, [digest for _, digest in photos])
 
 
 def compress(photo: ImageArray) -> bytes:
