@@ -4,7 +4,7 @@ import pytest
 
 from saliency_gan.config import TrainSaliencyConfig
 from saliency_gan.saliency.training import train_saliency
-from tests.saliency.toys import TINY, write_photos, write_shards
+from tests.saliency.toys import TINY, write_faint_photos, write_photos, write_shards
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +18,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     train_saliency(config)
     return run
+
+
+@pytest.fixture(scope="session")
+def faint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 50 faint photos to learn from, and others, with masks, to measure on."""
+    folder = tmp_path_factory.mktemp("faint")
+    write_faint_photos(folder / "many", 50, first=6000)
+    write_faint_photos(folder / "measured", 6, first=5000)
+    return folder

@@ -19,6 +19,8 @@ from saliency_gan.saliency.photos import Photos
 from saliency_gan.saliency.predictor import Predictor, SaliencyMap, resize, stretch
 from saliency_gan.saliency.validation import intersection_over_union
 
+MARKED_AT_ONCE = 32
+"""Photos per forward pass."""
 Reason = Literal["", "unsure", "views differ", "too small", "too large"]
 
 
@@ -76,7 +78,7 @@ class MarkedPhotos:
 
 
 def mark_photos(
-    predictor: Predictor, photos: Photos, threshold: float, config: SelfTrainingConfig, batch: int = 32
+    predictor: Predictor, photos: Photos, threshold: float, config: SelfTrainingConfig, batch: int = MARKED_AT_ONCE
 ) -> Iterator[Mark]:
     """Marks photos under flips and scales, keeps the confident and sane masks, and refines them by colour.
 

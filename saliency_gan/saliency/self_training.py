@@ -20,9 +20,9 @@ from saliency_gan.images import ImageArray, grid, write_image
 from saliency_gan.processes import is_main, total, world_size
 from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt, write_json
 from saliency_gan.saliency.augmentation import Augmentation
-from saliency_gan.saliency.learner import Learner, one_cycle
-from saliency_gan.saliency.marking import Mark, MarkedPhotos, mark_photos
-from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.saliency.learner import Learner, freeze, one_cycle
+from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, mark_photos
+from saliency_gan.saliency.model import LARGEST_RESOLUTION, SaliencyModel
 from saliency_gan.saliency.pairs import Mixture, Part
 from saliency_gan.saliency.photos import MIN_PHOTOS, Photos, read_photos
 from saliency_gan.saliency.predictor import Predictor, resize, stretch
@@ -35,7 +35,7 @@ STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 PREVIEW_PHOTOS = 24
 COMPARED_PHOTOS, COMPARED_SIDE = 12, 160
 MARKS_SAVED_EVERY = 1024
-"""Photos that are marked between checkpoints."""
+"""Photos that are marked between checkpoints, a multiple of MARKED_AT_ONCE."""
 PATHS = ("run", "images", "teacher", "weights", "shards", "photos")
 
 
@@ -69,6 +69,8 @@ def run_rounds(
         UserError: If a setting, the photos or the checkpoint cannot be used.
         StageError: If the teacher is sure of hardly any photo.
     """
+    # A model that cannot be built is refused before any photo is marked.
+    freeze(new_model(0, teacher).requires_grad_(True), config.frozen_stride)
     side = max(config.mark_side, *config.resolutions, teacher.architecture.resolution)
     photos = read_photos(config.images, side, config.max_images, config.seed)
     rounds = _Rounds(config, fabric, teacher, new_model, photos, synthetic)
@@ -77,6 +79,7 @@ def run_rounds(
     else:
         folder.log(0, **rounds.begin())
         folder.save_checkpoint(rounds.state())
+    _show(rounds, folder)  # a kill may have come between the checkpoint and these files
     while rounds.number < rounds_of(config) and not rounds.finished:
         with saving_on_interrupt(lambda: folder.save_checkpoint(rounds.state())):
             _run_round(rounds, folder)
@@ -102,13 +105,20 @@ def _run_round(rounds: "_Rounds", folder: StageFolder) -> None:
                 progress.set_postfix(loss=f"{float(loss):.3f}")
             if learner.step % config.checkpoint_every == 0 and learner.step < steps:
                 folder.save_checkpoint(rounds.state())
-    measured = rounds.end_round()
-    folder.log(rounds.steps_before, **measured)
-    folder.save_checkpoint(rounds.state())
+    measured = rounds.measure_round()
+    with delaying_interrupt():
+        rounds.end_round(measured)
+        folder.log(rounds.steps_before, **measured)
+        folder.save_checkpoint(rounds.state())
+        _show(rounds, folder)
+    print("  ".join(f"{name} {value:.3f}" for name, value in measured.items()))
+
+
+def _show(rounds: "_Rounds", folder: StageFolder) -> None:
+    """Writes the table and the picture of all rounds so far."""
     if is_main():
         write_json(folder.path / "rounds.json", rounds.history)
         write_image(folder.path / "rounds.png", rounds.picture())
-    print("  ".join(f"{name} {value:.3f}" for name, value in measured.items()))
 
 
 class _Rounds:
@@ -152,6 +162,9 @@ class _Rounds:
 
     def mark(self, save: Callable[[], None]) -> None:
         """Marks the photos, or those of them that are not marked yet; calls `save` now and then."""
+        if len(self.marks) < len(self.photos):
+            # An interrupt may have come within a batch: the network sees the same batches as without it.
+            del self.marks[len(self.marks) // MARKED_AT_ONCE * MARKED_AT_ONCE :]
         rest = self.photos.subset(range(len(self.marks), len(self.photos)))
         for mark in mark_photos(self._predictor(self.teacher), rest, self._threshold(self.number), self.config):
             self.marks.append(mark)
@@ -174,7 +187,7 @@ class _Rounds:
         augmentation = Augmentation(config.augment, model.architecture.resolution)
         own = own_parts(config.batch, accumulate=1)
         mixture = Mixture(parts, augmentation, config.seed, STREAM_SAMPLE, self.number, own=own)
-        self.learner = Learner(
+        learner = Learner(
             model,
             self.fabric,
             config.loss,
@@ -185,12 +198,12 @@ class _Rounds:
             frozen_stride=config.frozen_stride,
         )
         if self._unfinished:
-            self.learner.load_state(self._unfinished)
-            self._unfinished = None
-        return self.learner, mixture
+            learner.load_state(self._unfinished)
+        self.learner, self._unfinished = learner, None
+        return learner, mixture
 
-    def end_round(self) -> dict[str, float]:
-        """Gives the learner's average the photos' own batch statistics, measures it and makes it the next teacher."""
+    def measure_round(self) -> dict[str, float]:
+        """Gives the learner's average the photos' own batch statistics, and measures it."""
         assert self.learner is not None
         model = self.learner.average
         order = torch.randperm(len(self.photos), generator=random_stream(self.config.seed, STREAM_STATISTICS))
@@ -199,15 +212,17 @@ class _Rounds:
             np.stack([resize(self.photos[index], model.architecture.resolution) for index in batch.tolist()])
             for batch in batches
         )
-        reasons = Counter(mark.left_out for mark in self.marks)
-        share = reasons.pop("", 0) / len(self.marks)
-        measured = {"photos_kept": share, **self._measure(model)}
-        with delaying_interrupt():
-            self.number += 1
-            self.history[-1]["left_out"] = dict(reasons)
-            self._adopt(model, measured)
-            self.learner, self.marks = None, []
-        return measured
+        kept = float(np.mean([not mark.left_out for mark in self.marks]))
+        return {"photos_kept": kept, **self._measure(model)}
+
+    def end_round(self, measured: dict[str, float]) -> None:
+        """Makes the learner's average the next teacher."""
+        assert self.learner is not None
+        reasons = Counter(mark.left_out for mark in self.marks if mark.left_out)
+        self.number += 1
+        self._adopt(self.learner.average, measured)
+        self.history[-1]["left_out"] = dict(reasons)
+        self.learner, self.marks = None, []
 
     def _adopt(self, model: SaliencyModel, measured: dict[str, float]) -> None:
         """Makes a model the teacher, and remembers it if its agreement did not fall."""
@@ -242,9 +257,10 @@ class _Rounds:
         return at_round(self.config.thresholds, number)
 
     def _schedule(self, count: int) -> list[list[float]]:
-        """Of the first rounds the steps, the threshold, and the resolution if it is given."""
+        """Of the first rounds the steps, the threshold, and the resolution and the restart if they are given."""
         config = self.config
-        settings = [values for values in (config.steps, config.thresholds, config.resolutions) if values]
+        given = config.steps, config.thresholds, config.resolutions, getattr(config, "restart", ())
+        settings = [values for values in given if values]
         return [[at_round(values, number) for values in settings] for number in range(min(count, rounds_of(config)))]
 
     def _predictor(self, model: SaliencyModel) -> Predictor:
@@ -266,7 +282,9 @@ class _Rounds:
         model.load_state_dict(self.kept["weights"])
         settings = {key: value for key, value in to_plain(self.config).items() if key not in PATHS}
         kept = {key: value for key, value in self.kept.items() if key != "weights"}
-        model.about |= {"learned_from": self.began_with, "photos": len(self.photos), **kept, "config": settings}
+        first_weights = {key: value for key, value in model.about.items() if key == "encoder_weights"}
+        about = {"learned_from": self.began_with, "photos": len(self.photos), **kept, "config": settings}
+        model.about = first_weights | about
         return model.eval()
 
     def _model_of(self, number: int) -> SaliencyModel:
@@ -278,7 +296,7 @@ class _Rounds:
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on."""
-        unfinished = self.learner.state() if self.learner else None
+        unfinished = self.learner.state() if self.learner else self._unfinished
         return {
             "step": self.steps_before + (unfinished["step"] if unfinished else 0),
             "number": self.number,
@@ -303,7 +321,7 @@ class _Rounds:
         if any(
             past != now for past, now in zip(state["schedule"], self._schedule(rounds_of(self.config)), strict=False)
         ):
-            others.append("steps, resolutions or thresholds")
+            others.append("steps, resolutions, thresholds or restart")
         if others:
             raise UserError(
                 f"The checkpoint in {self.config.run} was made with other {others[0]}: choose another folder with"
@@ -331,7 +349,7 @@ def preview(photos: Photos, marks: Sequence[Mark], columns: int = 12) -> ImageAr
     """The first photos that were kept: pairs of a photo and the photo darkened outside its mask, uint8 [H, W, 3]."""
     kept = [index for index, mark in enumerate(marks) if not mark.left_out][:PREVIEW_PHOTOS]
     marked = MarkedPhotos(photos.subset(kept), [marks[index] for index in kept])
-    tiles: list[ImageArray] = []
+    tiles: list[ImageArray] = [] if kept else [np.full((1, 1, 3), 255, np.uint8)]
     for photo, mask in zip(*_arrays(marked), strict=True):
         tiles += [photo, np.where(mask[:, :, None] >= 128, photo, photo // 4)]
     return grid([resize(tile, COMPARED_SIDE) for tile in tiles], columns)
@@ -383,6 +401,10 @@ def check_settings(config: SelfTrainingConfig) -> None:
                 f"{name} has {len(values)} numbers for {rounds_of(config)} rounds: give one for each, or one for all."
             )
     own_parts(config.batch, accumulate=1)
+    if config.workers is not None and config.workers < 0:
+        raise UserError(f"workers is {config.workers}, but has to be 0 or more.")
+    if not 0 <= config.solver_smoothness < np.inf:
+        raise UserError(f"solver_smoothness is {config.solver_smoothness}, but has to be 0 or more.")
     shares = ("min_confidence", "min_agreement", "min_area", "max_area", "min_refined_iou", "max_fall", "encoder_lr")
     for name, value in [(name, getattr(config, name)) for name in shares] + [
         ("thresholds", value) for value in config.thresholds
@@ -398,5 +420,8 @@ def check_settings(config: SelfTrainingConfig) -> None:
     if not config.scales or min(config.scales) <= 0:
         raise UserError(f"scales is {list(config.scales)}, but has to hold factors above 0, for example 1.0 and 1.5.")
     for resolution in config.resolutions:
-        if resolution < 32 or resolution % 32:
-            raise UserError(f"resolutions has {resolution} px, but has to be multiples of 32: 160, 192, 224, ...")
+        if not 32 <= resolution <= LARGEST_RESOLUTION or resolution % 32:
+            raise UserError(
+                f"resolutions has {resolution} px, but has to hold multiples of 32 and at most {LARGEST_RESOLUTION}:"
+                " 160, 192, 224, ..."
+            )

@@ -30,7 +30,7 @@ def train_student(config: TrainStudentConfig) -> Path:
     teacher = load_model(config.teacher or config.run / "saliency")
 
     def new_model(number: int, before: SaliencyModel) -> SaliencyModel:
-        resolution = at_round(config.resolutions, number)
+        resolution = at_round(config.resolutions or (teacher.architecture.resolution,), number)
         if number and not at_round(config.restart, number):
             return resized(before, resolution)
         architecture = SaliencyArchitecture(

@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,41 +10,36 @@ import torch
 from saliency_gan.config import AdaptConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import read_image
-from saliency_gan.saliency import adaptation
+from saliency_gan.saliency import self_training
 from saliency_gan.saliency.adaptation import adapt
 from saliency_gan.saliency.learner import Learner
 from saliency_gan.saliency.model import load_model
 from saliency_gan.saliency.validation import PhotoCheck
-from tests.saliency.toys import write_faint_photos
-
-
-@pytest.fixture(scope="module")
-def world(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with faint photos to adapt to and others, with masks, to measure on."""
-    folder = tmp_path_factory.mktemp("world")
-    write_faint_photos(folder / "many", 24, first=6000)
-    write_faint_photos(folder / "measured", 6, first=5000)
-    return folder
 
 
 @pytest.fixture
-def config(trained: Path, world: Path, tmp_path: Path) -> AdaptConfig:
+def config(trained: Path, faint: Path, tmp_path: Path) -> AdaptConfig:
     return AdaptConfig(
         run=tmp_path / "run",
-        images=world / "many" / "images",
+        images=(faint / "many" / "images",),
+        max_images=30,
         weights=trained / "saliency",
         shards=trained / "masks",
-        photos=world / "measured",
+        synthetic_share=0.25,
+        photos=faint / "measured",
         device="cpu",
         precision="fp32",
         workers=0,
-        rounds=2,
-        steps=6,
-        batch=6,
-        lr=2e-3,
+        steps=(8, 8),
+        thresholds=(0.4,),
+        batch=8,
+        lr=3e-3,
+        encoder_lr=1.0,
+        frozen_stride=1,
         ema=0.6,
         augment="flips",
-        scales=(1.0,),
+        refine="grabcut",
+        mark_side=64,
         min_confidence=0.2,
         min_agreement=0.5,
         held_out=4,
@@ -58,102 +52,106 @@ def metrics(config: AdaptConfig) -> list[dict[str, float]]:
     return [json.loads(line) for line in (config.run / "saliency-adapted" / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def adapted() -> Iterator[dict[str, Any]]:
-    """Filled by the first test that adapts, so that others can compare with it."""
-    yield {}
+def fake_agreements(monkeypatch: pytest.MonkeyPatch, *agreements: float) -> None:
+    values = iter(agreements)
+    monkeypatch.setattr(self_training._Rounds, "_measure", lambda *_: {"agreement": next(values)})
 
 
-def finished(config: AdaptConfig, adapted: dict[str, Any]) -> dict[str, Any]:
-    if not adapted:
-        adapted["path"] = adapt(config)
-        adapted["bytes"], adapted["metrics"] = adapted["path"].read_bytes(), metrics(config)
-    return adapted
-
-
-def test_faint_discs_are_learnt_without_masks(config: AdaptConfig, world: Path, adapted: dict[str, Any]) -> None:
-    path = finished(config, adapted)["path"]
+def test_faint_discs_are_learnt_without_masks(config: AdaptConfig, faint: Path) -> None:
+    path = adapt(config)
     start, end = (
-        PhotoCheck(world / "measured", torch.device("cpu")).measure(load_model(weights))["photos_iou"]
+        PhotoCheck(faint / "measured", torch.device("cpu")).measure(load_model(weights))["photos_iou"]
         for weights in (config.weights, path)
     )
     assert start < 0.87
     assert end > start + 0.05
-    about = load_model(path).about
-    assert about["adapted_from"]["sha256"] == load_model(config.weights).sha256
-    assert about["round"] >= 1
-    rounds = [line for line in adapted["metrics"] if "agreement" in line]
-    assert about["agreement"] == pytest.approx(max(line["agreement"] for line in rounds), abs=1e-5)
+    model, before = load_model(path), load_model(config.weights)
+    assert model.architecture == before.architecture
+    assert model.about["learned_from"] == {"sha256": before.sha256, **before.about}
+    assert "trained_on" not in model.about and model.about["photos"] == 26
+    assert not {"run", "images", "weights", "shards", "photos"} & set(model.about["config"])
+    rounds = [line for line in metrics(config) if "agreement" in line]
+    assert model.about["agreement"] == pytest.approx(max(line["agreement"] for line in rounds), abs=1e-5)
     assert rounds[1]["photos_iou"] > rounds[0]["photos_iou"]
     assert read_image(path.parent / "preview.png").shape[2] == 3
 
 
-@pytest.mark.parametrize("step", [3, 9])
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [SystemExit("killed"), KeyboardInterrupt()])
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(
-    config: AdaptConfig, monkeypatch: pytest.MonkeyPatch, adapted: dict[str, Any], step: int
+    config: AdaptConfig, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    whole = finished(replace(config, run=config.run.parent / "whole"), adapted)
+    config = replace(config, steps=(2, 3), max_fall=1.0, photos=None)
+    whole = adapt(replace(config, run=config.run.parent / "whole"))
     learn, done = Learner.learn, 0
 
     def failing(self: Learner, *arguments: Any) -> torch.Tensor:
         nonlocal done
-        if done == step:
-            raise KeyboardInterrupt if step == 3 else SystemExit("killed")
+        if done == 4:
+            raise error
         done += 1
         return learn(self, *arguments)
 
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, SystemExit)):
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
         patch.setattr(Learner, "learn", failing)
         adapt(config)
-    assert adapt(config).read_bytes() == whole["bytes"]
-    assert metrics(config) == whole["metrics"]
+    assert adapt(config).read_bytes() == whole.read_bytes()
+    assert metrics(config) == metrics(replace(config, run=config.run.parent / "whole"))
 
 
 def test_the_best_round_is_kept_and_none_follows_a_fall(config: AdaptConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    agreements = iter((0.5, 0.4, 0.9))
-    monkeypatch.setattr(adaptation._Adaptation, "_measure", lambda *_: {"agreement": next(agreements)})
-    kept = load_model(adapt(replace(config, steps=1)))
+    fake_agreements(monkeypatch, 0.5, 0.4, 0.9)
+    kept = load_model(adapt(replace(config, steps=(1, 1), photos=None)))
     assert (kept.about["round"], kept.about["agreement"]) == (0, 0.5)
     for name, weight in load_model(config.weights).named_parameters():
         torch.testing.assert_close(kept.get_parameter(name), weight)
     assert [line["agreement"] for line in metrics(config) if "agreement" in line] == [0.5, 0.4]
 
 
-def test_more_rounds_can_be_asked_for_later(config: AdaptConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    agreements = iter((0.1, 0.2, 0.3))
-    monkeypatch.setattr(adaptation._Adaptation, "_measure", lambda *_: {"agreement": next(agreements)})
-    config = replace(config, steps=1, rounds=1, synthetic_share=0.0)
-    assert load_model(adapt(config)).about["round"] == 1
-    assert load_model(adapt(replace(config, rounds=2))).about["round"] == 2
+def test_a_round_that_gains_nothing_is_not_kept(config: AdaptConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_agreements(monkeypatch, 0.5, 0.5)
+    assert load_model(adapt(replace(config, steps=(1,), photos=None))).about["round"] == 0
+
+
+def test_it_goes_on_with_the_runs_student_where_there_is_one(
+    config: AdaptConfig, monkeypatch: pytest.MonkeyPatch, trained: Path
+) -> None:
+    shutil.copytree(trained / "saliency", config.run / "saliency")
+    config = replace(config, steps=(1,), photos=None, weights=None, synthetic_share=0.0)
+    student = load_model(trained / "saliency")
+    student.about = {"round": 7}
+    (config.run / "student").mkdir()
+    student.save(config.run / "student")
+    fake_agreements(monkeypatch, 0.1, 0.2)
+    assert load_model(adapt(config)).about["learned_from"]["round"] == 7
+
+
+def test_pairs_of_the_run_are_mixed_in(config: AdaptConfig, monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
+    """Of a batch of eight photos and pairs a quarter are bright discs; all photos are faint."""
+    batches = []
+    learn = Learner.learn
+    monkeypatch.setattr(Learner, "learn", lambda self, *given: batches.append(given[0]) or learn(self, *given))
+    fake_agreements(monkeypatch, 0.1, 0.2)
+    adapt(replace(config, steps=(1,), photos=None, backdrop=0.0, augment="none"))
+    bright = [image.max() > 160 for image in batches[0]]
+    assert bright == [False] * 6 + [True] * 2
 
 
 def test_a_model_that_is_unsure_of_every_photo_is_a_failure(config: AdaptConfig) -> None:
-    with pytest.raises(StageError, match="sure of 0 of 20 photos"):
+    with pytest.raises(StageError, match="sure of 0 of 26 photos"):
         adapt(replace(config, min_confidence=1.0))
-
-
-def test_other_photos_are_refused_when_a_run_goes_on(config: AdaptConfig, world: Path, tmp_path: Path) -> None:
-    images = shutil.copytree(world / "many" / "images", tmp_path / "photos")
-    config = replace(config, images=images, steps=1, rounds=1)
-    adapt(config)
-    (images / "faint-6000.png").unlink()
-    with pytest.raises(UserError, match="made with other photos"):
-        adapt(config)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rounds": 0}, "rounds is 0"),
         ({"synthetic_share": 1.5}, "synthetic_share is 1.5"),
         ({"synthetic_share": 1.0}, "leaves no photo"),
+        ({"backdrop": -0.5}, "backdrop is -0.5"),
         ({"min_area": -0.1}, "min_area is -0.1"),
-        ({"grabcut_certainty": 0.4}, "grabcut_certainty is 0.4"),
-        ({"scales": ()}, "scales is"),
-        ({"resolution": 50}, "multiple of 32"),
+        ({"frozen_stride": 32}, "frozen_stride is 32, but the deepest map of resnet18 has stride 8"),
         ({"weights": Path("nowhere")}, "There is no saliency model nowhere"),
-        ({"weights": None}, "There is no saliency model"),
-        ({"images": Path("nowhere")}, "There is no folder nowhere"),
+        ({"images": (Path("nowhere"),)}, "There is no folder nowhere"),
         ({"shards": Path("nowhere")}, "There is no folder nowhere"),
     ],
 )

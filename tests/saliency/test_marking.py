@@ -1,17 +1,22 @@
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from saliency_gan.config import AdaptConfig
-from saliency_gan.saliency.marking import mark_photos, refine_by_colour
+from saliency_gan.config import AdaptConfig, TrainStudentConfig
+from saliency_gan.images import ImageArray
+from saliency_gan.saliency.bilateral_solver import solve
+from saliency_gan.saliency.marking import Mark, MarkedPhotos, grabcut, mark_photos, refine_by_colour
+from saliency_gan.saliency.model import load_model
+from saliency_gan.saliency.photos import Photos, compress
 from saliency_gan.saliency.predictor import Predictor
 from saliency_gan.saliency.validation import intersection_over_union
 from tests.saliency.toys import disc, discs
 
-EASY = AdaptConfig(threshold=0.45, min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0)
+EASY = AdaptConfig(min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0, refine="none", mark_side=32)
 
 
 class Told(Predictor):
@@ -26,14 +31,33 @@ class Told(Predictor):
         return answer
 
 
-def test_grabcut_finds_the_true_outline() -> None:
-    image, mask = disc(0, 96)
-    rough = np.full((96, 96), 0.05, np.float32)
-    rough[cv2.dilate(mask, np.ones((21, 21))) > 0] = 0.3
+def photos_of(images: ImageArray) -> Photos:
+    return Photos([compress(image) for image in images], images.shape[1])
+
+
+def rough_map(mask: ImageArray) -> np.ndarray:
+    """A map that is sure of the middle of a disc and far too large around it."""
+    rough = np.full(mask.shape, 0.05, np.float32)
+    rough[cv2.dilate(mask, np.ones((21, 21))) > 0] = 0.55
     rough[cv2.erode(mask, np.ones((11, 11))) > 0] = 0.95
+    return rough
+
+
+@pytest.mark.parametrize("refine", ["grabcut", "solver"])
+def test_refinement_finds_the_true_outline(refine: str) -> None:
+    image, mask = disc(0, 96)
+    rough = rough_map(mask)
+    refined = refine_by_colour(image, rough, 0.5, replace(EASY, refine=refine, grabcut_certainty=0.9))
     assert intersection_over_union(rough >= 0.5, mask > 0) < 0.6
-    refined = refine_by_colour(image, rough, rough >= 0.5, 0.9, 2)
-    assert intersection_over_union(refined, mask > 0) > 0.97
+    assert intersection_over_union(refined, mask > 0) > {"grabcut": 0.97, "solver": 0.93}[refine]
+
+
+def test_the_solver_is_asked_for_the_smoothness_that_was_set() -> None:
+    image, mask = disc(4, 64)
+    rough = rough_map(mask)
+    for smoothness in (1.0, 300.0):
+        refined = refine_by_colour(image, rough, 0.4, replace(EASY, refine="solver", solver_smoothness=smoothness))
+        np.testing.assert_array_equal(refined, solve(image, rough, smoothness=smoothness) >= 0.4)
 
 
 def test_what_is_certain_stays() -> None:
@@ -41,22 +65,19 @@ def test_what_is_certain_stays() -> None:
     saliency = np.full((64, 64), 0.3, np.float32)
     saliency[mask > 0] = 0.6
     saliency[2:14, 2:14] = 0.95  # dark noise like the rest of the ground
-    refined = refine_by_colour(image, saliency, saliency >= 0.5, 0.9, 2)
-    assert refined[4:12, 4:12].all()
+    assert grabcut(image, saliency, 0.5, certainty=0.9, iterations=2)[4:12, 4:12].all()
 
 
 @pytest.mark.parametrize("value", [0.1, 0.9])
 def test_a_mask_without_outline_is_left_as_it_is(value: float) -> None:
     image, _ = disc(2)
     saliency = np.full((32, 32), value, np.float32)
-    mask = saliency >= 0.5
-    np.testing.assert_array_equal(refine_by_colour(image, saliency, mask, 0.9, 2), mask)
+    np.testing.assert_array_equal(grabcut(image, saliency, 0.5, 0.95, 2), saliency >= 0.5)
 
 
 def test_a_mark_says_what_a_loop_says() -> None:
     views = np.random.default_rng(0).random((3, 1, 8, 8))
-    photos, _ = discs(1)
-    mark = mark_photos(Told(views), photos, replace(EASY, refine="none"))[0]
+    (mark,) = mark_photos(Told(views), photos_of(discs(1)[0]), 0.45, EASY)
     views = views.astype(np.float32).astype(float)
     mean = views.mean(axis=0)[0]
     own = mean >= 0.45
@@ -64,54 +85,91 @@ def test_a_mark_says_what_a_loop_says() -> None:
     assert mark.agreement == pytest.approx(np.mean(agreements), abs=1e-6)
     assert mark.confidence == pytest.approx(np.abs(2 * mean - 1).mean(), abs=1e-6)
     assert mark.area == pytest.approx(own.mean())
+    assert (mark.refined_iou, mark.left_out) == (1, "")
     assert mark.score == mark.agreement
-    assert mark.mask is not None
-    np.testing.assert_array_equal(mark.mask > 0, cv2.resize(mean, (32, 32)) >= 0.45)
+    np.testing.assert_array_equal(mark.mask, np.where(cv2.resize(mean, (32, 32)) >= 0.45, 255, 0))
 
 
 @pytest.mark.parametrize(
-    ("limit", "kept"),
+    ("limit", "reasons"),
     [
-        ({}, [True, True, True]),
-        ({"min_confidence": 0.2}, [True, False, True]),
-        ({"min_agreement": 0.7}, [True, True, False]),
-        ({"min_area": 0.3}, [False, True, True]),
-        ({"max_area": 0.3}, [True, False, False]),
+        ({}, ["", "", ""]),
+        ({"min_confidence": 0.2}, ["", "unsure", ""]),
+        ({"min_agreement": 0.7}, ["", "", "views differ"]),
+        ({"min_area": 0.3}, ["too small", "", ""]),
+        ({"max_area": 0.3}, ["", "too large", "too large"]),
+        ({"min_area": 0.3, "min_confidence": 0.2, "min_agreement": 0.7}, ["too small", "unsure", "views differ"]),
     ],
 )
-def test_each_limit_leaves_out_what_breaks_it(limit: dict[str, float], kept: list[bool]) -> None:
+def test_each_limit_leaves_out_what_breaks_it(limit: dict[str, float], reasons: list[str]) -> None:
     small, unsure, torn = (np.full((2, 8, 8), 0.05) for _ in range(3))
     small[:, 2:6, 2:5] = 0.95
     unsure[:] = 0.43
     unsure[:, 1:7, 1:7] = 0.55
     torn[0, :, :4], torn[1, :, 2:] = 0.95, 0.98
-    photos, _ = discs(3)
-    marks = mark_photos(Told(np.stack([small, unsure, torn], axis=1)), photos, replace(EASY, refine="none", **limit))
-    assert [mark.mask is not None for mark in marks] == kept
-    assert all((mark.score > 0) is is_kept for mark, is_kept in zip(marks, kept, strict=True))
+    views = np.stack([small, unsure, torn], axis=1)
+    marks = list(mark_photos(Told(views), photos_of(discs(3)[0]), 0.45, replace(EASY, **limit)))
+    assert [mark.left_out for mark in marks] == reasons
+    for mark, reason in zip(marks, reasons, strict=True):
+        assert (mark.score > 0) is (not reason) is bool(mark.file)
+        assert 0 < mark.confidence < 1 and 0 < mark.area <= 1
+
+
+def test_masks_have_the_side_that_was_asked_for_and_are_small_files() -> None:
+    image, mask = disc(5, 64)
+    views = np.where(cv2.resize(mask, (32, 32)) > 127, 0.9, 0.1)[None, None]
+    (mark,) = mark_photos(Told(views), photos_of(image[None]), 0.5, replace(EASY, mark_side=128))
+    assert mark.mask.shape == (128, 128) and set(np.unique(mark.mask)) == {0, 255}
+    assert intersection_over_union(mark.mask > 0, cv2.resize(mask, (128, 128)) > 127) > 0.9
+    assert len(mark.file) < 128 * 128 / 20
 
 
 def test_a_refined_mask_that_left_the_object_is_not_taken() -> None:
     photo, _ = disc(3)
     wrong = np.where(np.arange(32)[None] < 12, 0.7, 0.3) * np.ones((32, 1))
-    views = wrong[None, None]
     strict, lax = (
-        mark_photos(Told(views), photo[None], replace(EASY, min_refined_iou=limit))[0] for limit in (0.9, 0.0)
+        next(
+            mark_photos(
+                Told(wrong[None, None]),
+                photos_of(photo[None]),
+                0.5,
+                replace(EASY, refine="grabcut", min_refined_iou=limit),
+            )
+        )
+        for limit in (0.9, 0.0)
     )
     assert strict.refined_iou == lax.refined_iou < 0.9
+    assert strict.score == strict.refined_iou * strict.agreement
     np.testing.assert_array_equal(strict.mask > 0, wrong >= 0.5)
-    assert lax.mask is not None
     assert not np.array_equal(lax.mask, strict.mask)
 
 
-def test_marks_do_not_depend_on_batches_or_threads(trained: object) -> None:
-    from saliency_gan.saliency.model import load_model
+def test_marked_photos_are_those_that_were_kept_with_their_masks() -> None:
+    images, masks = discs(4, side=32)
+    files = [cv2.imencode(".png", cv2.resize(mask, (16, 16), interpolation=0))[1].tobytes() for mask in masks]
+    marks = [Mark(file, 0.9, 0.9, 0.2, 1.0) for file in files]
+    marks[1] = Mark(b"", 0.1, 0.9, 0.2, 0.0, "unsure")
+    marked = MarkedPhotos(photos_of(images), marks)
+    assert len(marked) == 3
+    pairs = marked.subset([2, 0, 2])
+    assert pairs.images.shape == (3, 32, 32, 3) and pairs.masks.shape == (3, 32, 32)
+    for pair, source in enumerate((3, 0, 3)):
+        assert np.abs(pairs.images[pair].astype(int) - images[source]).mean() < 12  # noise suffers most from JPEG
+        np.testing.assert_array_equal(pairs.masks[pair], cv2.resize(marks[source].mask, (32, 32)))
+        assert intersection_over_union(pairs.masks[pair] >= 128, masks[source] > 0) > 0.8
+        assert len(np.unique(pairs.masks[pair])) > 2  # edges are soft
 
-    photos, _ = discs(10, 50, 64)
-    predictor = Predictor(load_model(trained / "saliency"), torch.device("cpu"))  # type: ignore[operator]
-    once, twice = mark_photos(predictor, photos, EASY), mark_photos(predictor, photos, EASY, batch=3)
-    for one, other in zip(once, twice, strict=True):
-        assert intersection_over_union(one.mask > 0, other.mask > 0) > 0.99  # type: ignore[operator]
+
+def test_marks_do_not_depend_on_batches_or_threads(trained: Path) -> None:
+    config = TrainStudentConfig(min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0, mark_side=64)
+    photos = photos_of(discs(10, 50, 64)[0])
+    predictor = Predictor(load_model(trained / "saliency"), torch.device("cpu"))
+    once = list(mark_photos(predictor, photos, 0.5, config))
+    for one, other in zip(once, mark_photos(predictor, photos, 0.5, config, batch=3), strict=True):
+        assert intersection_over_union(one.mask > 0, other.mask > 0) > 0.99
         assert one.refined_iou == pytest.approx(other.refined_iou, abs=0.02)
-    for one, other in zip(once, mark_photos(predictor, photos, EASY), strict=True):
-        np.testing.assert_array_equal(one.mask, other.mask)  # type: ignore[arg-type]
+    assert once == list(mark_photos(predictor, photos, 0.5, config))
+
+
+def test_nothing_is_marked_where_there_is_no_photo() -> None:
+    assert list(mark_photos(Told(np.zeros((1, 0, 8, 8))), Photos([], 32), 0.5, EASY)) == []
