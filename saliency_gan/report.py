@@ -15,6 +15,7 @@ from saliency_gan.reporting.stages import (
     masks_section,
     predictions_section,
     rating_section,
+    student_section,
     train_section,
 )
 
@@ -24,6 +25,7 @@ PARTS: tuple[tuple[str, str, Callable[[Path, Section], bool]], ...] = (
     ("What people said about them", "rating", rating_section),
     ("Stage 2: pairs of images and masks", "masks", masks_section),
     ("Stage 3: the saliency model", "saliency", train_section),
+    ("Student", "student", student_section),
     ("Adaptation to photos", "adaptation", adapt_section),
     ("Evaluation", "evaluation", evaluation_section),
     ("Predictions", "predictions", predictions_section),

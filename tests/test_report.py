@@ -70,7 +70,7 @@ def test_a_whole_run(tmp_path):
     assert captions.count("Samples, step-000300") == 1
     assert len([caption for caption in captions if caption.startswith("Direction ")]) == 4
     assert len([caption for caption in captions if caption.endswith("(overlay)")]) == 12
-    assert len(re.findall("<svg", text)) == 1 + 3 + 3 + 3  # one a quantity and stage
+    assert len(re.findall("<svg", text)) == 1 + 3 + 3 + 2 + 2  # one a quantity and stage
 
 
 def test_tables(tmp_path):
@@ -133,7 +133,7 @@ def test_an_empty_run_says_what_to_do(tmp_path):
         "No photo has been marked yet: make predict.",
     ):
         assert sentence in shown
-    assert "Adaptation" not in shown
+    assert "Adaptation" not in shown and "Student" not in shown
     assert "What people said" not in shown
     assert "img" not in {tag for tag, _ in page.tags}
 
@@ -143,6 +143,12 @@ def test_an_empty_run_says_what_to_do(tmp_path):
     [
         ("discover", ["directions.json"], "Stage 1 has not finished: make discover goes on where it stopped."),
         ("masks", ["manifest.json"], "Stage 2 has not finished: make masks goes on where it stopped."),
+        (
+            "student",
+            ["model.safetensors"],
+            "The student has not finished: make train-student goes on where it stopped.",
+        ),
+        ("student", ["rounds.json", "model.safetensors"], "The student has not finished"),
         ("saliency", ["model.safetensors"], "Stage 3 has not finished: make train-saliency goes on where it stopped."),
     ],
 )
@@ -161,6 +167,7 @@ def test_a_stage_in_between(tmp_path, stage, files, sentence):
         ("discover/directions.json", "{", "directions.json cannot be read as JSON"),
         ("discover/directions.json", "[]", "A file of this part is not as this version writes it"),
         ("masks/manifest.json", '{"pairs": 3}', "A file of this part is not as this version writes it"),
+        ("student/rounds.json", '[{"round": 0}]', "A file of this part is not as this version writes it"),
         ("masks/preview.png", "", "preview.png cannot be read as an image"),
         ("evaluation/samples.json", '{"model": null}', "A file of this part is not as this version writes it"),
         ("saliency/config.yaml", "a: [", "config.yaml cannot be read as YAML"),
@@ -173,6 +180,34 @@ def test_a_damaged_file_costs_only_its_part(tmp_path, name, content, sentence):
     _, _, shown = page_of(run)
     assert sentence in shown
     assert shown.count("not as this version") + shown.count("cannot be read") == 1
+
+
+def test_the_rounds_of_self_training(tmp_path):
+    run = fabricated.whole(tmp_path / "run")
+    text, page, shown = page_of(run)
+    start = text.index('id="student"')
+    part = text[start : text.index('id="adaptation"', start)]
+    table = [
+        [html.unescape(re.sub("<[^>]+>", "", cell)) for cell in re.findall(r"<t[hd][^>]*>.*?</t[hd]>", row)]
+        for row in re.findall(r"<tr.*?</tr>", part, flags=re.S)
+    ]
+    head = ["round", "resolution", "photos kept", "unsure", fabricated.EVIL, "views differ", "agreement", "area", "IoU"]
+    assert table[:4] == [
+        head,
+        ["first teacher", "64 px", "", "", "", "", "0.750", "0.200", "0.600"],
+        ["1", "160 px", "87.5%", "1,200", "5", "0", "0.800", "0.200", "0.600"],
+        ["2", "224 px", "91.0%", "0", "0", "18", "0.750", "0.200", "0.600"],
+    ]
+    assert re.findall(r'<tr class="strong">\s*<th scope="row">(\d)</th>', part) == ["1"]
+    assert "The model of round 1 was kept." in shown
+    captions = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert (
+        sum(one.startswith("The same held-out photos: the photo, what the first teacher marks") for one in captions)
+        == 2
+    )
+    assert sum(one.startswith("Photos of the last round") for one in captions) == 2
+    (run / "student" / "config.json").write_text('{"about": {"round": 0}}')
+    assert "The first teacher was kept: no round was better." in page_of(run)[2]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,14 @@ RANKED_DIRECTIONS = 12
 CLASSES_SHOWN = 200
 EVALUATIONS_SHOWN = 6
 PREDICTIONS_SHOWN = 12
+ROUND_FIGURES = {
+    "agreement": "agreement",
+    "area": "area",
+    "photos_iou": "IoU",
+    "photos_accuracy": "accuracy",
+    "photos_mae": "MAE",
+}
+"""What a round of self-training is told by: name in rounds.json, heading."""
 
 
 def generator_section(run: Path, section: Section) -> bool:
@@ -199,18 +207,59 @@ def train_section(run: Path, section: Section) -> bool:
     return True
 
 
+def student_section(run: Path, section: Section) -> bool:
+    """The student: its rounds, curves and marked photos; only where it was begun."""
+    return _self_training(run / "student", section, "The student", "train-student")
+
+
 def adapt_section(run: Path, section: Section) -> bool:
-    """Adaptation: training curves and marked photos; only where it was begun."""
-    folder = run / "saliency-adapted"
+    """Adaptation: its rounds, curves and marked photos; only where it was begun."""
+    return _self_training(run / "saliency-adapted", section, "Adaptation", "adapt")
+
+
+def _self_training(folder: Path, section: Section, stage: str, verb: str) -> bool:
     if not folder.is_dir():
         return False
     section.sentences.append("Self-training on unlabelled photos goes beyond the paper and is measured apart from it.")
     section.charts += read_charts(folder / "metrics.jsonl")
     if not (folder / "model.safetensors").exists():
-        section.sentences.append(_not_there("Adaptation", folder, "adapt"))
+        section.sentences.append(_not_there(stage, folder, verb))
+    if (folder / "rounds.json").exists():
+        _show_rounds(folder, section)
     section.show_settings(folder)
-    section.show(folder / "preview.png", "Photos and the masks that the model is trained on")
+    section.show(
+        folder / "rounds.png",
+        "The same held-out photos: the photo, what the first teacher marks, then each round's model",
+    )
+    section.show(folder / "preview.png", "Photos of the last round, each beside itself darkened outside its mask")
     return True
+
+
+def _show_rounds(folder: Path, section: Section) -> None:
+    """A table with a line for each round, and which of them was kept."""
+    rounds = read_json(folder / "rounds.json")
+    reasons = list(dict.fromkeys(reason for one in rounds for reason in one.get("left_out", {})))
+    figures = [name for name in ROUND_FIGURES if any(name in one for one in rounds)]
+    rows = [
+        (
+            str(one["round"]) if one["round"] else "first teacher",
+            f"{one['resolution']} px",
+            f"{one['photos_kept']:.1%}" if "photos_kept" in one else "",
+            *(f"{one['left_out'].get(reason, 0):,}" if "left_out" in one else "" for reason in reasons),
+            *(f"{one[name]:.3f}" if name in one else "" for name in figures),
+        )
+        for one in rounds
+    ]
+    head = ("round", "resolution", "photos kept", *reasons, *(ROUND_FIGURES[name] for name in figures))
+    kept: tuple[int, ...] = ()
+    if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
+        number = read_json(folder / "config.json")["about"]["round"]
+        section.sentences.append(
+            f"The model of round {number} was kept." if number else "The first teacher was kept: no round was better."
+        )
+        kept = tuple(index for index, one in enumerate(rounds) if one["round"] == number)
+    caption = "The rounds: what each model learned from, and how it then marks held-out photos"
+    section.tables.insert(0, Table(caption, head, rows, kept))
 
 
 def evaluation_section(run: Path, section: Section) -> bool:

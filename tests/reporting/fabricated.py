@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from saliency_gan.config import DiscoverConfig, EvaluateConfig, MasksConfig, TrainSaliencyConfig, to_plain
+from saliency_gan.config import (
+    DiscoverConfig,
+    EvaluateConfig,
+    MasksConfig,
+    TrainSaliencyConfig,
+    TrainStudentConfig,
+    to_plain,
+)
 from saliency_gan.evaluation.metrics import METRICS
 from saliency_gan.images import write_image
 
@@ -124,6 +131,26 @@ def saliency(run: Path, name: str = "saliency") -> None:
     picture(folder / "preview.png", 200, 900)
 
 
+def student(run: Path, name: str = "student") -> None:
+    """Two rounds on 200 photos, of which the first one was kept."""
+    folder = run / name
+    settings(folder, TrainStudentConfig(run=run))
+    metrics(folder, 60, loss=lambda s: 1 / s, learning_rate=lambda s: 1e-3)
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"step": 60, "agreement": 0.8}) + "\n")
+    rounds = [
+        {"round": number, "resolution": side, "agreement": 0.8 - 0.05 * abs(number - 1), "area": 0.2, "photos_iou": 0.6}
+        for number, side in ((0, 64), (1, 160), (2, 224))
+    ]
+    rounds[1] |= {"photos_kept": 0.875, "left_out": {"unsure": 1200, EVIL: 5}}
+    rounds[2] |= {"photos_kept": 0.91, "left_out": {"views differ": 18}}
+    (folder / "rounds.json").write_text(json.dumps(rounds))
+    (folder / "config.json").write_text(json.dumps({"about": {"round": 1}}))
+    (folder / "model.safetensors").touch()
+    picture(folder / "rounds.png", 600, 900)
+    picture(folder / "preview.png", 200, 900)
+
+
 def evaluation(run: Path, name: str = "samples") -> None:
     folder = run / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,5 +185,6 @@ def whole(run: Path) -> Path:
     settings(run / "evaluation", EvaluateConfig(run=run))
     for stage in (generator, discover, rating, masks, saliency, evaluation, predictions):
         stage(run)
-    saliency(run, "saliency-adapted")
+    student(run)
+    student(run, "saliency-adapted")
     return run
