@@ -13,7 +13,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 CLI := $(VENV)/bin/saliency-gan
 
 .PHONY: demo test test-all lint format setup clean help bench \
-        train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency adapt evaluate predict export app report
+        train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency train-student adapt evaluate predict export app report
 .DEFAULT_GOAL := help
 
 demo: setup  ## the whole pipeline on the bundled generator, without a GPU; ends with a table and a report
@@ -30,7 +30,7 @@ test: setup  ## the fast tests
 test-all: setup  ## every test, slow ones too, and ten times as many broken files
 	SALIENCY_GAN_FUZZ=10 $(VENV)/bin/python -m pytest -m "slow or not slow" $(ARGS)
 
-train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency adapt evaluate app report: setup
+train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency train-student adapt evaluate app report: setup
 	$(CLI) $@ --config $(PIPELINE) $(ARGS)
 
 predict: setup
@@ -51,7 +51,8 @@ export: setup
 ## mos: what they answered, counted
 ## masks: stage 2, pairs of images and masks
 ## train-saliency: stage 3, a U-Net on those pairs
-## adapt: self-training on unlabelled photos (ARGS="--images DIR")
+## train-student: a student that learns from the model's marks of unlabelled photos (ARGS="--images DIR")
+## adapt: the model goes on with unlabelled photos of your own (ARGS="--images DIR")
 ## evaluate: metrics against drawn masks
 ## predict: masks of your own photos (PHOTOS=DIR)
 ## export: the saliency model as ONNX or TorchScript (pip install onnx onnxruntime)

@@ -63,6 +63,52 @@ def test_classes_from_a_file(tmp_path: Path) -> None:
     assert config.classes == ("golden retriever", "paddle, oar", 5)
 
 
+def test_rounds_are_lists_of_flags() -> None:
+    words = ["--steps", "400,400", "--resolutions", "160,192", "--images", "a,b/c", "--thresholds=0.4,0.5"]
+    config, _ = parse("train-student", [*words, "--restart", "true,false", "--decoder-channels", "64,32,16"])
+    assert (config.steps, config.resolutions, config.thresholds) == ((400, 400), (160, 192), (0.4, 0.5))
+    assert config.images == (Path("a"), Path("b/c"))
+    assert (config.restart, config.decoder_channels) == ((True, False), (64, 32, 16))
+    adapt, _ = parse("adapt", ["--steps", "300", "--images", "my photos", "--resolutions", "[]", "--scales", "1,1.5"])
+    assert (adapt.steps, adapt.images, adapt.resolutions, adapt.scales) == (
+        (300,),
+        (Path("my photos"),),
+        (),
+        (1.0, 1.5),
+    )
+
+
+def test_the_help_of_train_student_has_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train-student", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for sentence in (
+        "learns from a teacher's marks",
+        "Folders of unlabelled photos",
+        "Training steps of each round",
+        "Side in pixels at which a round's model sees photos, a multiple of 32",
+        "default: (400, 400, 800, 1600)",
+        "default: (160, 160, 224, 288)",
+        "Decay per step of the averaged weights",
+        "The student's encoder.",
+        "tu-tf_efficientnet_lite2",
+        "Saliency model that marks the photos of the first round",
+    ):
+        assert sentence in told, sentence
+
+
+def test_a_dry_run_of_train_student_tells_what_it_reads_and_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train-student", "--dry-run", "--run", "r", "--images", "a,b", "--steps", "5,6"]) == 0
+    settings, _, plan = capsys.readouterr().out.partition("reads:")
+    assert yaml.safe_load(settings)["train-student"]["steps"] == [5, 6]
+    reads, _, writes = plan.partition("writes:")
+    assert [line.split()[0] for line in reads.strip().splitlines()] == ["a", "b", "r/saliency/model.safetensors"]
+    assert "r/student/model.safetensors" in writes and "r/student/metrics.jsonl" in writes
+
+
 def test_numbers_in_lists_stay_numbers() -> None:
     assert parse("discover", ["--background-shifts", "4,6.5,1e1"])[0].background_shifts == (4.0, 6.5, 10.0)
     assert parse("train-saliency", ["--decoder-channels", "64,32"])[0].decoder_channels == (64, 32)

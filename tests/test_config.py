@@ -163,7 +163,7 @@ def test_plain_settings_survive_yaml():
 
 @pytest.mark.parametrize("verb", STAGES)
 def test_every_setting_of_every_stage_is_explained(verb):
-    explained = (STAGES[verb].__doc__ or "") + (STAGES[verb].__mro__[1].__doc__ or "")
+    explained = "".join(one.__doc__ or "" for one in STAGES[verb].__mro__)
     for field in fields(STAGES[verb]):
         assert f"        {field.name}: " in explained, field.name
 

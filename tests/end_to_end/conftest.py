@@ -60,9 +60,16 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "encoder": "resnet18", "resolution": SIDE, "decoder_channels": [16, 12, 8, 8], "steps": 8, "batch": 4,
             "validation_pairs": 8, "checkpoint_every": 2, "log_every": 2, "workers": 0,
         },
+        "train-student": {
+            "images": [str(root / "classes")], "steps": [2, 2], "resolutions": [SIDE], "thresholds": [0.4],
+            "encoder": "resnet18", "encoder_weights": "none", "decoder_channels": [12, 8], "batch": 4, "held_out": 4,
+            "max_fall": 1.0, "min_confidence": 0.0, "min_agreement": 0.0, "min_area": 0.0, "max_area": 1.0,
+            "mark_side": SIDE, "workers": 0,
+        },
         "adapt": {
-            "images": str(root / "classes"), "rounds": 1, "steps": 2, "batch": 4, "held_out": 4, "min_confidence": 0.0,
-            "min_agreement": 0.0, "min_area": 0.0, "max_area": 1.0, "workers": 0, "resolution": SIDE,
+            "images": [str(root / "classes")], "steps": [2], "resolutions": [SIDE], "batch": 4, "held_out": 4,
+            "synthetic_share": 0.25, "min_confidence": 0.0, "min_agreement": 0.0, "min_area": 0.0, "max_area": 1.0,
+            "mark_side": SIDE, "workers": 0,
         },
         "evaluate": {"images": str(root / "photos" / "images"), "masks": str(root / "photos" / "masks"), "workers": 1},
         "predict": {"output": str(run / "predictions"), "weights": str(run / "saliency" / "model.safetensors")},

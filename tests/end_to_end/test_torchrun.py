@@ -16,7 +16,7 @@ from saliency_gan.cli import main
 from saliency_gan.images import read_mask
 
 pytestmark = pytest.mark.slow
-VERBS = ("discover", "masks", "train-saliency", "adapt", "evaluate", "predict")
+VERBS = ("discover", "masks", "train-saliency", "train-student", "adapt", "evaluate", "predict")
 
 
 def torchrun(world: Path, verb: str, *settings: str) -> subprocess.CompletedProcess[str]:
@@ -67,7 +67,10 @@ def test_two_processes_write_the_shards_that_one_writes(run: Path, finished: Pat
 def test_two_processes_train_adapt_and_evaluate(run: Path, finished: Path) -> None:
     model = safetensors.torch.load_file(run / "saliency" / "model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in model.values())
-    assert (run / "saliency-adapted" / "model.safetensors").exists()
+    for folder in ("student", "saliency-adapted"):
+        assert (run / folder / "model.safetensors").exists()
+    rounds = json.loads((run / "student" / "rounds.json").read_text())
+    assert [one["round"] for one in rounds] == [0, 1, 2]
     (path,) = (run / "evaluation").glob("*.json")
     figures = json.loads(path.read_text())
     assert figures["model"]["n"] == 6 and np.isfinite(list(figures["model"].values())).all()

@@ -23,6 +23,7 @@ NEEDS = {
     "discover": ("train-gan",),
     "masks": ("train-gan", "discover"),
     "train-saliency": ("train-gan", "discover", "masks"),
+    "train-student": ("train-saliency",),
     "adapt": ("train-saliency",),
     "evaluate": ("train-saliency",),
     "predict": ("train-saliency",),
@@ -31,7 +32,7 @@ NEEDS = {
 
 FOLDER = {
     "train-gan": "generator", "discover": "discover", "masks": "masks", "train-saliency": "saliency",
-    "adapt": "saliency-adapted", "evaluate": "evaluation", "predict": "predictions",
+    "train-student": "student", "adapt": "saliency-adapted", "evaluate": "evaluation", "predict": "predictions",
 }  # fmt: skip
 RATES = ("images_per_second", "steps_per_second")
 PATIENCE = 120
@@ -135,7 +136,7 @@ class World:
 def _work(words: list[str], root: Path, meddling: Meddling) -> None:
     """What a process does. Batch statistics over fewer batches than usual save seconds."""
     import saliency_gan.generators.training
-    import saliency_gan.saliency.adaptation
+    import saliency_gan.saliency.self_training
     import saliency_gan.saliency.training
     from saliency_gan.cli import main
 
@@ -144,7 +145,8 @@ def _work(words: list[str], root: Path, meddling: Meddling) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     saliency_gan.generators.training.FINAL_BATCHES = 2
-    saliency_gan.saliency.training.STATISTICS_BATCHES = saliency_gan.saliency.adaptation.STATISTICS_BATCHES = 1
+    saliency_gan.saliency.training.STATISTICS_BATCHES = saliency_gan.saliency.self_training.STATISTICS_BATCHES = 1
+    saliency_gan.saliency.self_training.MARKS_SAVED_EVERY = 4
     if meddling.clock:
         now = time.time
         time.time = lambda: now() + meddling.clock
@@ -245,9 +247,16 @@ def _pipeline(root: Path) -> dict[str, Any]:
             "encoder": "resnet18", "resolution": 32, "decoder_channels": [8, 8, 4], "steps": 5, "batch": 4,
             "validation_pairs": 4, "checkpoint_every": 2, "log_every": 1, "workers": 0,
         },
+        "train-student": {
+            "images": [str(root / "classes")], "steps": [3, 3], "resolutions": [32], "thresholds": [0.4], "batch": 4,
+            "encoder": "resnet18", "encoder_weights": "none", "decoder_channels": [8, 4], "held_out": 4,
+            "mark_side": 32, "max_fall": 1.0, "checkpoint_every": 2, "log_every": 1, "min_confidence": 0.0,
+            "min_agreement": 0.0, "min_area": 0.0, "max_area": 1.0, "workers": 0,
+        },
         "adapt": {
-            "images": str(root / "classes"), "rounds": 2, "steps": 3, "batch": 4, "held_out": 4, "checkpoint_every": 2,
-            "log_every": 1, "min_confidence": 0.0, "min_agreement": 0.0, "min_area": 0.0, "max_area": 1.0, "workers": 0,
+            "images": [str(root / "classes")], "steps": [3, 3], "resolutions": [32], "mark_side": 32, "batch": 4,
+            "held_out": 4, "synthetic_share": 0.25, "max_fall": 1.0, "checkpoint_every": 2, "log_every": 1,
+            "min_confidence": 0.0, "min_agreement": 0.0, "min_area": 0.0, "max_area": 1.0, "workers": 0,
         },
         "evaluate": {
             "images": str(root / "photos"), "masks": str(root / "masks"), "workers": 0, "baselines": False,
