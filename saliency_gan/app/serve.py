@@ -93,8 +93,8 @@ def _free_port(port: int) -> int:
 
 
 def _model(config: AppConfig) -> Path | None:
-    """The model that was named, the run's adapted one, the run's, or None for the bundled one."""
-    own = (config.run / folder for folder in ("saliency-adapted", "saliency"))
+    """The model that was named, the run's adapted one, its student, its first one, or None for the bundled one."""
+    own = (config.run / folder for folder in ("saliency-adapted", "student", "saliency"))
     return config.weights or next((path for path in own if (path / "model.safetensors").is_file()), None)
 
 

@@ -24,7 +24,7 @@ def load_saliency_model(path: Path | str | None = None, device: Device = "auto")
         >>> saliency = load_saliency_model().predict("photo.jpg")  # doctest: +SKIP
 
     Args:
-        path: model.safetensors of train-saliency or adapt, or its folder; None takes the bundled model.
+        path: model.safetensors of train-saliency, train-student or adapt, or its folder; None takes the bundled model.
         device: auto takes CUDA, then Apple's MPS, then the CPU.
 
     Raises:

@@ -52,7 +52,7 @@ def test_a_missing_gradio_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_model_is_that_of_the_run(tmp_path: Path) -> None:
     config = AppConfig(run=tmp_path)
     assert serve._model(config) is None
-    for folder in ("saliency", "saliency-adapted"):
+    for folder in ("saliency", "student", "saliency-adapted"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "model.safetensors").touch()
         assert serve._model(config) == tmp_path / folder

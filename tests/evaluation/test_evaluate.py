@@ -107,6 +107,7 @@ def test_model_compared_and_baselines(tmp_path, folders, predictors, capsys):
         ((), None, []),
         (("saliency",), "saliency", []),
         (("saliency", "saliency-adapted"), "saliency-adapted", ["GAN pairs alone"]),
+        (("saliency", "student"), "student", ["GAN pairs alone"]),
         (("saliency-adapted",), "saliency-adapted", []),
     ],
 )
