@@ -87,11 +87,10 @@ def test_the_help_of_train_student_has_units_and_defaults(capsys: pytest.Capture
         "Folders of unlabelled photos",
         "Training steps of each round",
         "Side in pixels at which a round's model sees photos, a multiple of 32",
-        "default: (400, 400, 800, 1600)",
+        "default: (400, 400, 1200, 1000)",
         "default: (160, 160, 224, 288)",
         "Decay per step of the averaged weights",
         "The student's encoder.",
-        "tu-tf_efficientnet_lite2",
         "Saliency model that marks the photos of the first round",
     ):
         assert sentence in told, sentence

@@ -276,7 +276,12 @@ def evaluation_section(run: Path, section: Section) -> bool:
         section.tables.append(Table(title, head, lines, (0,), words=(1,)))
         if result["counting"] not in section.sentences:
             section.sentences.append(result["counting"])
-        for kind, caption in (("curves", "Curves"), ("random", "A random dozen"), ("best", "The best by IoU"), ("worst", "The worst by IoU")):
+        for kind, caption in (
+            ("curves", "Curves"),
+            ("random", "A random dozen"),
+            ("best", "The best by IoU"),
+            ("worst", "The worst by IoU"),
+        ):
             what = "" if kind == "curves" else ": photo, drawn mask, saliency map"
             section.show(path.with_name(f"{path.stem}-{kind}.png"), f"{title}. {caption}{what}")
     return True

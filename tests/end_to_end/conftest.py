@@ -62,9 +62,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "train-student": {
             "images": [str(root / "classes")], "steps": [2, 2], "resolutions": [SIDE], "thresholds": [0.4],
-            "encoder": "resnet18", "encoder_weights": "none", "decoder_channels": [12, 8], "batch": 4, "held_out": 4,
-            "max_fall": 1.0, "min_confidence": 0.0, "min_agreement": 0.0, "min_area": 0.0, "max_area": 1.0,
-            "mark_side": SIDE, "workers": 0,
+            "restart": [True], "encoder": "resnet18", "encoder_weights": "none", "decoder_channels": [12, 8],
+            "batch": 4, "held_out": 4, "max_fall": 1.0, "min_confidence": 0.0, "min_agreement": 0.0, "min_area": 0.0,
+            "max_area": 1.0, "mark_side": SIDE, "workers": 0,
         },
         "adapt": {
             "images": [str(root / "classes")], "steps": [2], "resolutions": [SIDE], "batch": 4, "held_out": 4,

@@ -166,7 +166,7 @@ def evaluation(run: Path, name: str = "samples") -> None:
         "counting": "All are means over the images.",
     }
     (folder / f"{name}.json").write_text(json.dumps(result))
-    for kind in ("curves", "best", "worst"):
+    for kind in ("curves", "random", "best", "worst"):
         picture(folder / f"{name}-{kind}.png", 420, 1000)
 
 

@@ -248,10 +248,10 @@ def _pipeline(root: Path) -> dict[str, Any]:
             "validation_pairs": 4, "checkpoint_every": 2, "log_every": 1, "workers": 0,
         },
         "train-student": {
-            "images": [str(root / "classes")], "steps": [3, 3], "resolutions": [32], "thresholds": [0.4], "batch": 4,
-            "encoder": "resnet18", "encoder_weights": "none", "decoder_channels": [8, 4], "held_out": 4,
-            "mark_side": 32, "max_fall": 1.0, "checkpoint_every": 2, "log_every": 1, "min_confidence": 0.0,
-            "min_agreement": 0.0, "min_area": 0.0, "max_area": 1.0, "workers": 0,
+            "images": [str(root / "classes")], "steps": [3, 3], "resolutions": [32], "thresholds": [0.4],
+            "restart": [True, False], "encoder": "resnet18", "encoder_weights": "none", "decoder_channels": [8, 4],
+            "batch": 4, "held_out": 4, "mark_side": 32, "max_fall": 1.0, "checkpoint_every": 2, "log_every": 1,
+            "min_confidence": 0.0, "min_agreement": 0.0, "min_area": 0.0, "max_area": 1.0, "workers": 0,
         },
         "adapt": {
             "images": [str(root / "classes")], "steps": [3, 3], "resolutions": [32], "mark_side": 32, "batch": 4,

@@ -29,10 +29,12 @@ class Toy(nn.Module):
     def __init__(self, norm: bool) -> None:
         super().__init__()
         between = nn.BatchNorm2d(4) if norm else nn.Identity()
-        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), between, nn.Tanh(), nn.Conv2d(4, 1, 3, padding=1))
+        self.network = nn.Module()
+        self.network.encoder = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), between, nn.Tanh())
+        self.network.decoder = nn.Conv2d(4, 1, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.layers(images.double())
+        return self.network.decoder(self.network.encoder(images.double()))  # type: ignore[no-any-return, operator]
 
 
 def _gradients(accumulate: int, norm: bool) -> dict[str, np.ndarray]:

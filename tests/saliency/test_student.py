@@ -47,6 +47,7 @@ def config(trained: Path, faint: Path, tmp_path: Path) -> TrainStudentConfig:
         steps=(2, 3),
         resolutions=(32, 64),
         thresholds=(0.4, 0.5),
+        restart=(True,),
         batch=4,
         lr=3e-3,
         encoder_lr=1.0,
