@@ -108,6 +108,7 @@ def test_the_best_round_is_kept_and_none_follows_a_fall(config: AdaptConfig, mon
     assert [line["agreement"] for line in metrics(config) if "agreement" in line] == [0.5, 0.4]
 
 
+@pytest.mark.slow
 def test_a_round_that_gains_nothing_is_not_kept(config: AdaptConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_agreements(monkeypatch, 0.5, 0.5)
     assert load_model(adapt(replace(config, steps=(1,), photos=None))).about["round"] == 0

@@ -47,7 +47,6 @@ def random_model(
         ("FPN", "resnet18", (), 1, True),
         ("Unet", LITE0, (16, 8, 8, 8), 2, False),  # as train-student builds it
         ("Unet", "resnet18", (16, 8), 4, False),
-        ("FPN", "resnet18", (), 1, False),
     ],
 )
 def test_a_folded_model_computes_the_same_without_batch_norms(

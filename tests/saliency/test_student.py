@@ -157,7 +157,7 @@ def test_what_was_left_out_is_told_with_the_round_that_learnt_without_it(
             yield marks[-1][-1]
 
     monkeypatch.setattr(self_training, "mark_photos", leaving_out)
-    config = replace(config, steps=(1, 1), photos=None)
+    config = replace(config, steps=(1, 1), resolutions=(32,), photos=None, refine="none")
     train_student(config)
     first, *others = read(config, "rounds.json")
     assert "left_out" not in first and "photos_kept" not in first
@@ -242,8 +242,8 @@ STOPS = {
 }
 
 
-FAST = 2
-"""Of these stops are always tried."""
+FAST = 1
+"""Stops that are always tried; the others are slow."""
 
 
 @pytest.mark.parametrize(
@@ -288,6 +288,7 @@ def test_what_was_done_is_not_done_again(config: TrainStudentConfig) -> None:
     assert steps == [1, 0, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_finished_run_does_nothing_and_gives_the_same(
     quick: TrainStudentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
