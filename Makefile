@@ -12,7 +12,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 CLI := $(VENV)/bin/saliency-gan
 
-.PHONY: demo test test-all lint format setup clean help bench \
+.PHONY: demo student test test-all lint format setup clean help bench \
         train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency train-student adapt evaluate predict export app report
 .DEFAULT_GOAL := help
 
@@ -20,9 +20,17 @@ demo: setup  ## the whole pipeline on the bundled generator, without a GPU; ends
 	$(CLI) discover --config $(PIPELINE) $(ARGS)
 	$(CLI) masks --config $(PIPELINE) $(ARGS)
 	$(CLI) train-saliency --config $(PIPELINE) $(ARGS)
+	$(CLI) train-student --config $(PIPELINE) $(ARGS)
 	$(CLI) predict data/samples/images --config $(PIPELINE) $(ARGS)
 	$(CLI) evaluate --config $(PIPELINE) $(ARGS)
 	$(CLI) report --config $(PIPELINE) $(ARGS)
+
+student: setup  ## how the bundled model was made: pairs of the bundled generator, a U-Net, a student (data/README.md)
+	$(CLI) masks --config pipelines/student.yaml $(ARGS)
+	$(CLI) train-saliency --config pipelines/student.yaml $(ARGS)
+	$(CLI) train-student --config pipelines/student.yaml $(ARGS)
+	$(CLI) evaluate --config pipelines/student.yaml $(ARGS)
+	$(CLI) report --config pipelines/student.yaml $(ARGS)
 
 test: setup  ## the fast tests
 	$(VENV)/bin/python -m pytest $(ARGS)
