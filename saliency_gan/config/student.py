@@ -63,8 +63,8 @@ class SelfTrainingConfig(StageConfig):
     min_agreement: float = 0.7
     min_area: float = 0.03
     max_area: float = 0.75
-    refine: Literal["solver", "grabcut", "none"] = "solver"
-    mark_side: int = 224
+    refine: Literal["solver", "grabcut", "none"] = "grabcut"
+    mark_side: int = 192
     solver_smoothness: float = 256.0
     grabcut_iterations: int = 2
     grabcut_certainty: float = 0.95
@@ -102,9 +102,9 @@ class TrainStudentConfig(SelfTrainingConfig):
     """
 
     run: Path = Path("runs/student")
-    steps: tuple[int, ...] = (400, 400, 1200, 1000)
+    steps: tuple[int, ...] = (400, 400, 900, 800)
     resolutions: tuple[int, ...] = (160, 160, 224, 288)
-    thresholds: tuple[float, ...] = (0.4, 0.4, 0.45, 0.45)
+    thresholds: tuple[float, ...] = (0.4, 0.5, 0.5, 0.5)
     max_fall: float = 0.05
     lr: float = 1.5e-3
     teacher: Path | None = None
