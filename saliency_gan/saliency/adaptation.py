@@ -9,7 +9,8 @@ from saliency_gan.processes import is_main
 from saliency_gan.runs import StageFolder
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.pairs import Part
-from saliency_gan.saliency.self_training import at_round, check_settings, run_rounds
+from saliency_gan.saliency.schedule import at_round, check_settings
+from saliency_gan.saliency.self_training import run_rounds
 from saliency_gan.saliency.sources import read_shards
 from saliency_gan.saliency.student import resized
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -177,3 +178,24 @@ def grabcut(
     cv2.grabCut(photo, labels, (0, 0, 0, 0), *models, iterations, cv2.GC_INIT_WITH_MASK)
     refined = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     return cv2.medianBlur(refined, 5) > 0
+
+
+def pack(marks: Sequence[Mark]) -> dict[str, Any]:
+    """Marks as a few tensors, which a checkpoint holds; `unpack` undoes it."""
+    numbers = [(mark.confidence, mark.agreement, mark.area, mark.refined_iou) for mark in marks]
+    return {
+        "files": torch.frombuffer(bytearray(b"".join(mark.file for mark in marks)) or bytearray(1), dtype=torch.uint8),
+        "lengths": [len(mark.file) for mark in marks],
+        "numbers": torch.tensor(numbers, dtype=torch.float64),
+        "left_out": [mark.left_out for mark in marks],
+    }
+
+
+def unpack(packed: dict[str, Any]) -> list[Mark]:
+    """Undoes `pack`."""
+    files, marks, start = packed["files"].numpy().tobytes(), [], 0
+    rows = zip(packed["lengths"], packed["numbers"].tolist(), packed["left_out"], strict=True)
+    for length, (confidence, agreement, area, refined_iou), left_out in rows:
+        marks.append(Mark(files[start : start + length], confidence, agreement, area, refined_iou, left_out))
+        start += length
+    return marks

@@ -6,7 +6,7 @@ Ours, beyond the paper. `train-student` and `adapt` are these rounds with differ
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,15 +21,14 @@ from saliency_gan.processes import is_main, total, world_size
 from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt, write_json
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, freeze, one_cycle
-from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, mark_photos
-from saliency_gan.saliency.model import LARGEST_RESOLUTION, SaliencyModel
+from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, mark_photos, pack, unpack
+from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.pairs import Mixture, Part
 from saliency_gan.saliency.photos import MIN_PHOTOS, Photos, read_photos
 from saliency_gan.saliency.predictor import Predictor, resize, stretch
+from saliency_gan.saliency.schedule import at_round, rounds_of
 from saliency_gan.saliency.streams import STREAM_PHOTOS, STREAM_SAMPLE, STREAM_STATISTICS
 from saliency_gan.saliency.validation import PhotoCheck
-
-Value = TypeVar("Value")
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 PREVIEW_PHOTOS = 24
@@ -335,16 +334,6 @@ class _Rounds:
         self._unfinished = state["learner"]
 
 
-def rounds_of(config: SelfTrainingConfig) -> int:
-    """How many rounds there are."""
-    return len(config.steps)
-
-
-def at_round(values: Sequence[Value], number: int) -> Value:
-    """A round's value of a setting that has one for each round, or one for all."""
-    return values[number] if len(values) > 1 else values[0]
-
-
 def preview(photos: Photos, marks: Sequence[Mark], columns: int = 12) -> ImageArray:
     """The first photos that were kept: pairs of a photo and the photo darkened outside its mask, uint8 [H, W, 3]."""
     kept = [index for index, mark in enumerate(marks) if not mark.left_out][:PREVIEW_PHOTOS]
@@ -360,68 +349,3 @@ def _arrays(marked: MarkedPhotos) -> tuple[ImageArray, ImageArray]:
         return np.zeros((0, 1, 1, 3), np.uint8), np.zeros((0, 1, 1), np.uint8)
     pairs = marked.subset(range(len(marked)))
     return pairs.images, pairs.masks
-
-
-def pack(marks: Sequence[Mark]) -> dict[str, Any]:
-    """Marks as a few tensors, which a checkpoint holds; `unpack` undoes it."""
-    numbers = [(mark.confidence, mark.agreement, mark.area, mark.refined_iou) for mark in marks]
-    return {
-        "files": torch.frombuffer(bytearray(b"".join(mark.file for mark in marks)) or bytearray(1), dtype=torch.uint8),
-        "lengths": [len(mark.file) for mark in marks],
-        "numbers": torch.tensor(numbers, dtype=torch.float64),
-        "left_out": [mark.left_out for mark in marks],
-    }
-
-
-def unpack(packed: dict[str, Any]) -> list[Mark]:
-    """Undoes `pack`."""
-    files, marks, start = packed["files"].numpy().tobytes(), [], 0
-    rows = zip(packed["lengths"], packed["numbers"].tolist(), packed["left_out"], strict=True)
-    for length, (confidence, agreement, area, refined_iou), left_out in rows:
-        marks.append(Mark(files[start : start + length], confidence, agreement, area, refined_iou, left_out))
-        start += length
-    return marks
-
-
-def check_settings(config: SelfTrainingConfig) -> None:
-    """Refuses settings that no run could use.
-
-    Raises:
-        UserError: With the setting's name, its value, and what it has to be.
-    """
-    for name in ("batch", "held_out", "max_images", "mark_side", "grabcut_iterations", "checkpoint_every", "log_every"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
-    if not config.steps or min(config.steps) < 1:
-        raise UserError(f"steps is {list(config.steps)}, but has to hold 1 or more for each round.")
-    for name in ("resolutions", "thresholds", "restart"):
-        values = getattr(config, name, (True,))
-        if len(values) not in (1, rounds_of(config)) and (values or name != "resolutions"):
-            raise UserError(
-                f"{name} has {len(values)} numbers for {rounds_of(config)} rounds: give one for each, or one for all."
-            )
-    own_parts(config.batch, accumulate=1)
-    if config.workers is not None and config.workers < 0:
-        raise UserError(f"workers is {config.workers}, but has to be 0 or more.")
-    if not 0 <= config.solver_smoothness < np.inf:
-        raise UserError(f"solver_smoothness is {config.solver_smoothness}, but has to be 0 or more.")
-    shares = ("min_confidence", "min_agreement", "min_area", "max_area", "min_refined_iou", "max_fall", "encoder_lr")
-    for name, value in [(name, getattr(config, name)) for name in shares] + [
-        ("thresholds", value) for value in config.thresholds
-    ]:
-        if not 0 <= value <= 1:
-            raise UserError(f"{name} is {value}, but has to be from 0 to 1.")
-    if not config.images:
-        raise UserError("images is empty: name the folder with the photos, --images DIR.")
-    if not 0.5 <= config.grabcut_certainty <= 1:
-        raise UserError(f"grabcut_certainty is {config.grabcut_certainty}, but has to be from 0.5 to 1.")
-    if not 0 <= config.ema < 1:
-        raise UserError(f"ema is {config.ema}, but has to be from 0 to below 1.")
-    if not config.scales or min(config.scales) <= 0:
-        raise UserError(f"scales is {list(config.scales)}, but has to hold factors above 0, for example 1.0 and 1.5.")
-    for resolution in config.resolutions:
-        if not 32 <= resolution <= LARGEST_RESOLUTION or resolution % 32:
-            raise UserError(
-                f"resolutions has {resolution} px, but has to hold multiples of 32 and at most {LARGEST_RESOLUTION}:"
-                " 160, 192, 224, ..."
-            )

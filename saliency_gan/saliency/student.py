@@ -11,7 +11,8 @@ from saliency_gan.devices import make_fabric
 from saliency_gan.processes import is_main
 from saliency_gan.runs import StageFolder
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
-from saliency_gan.saliency.self_training import at_round, check_settings, run_rounds
+from saliency_gan.saliency.schedule import at_round, check_settings
+from saliency_gan.saliency.self_training import run_rounds
 
 
 def train_student(config: TrainStudentConfig) -> Path:

@@ -9,9 +9,10 @@ import torch
 
 from saliency_gan.config import AdaptConfig, TrainStudentConfig
 from saliency_gan.errors import UserError
-from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark
+from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, pack, unpack
 from saliency_gan.saliency.photos import Photos, compress
-from saliency_gan.saliency.self_training import MARKS_SAVED_EVERY, at_round, check_settings, pack, preview, unpack
+from saliency_gan.saliency.schedule import at_round, check_settings
+from saliency_gan.saliency.self_training import MARKS_SAVED_EVERY, preview
 from tests.saliency.toys import discs
 
 
