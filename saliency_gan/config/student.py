@@ -102,7 +102,7 @@ class TrainStudentConfig(SelfTrainingConfig):
     """
 
     run: Path = Path("runs/student")
-    steps: tuple[int, ...] = (400, 400, 900, 800)
+    steps: tuple[int, ...] = (400, 400, 800, 600)
     resolutions: tuple[int, ...] = (160, 160, 224, 288)
     thresholds: tuple[float, ...] = (0.4, 0.5, 0.5, 0.5)
     max_fall: float = 0.05
