@@ -25,12 +25,13 @@ demo: setup  ## the whole pipeline on the bundled generator, without a GPU; ends
 	$(CLI) evaluate --config $(PIPELINE) $(ARGS)
 	$(CLI) report --config $(PIPELINE) $(ARGS)
 
-student: setup  ## how the bundled model was made: pairs of the bundled generator, a U-Net, a student (data/README.md)
+student: setup  ## how the bundled model was made, from the bundled generator on (data/README.md says with which photos)
 	$(CLI) masks --config pipelines/student.yaml $(ARGS)
 	$(CLI) train-saliency --config pipelines/student.yaml $(ARGS)
 	$(CLI) train-student --config pipelines/student.yaml $(ARGS)
-	$(CLI) evaluate --config pipelines/student.yaml $(ARGS)
-	$(CLI) report --config pipelines/student.yaml $(ARGS)
+	$(CLI) train-student --config pipelines/student-224.yaml $(ARGS)
+	$(CLI) evaluate --config pipelines/student-224.yaml $(ARGS)
+	$(CLI) report --config pipelines/student-224.yaml $(ARGS)
 
 test: setup  ## the fast tests
 	$(VENV)/bin/python -m pytest $(ARGS)

@@ -29,7 +29,7 @@ from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
 from saliency_gan.images import find_images, read_image
 from saliency_gan.prediction.predict import predict
-from saliency_gan.saliency.encoders import IMAGENET_MEAN, IMAGENET_STD
+from saliency_gan.saliency.encoders import statistics_of
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
 from saliency_gan.saliency.predictor import Predictor
 
@@ -90,7 +90,7 @@ def time_plain_loop(weights: Path | None, photos: list[Path], output: Path) -> f
     for path in photos:
         photo = Image.open(path).convert("RGB")
         small = resize(to_tensor(photo), [side, side], antialias=True)
-        seen = normalize(small, IMAGENET_MEAN, IMAGENET_STD)[None]
+        seen = normalize(small, *statistics_of(model.architecture.encoder))[None]
         maps = [logit_map(model, seen).sigmoid(), logit_map(model, seen.flip(3)).sigmoid().flip(3)]
         full = torch.nn.functional.interpolate((maps[0] + maps[1]) / 2, size=photo.size[::-1], mode="bilinear")
         Image.fromarray((full[0, 0] * 255).byte().numpy()).save(output / f"{path.stem}.png")

@@ -105,7 +105,6 @@ class TrainStudentConfig(SelfTrainingConfig):
     steps: tuple[int, ...] = (400, 400, 500, 800)
     resolutions: tuple[int, ...] = (160, 160, 192, 256)
     thresholds: tuple[float, ...] = (0.4, 0.5, 0.5, 0.5)
-    max_fall: float = 0.05
     lr: float = 1.5e-3
     teacher: Path | None = None
     architecture: str = "Unet"
