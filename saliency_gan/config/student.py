@@ -102,9 +102,9 @@ class TrainStudentConfig(SelfTrainingConfig):
     """
 
     run: Path = Path("runs/student")
-    steps: tuple[int, ...] = (400, 400, 500, 800)
-    resolutions: tuple[int, ...] = (160, 160, 192, 256)
-    thresholds: tuple[float, ...] = (0.4, 0.5, 0.5, 0.5)
+    steps: tuple[int, ...] = (400, 400)
+    resolutions: tuple[int, ...] = (160, 224)
+    thresholds: tuple[float, ...] = (0.4, 0.5)
     lr: float = 1.5e-3
     teacher: Path | None = None
     architecture: str = "Unet"
@@ -112,7 +112,7 @@ class TrainStudentConfig(SelfTrainingConfig):
     encoder_weights: Literal["none", "imagenet"] = "imagenet"
     decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
     output_stride: Literal[1, 2, 4] = 2
-    restart: tuple[bool, ...] = (True, True, True, False)
+    restart: tuple[bool, ...] = (True,)
 
     def reads(self) -> list[Path]:
         teacher = self.teacher or self.run / "saliency" / "model.safetensors"

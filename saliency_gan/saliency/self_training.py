@@ -4,6 +4,7 @@ Ours, beyond the paper. `train-student` and `adapt` are these rounds with differ
 """
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, sa
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, freeze, one_cycle
 from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, mark_photos, pack, unpack
-from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.saliency.model import PAPER_TEMPERATURE, SaliencyModel
 from saliency_gan.saliency.pairs import Mixture, Part
 from saliency_gan.saliency.photos import MIN_PHOTOS, Photos, read_photos
 from saliency_gan.saliency.predictor import Predictor, resize, stretch
@@ -33,6 +34,8 @@ from saliency_gan.saliency.validation import PhotoCheck
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 PREVIEW_PHOTOS = 24
 COMPARED_PHOTOS, COMPARED_SIDE = 12, 160
+AREA_PHOTOS = 256
+"""Photos whose marks tell how much a model should mark."""
 MARKS_SAVED_EVERY = 1024
 """Photos that are marked between checkpoints, a multiple of MARKED_AT_ONCE."""
 PATHS = ("run", "images", "teacher", "weights", "shards", "photos")
@@ -202,7 +205,7 @@ class _Rounds:
         return learner, mixture
 
     def measure_round(self) -> dict[str, float]:
-        """Gives the learner's average the photos' own batch statistics, and measures it."""
+        """Gives the learner's average the photos' own batch statistics and the marks' area, and measures it."""
         assert self.learner is not None
         model = self.learner.average
         order = torch.randperm(len(self.photos), generator=random_stream(self.config.seed, STREAM_STATISTICS))
@@ -211,6 +214,10 @@ class _Rounds:
             np.stack([resize(self.photos[index], model.architecture.resolution) for index in batch.tolist()])
             for batch in batches
         )
+        some = order[:AREA_PHOTOS].tolist()
+        marked = MarkedPhotos(self.photos.subset(some), [self.marks[index] for index in some])
+        if len(marked):
+            keep_area(model, self._predictor(model), marked)
         kept = float(np.mean([not mark.left_out for mark in self.marks]))
         return {"photos_kept": kept, **self._measure(model)}
 
@@ -332,6 +339,26 @@ class _Rounds:
         self.teacher = self._model_of(self.number).to(self.fabric.device)
         self.teacher.load_state_dict(state["teacher"])
         self._unfinished = state["learner"]
+
+
+@torch.no_grad()
+def keep_area(model: SaliencyModel, predictor: Predictor, marked: MarkedPhotos) -> None:
+    """Moves a model's logits so that it marks, at threshold 0.5, the same area of photos as the masks it learned from.
+
+    A loss with a Dice or IoU term rewards including what is unsure, so each round would mark more than the one before.
+
+    Args:
+        model: The model, whose last bias is changed.
+        predictor: Marks with this model as it is.
+        marked: Photos with their masks.
+    """
+    photos = [marked.photos[index] for index in range(len(marked))]
+    maps = predictor.mark([predictor.squeeze(photo) for photo in photos])
+    area = float(np.mean([mark.mask.mean() / 255 for mark in marked.marks]))
+    value = float(np.quantile(maps, 1 - area).clip(1e-4, 1 - 1e-4))
+    head: Any = model.network.segmentation_head
+    scale = 1.0 if model.architecture.outputs == 1 else PAPER_TEMPERATURE
+    head[0].bias[-1] -= scale * math.log(value / (1 - value))
 
 
 def preview(photos: Photos, marks: Sequence[Mark], columns: int = 12) -> ImageArray:
