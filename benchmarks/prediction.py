@@ -102,7 +102,7 @@ def logit_map(model: SaliencyModel, seen: torch.Tensor) -> torch.Tensor:
 
 
 def time_predict(weights: Path | None, photos: list[Path], output: Path) -> float:
-    config = PredictConfig(output=output, weights=weights, save=("map",), device="cpu")
+    config = PredictConfig(output=output, weights=weights, save=("map",), device="cpu", precision="fp32")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         began = time.perf_counter()
         predict(config, photos)

@@ -47,7 +47,7 @@ class PredictConfig(StageConfig):
     resolution: int | None = None
     scales: tuple[float, ...] = (1.0,)
     flip: bool = True
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
     batch: int = 8
 
     def reads(self) -> list[Path]:

@@ -17,7 +17,7 @@ from tests.saliency.toys import disc
 
 @pytest.fixture
 def config(trained: Path, tmp_path: Path) -> PredictConfig:
-    return PredictConfig(output=tmp_path / "out", weights=trained / "saliency", device="cpu", batch=3)
+    return PredictConfig(output=tmp_path / "out", weights=trained / "saliency", device="cpu", batch=3, precision="fp32")
 
 
 def photo(path: Path, size: tuple[int, int] = (48, 64), seed: int = 0) -> Path:

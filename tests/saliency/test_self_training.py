@@ -67,10 +67,10 @@ def test_the_defaults_are_accepted() -> None:
         *[({name: 0}, f"{name} is 0") for name in ("mark_side", "grabcut_iterations", "checkpoint_every", "log_every")],
         ({"steps": ()}, r"steps is \[\]"),
         ({"steps": (4, 0, 4, 4)}, r"steps is \[4, 0, 4, 4\]"),
-        ({"thresholds": ()}, "thresholds has 0 numbers for 4 rounds"),
-        ({"thresholds": (0.5, 0.5)}, "thresholds has 2 numbers for 4 rounds: give one for each, or one for all"),
-        ({"resolutions": (160, 160, 160)}, "resolutions has 3 numbers for 4 rounds"),
-        ({"restart": (True, False)}, "restart has 2 numbers"),
+        ({"thresholds": ()}, "thresholds has 0 numbers for 2 rounds"),
+        ({"thresholds": (0.5,) * 3}, "thresholds has 3 numbers for 2 rounds: give one for each, or one for all"),
+        ({"resolutions": (160, 160, 160)}, "resolutions has 3 numbers for 2 rounds"),
+        ({"restart": (True, False, True)}, "restart has 3 numbers"),
         *[
             ({name: value}, f"{name} is {value}, but has to be from 0 to 1")
             for name in ("min_confidence", "min_agreement", "min_area", "max_area", "min_refined_iou", "max_fall")
