@@ -3,17 +3,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from saliency_gan.config import AdaptConfig, TrainStudentConfig
 from saliency_gan.errors import UserError
-from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, pack, unpack
+from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, pack, unpack
+from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.photos import Photos, compress
+from saliency_gan.saliency.predictor import Predictor
 from saliency_gan.saliency.schedule import at_round, check_settings
-from saliency_gan.saliency.self_training import MARKS_SAVED_EVERY, preview
-from tests.saliency.toys import discs
+from saliency_gan.saliency.self_training import MARKS_SAVED_EVERY, keep_area, preview
+from tests.saliency.toys import TINY_ARCHITECTURE, discs
 
 
 def through_a_file(value: Any) -> Any:
@@ -106,3 +109,19 @@ def test_what_they_read_and_write() -> None:
     adapt = AdaptConfig(run=run, images=images, weights=Path("w"), shards="https://example.org/shards")
     assert adapt.reads() == [*images, Path("w")]
     assert run / "saliency-adapted" / "config.json" in adapt.writes()
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_model_marks_the_area_of_its_masks(outputs: int) -> None:
+    images, masks = discs(8)
+    files = [cv2.imencode(".png", mask)[1].tobytes() for mask in masks]
+    marked = MarkedPhotos(Photos([compress(image) for image in images], 32), [Mark(file, 1, 1, 0, 1) for file in files])
+    torch.manual_seed(0)
+    model = SaliencyModel(replace(TINY_ARCHITECTURE, outputs=outputs)).eval().requires_grad_(False)
+    predictor = Predictor(model, torch.device("cpu"))
+    squares = [predictor.squeeze(marked.photos[index]) for index in range(8)]
+    before = predictor.mark(squares)
+    keep_area(model, predictor, marked)
+    after = Predictor(model, torch.device("cpu")).mark(squares)
+    assert (before >= 0.5).mean() != pytest.approx((masks > 0).mean(), abs=0.05)
+    assert (after >= 0.5).mean() == pytest.approx((masks > 0).mean(), abs=0.02)
