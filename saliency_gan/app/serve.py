@@ -53,7 +53,7 @@ def serving(config: AppConfig) -> Iterator[str]:
     """
     _check(config)
     port = _free_port(config.port)
-    predictor = Predictor(load_model(_model(config)), pick_device(config.device))
+    predictor = Predictor(load_model(_model(config)), pick_device(config.device), precision="auto")
     explorer = _explorer(config)
     editor = Editor(config.run, explorer.generator, config.seed)
     with tempfile.TemporaryDirectory(prefix="saliency-gan-app-") as folder, no_connections():

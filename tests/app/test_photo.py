@@ -86,6 +86,7 @@ def test_files_are_those_of_predict(tmp_path: Path) -> None:
     photo = mark(load_saliency_model(device="cpu"), SAMPLE.read_bytes(), SAMPLE.name)
     written = write_pictures(photo, Look("otsu", "guided", "#204060"), tmp_path / "app")
     settings = {"threshold": "otsu", "refine": "guided", "background": "#204060", "save": ("map", "mask", "cutout")}
+    settings["precision"] = "fp32"
     assert predict(PredictConfig(output=tmp_path / "predict", device="cpu", **settings), [SAMPLE]) == 0
     assert [path.name for path in written] == [f"{SAMPLE.stem}-{kind}.png" for kind in ("map", "mask", "cutout")]
     for path, kind in zip(written, ("map", "mask", "cutout"), strict=True):
