@@ -11,7 +11,7 @@ from saliency_gan.config.prediction import PredictConfig
 from saliency_gan.config.rating import AnnotateConfig, MosConfig, RateConfig, WalkConfig
 from saliency_gan.config.saliency import TrainSaliencyConfig
 from saliency_gan.config.stage import Device, Precision, StageConfig, to_plain
-from saliency_gan.config.student import AdaptConfig, SelfTrainingConfig, TrainStudentConfig
+from saliency_gan.config.student import AdaptConfig, Refinement, SelfTrainingConfig, TrainStudentConfig
 from saliency_gan.config.sweep import SweepConfig, SweepPoint, paper_name, shown, sweep_points
 
 STAGES: dict[str, type[StageConfig]] = {
@@ -55,6 +55,7 @@ __all__ = [
     "Precision",
     "PredictConfig",
     "RateConfig",
+    "Refinement",
     "ReportConfig",
     "SelfTrainingConfig",
     "StageConfig",

@@ -7,6 +7,8 @@ from typing import Literal
 from saliency_gan.config.stage import Precision, StageConfig
 from saliency_gan.files import is_address
 
+Refinement = Literal["solver", "grabcut", "none"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTrainingConfig(StageConfig):
@@ -14,7 +16,7 @@ class SelfTrainingConfig(StageConfig):
 
     Args:
         images: Folders of unlabelled photos, each searched with its subfolders.
-        max_images: Most photos to use, drawn at random.
+        max_images: Most photos to use, drawn at random: the same number from each folder, as far as it has them.
         held_out: Photos that are never trained on; how well a model's views of them agree decides whether it is kept.
         steps: Training steps of each round; there are as many rounds as numbers.
         resolutions: Side in pixels at which a round's model sees photos, a multiple of 32; one number for each round,
@@ -27,7 +29,7 @@ class SelfTrainingConfig(StageConfig):
         min_area: Photos whose mask covers a smaller share are left out.
         max_area: Photos whose mask covers a larger share are left out.
         refine: How a mask's outline moves to where the photo's colours change: solver is the fast bilateral solver,
-            grabcut is GrabCut, none leaves it.
+            grabcut is GrabCut, none leaves it. One for each round, or one for all; held-out photos get the last one.
         mark_side: Side in pixels of the masks, and of the photo as refinement sees it.
         solver_smoothness: Lambda of the solver: the higher, the further outlines move.
         grabcut_iterations: Iterations of GrabCut.
@@ -42,8 +44,8 @@ class SelfTrainingConfig(StageConfig):
         frozen_stride: The encoder's layers up to its map of this stride stay as they are; 1 trains all.
         weight_decay: Weight decay of AdamW.
         ema: Decay per step of the averaged weights, the ones that are kept and mark the next round's photos.
-        loss: bce+dice, bce+iou or iou.
-        augment: Augmentation: none, flips, photos (flips, crops, colour, blur), or full (the one for generated pairs).
+        loss: bce, bce+dice, bce+iou or iou; one for each round, or one for all.
+        augment: Augmentation: none, flips, photos (flips, zooms, colour, blur), or full (the one for generated pairs).
         photos: Folder with images/ and masks/ of photos that every round is measured on, for the record only.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
         workers: Processes that augment; 0 does it in the main process; None takes one for every core but one, 16 at
@@ -63,7 +65,7 @@ class SelfTrainingConfig(StageConfig):
     min_agreement: float = 0.7
     min_area: float = 0.03
     max_area: float = 0.75
-    refine: Literal["solver", "grabcut", "none"] = "grabcut"
+    refine: tuple[Refinement, ...] = ("grabcut",)
     mark_side: int = 192
     solver_smoothness: float = 256.0
     grabcut_iterations: int = 2
@@ -76,7 +78,7 @@ class SelfTrainingConfig(StageConfig):
     frozen_stride: Literal[1, 2, 4, 8, 16, 32] = 4
     weight_decay: float = 1e-2
     ema: float = 0.99
-    loss: Literal["bce+dice", "bce+iou", "iou"] = "bce+dice"
+    loss: tuple[Literal["bce", "bce+dice", "bce+iou", "iou"], ...] = ("bce+dice",)
     augment: Literal["none", "flips", "photos", "full"] = "photos"
     photos: Path | None = None
     precision: Precision = "auto"

@@ -11,6 +11,7 @@ from torch import Tensor
 from saliency_gan.directions.criteria import gradient_magnitude
 from saliency_gan.images import to_unit
 from saliency_gan.saliency.model import SaliencyModel, load_model
+from saliency_gan.saliency.photo_predictor import STRIDE
 
 
 class ConceptSource(ABC):
@@ -50,7 +51,9 @@ class Saliency(ConceptSource):
 
     def soft(self, images: Tensor) -> Tensor:
         """The saliency map, float [N, H, W] in [0, 1]; gradients reach the images."""
-        side = self.model.architecture.resolution
+        # Twice its side shows the model all that is in an image; a small one is seen several times sooner so.
+        large = 2 * max(images.shape[-2:])
+        side = min(self.model.architecture.resolution, -(-large // STRIDE) * STRIDE)
         colour = images.float().expand(-1, 3, -1, -1)
         seen = F.interpolate(colour, (side, side), mode="bilinear", antialias=True)
         maps = self.model.to(images.device)(seen).float().sigmoid()

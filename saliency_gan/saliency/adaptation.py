@@ -9,7 +9,7 @@ from saliency_gan.processes import is_main
 from saliency_gan.runs import StageFolder
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.pairs import Part
-from saliency_gan.saliency.schedule import at_round, check_settings
+from saliency_gan.saliency.schedule import ROUND_SETTINGS, at_round, check_settings
 from saliency_gan.saliency.self_training import run_rounds
 from saliency_gan.saliency.sources import read_shards
 from saliency_gan.saliency.student import resized
@@ -37,7 +37,7 @@ def adapt(config: AdaptConfig) -> Path:
         sides = config.resolutions or (model.architecture.resolution,)
         return resized(before, at_round(sides, number))
 
-    with StageFolder(config, "saliency-adapted", changeable=("resolutions", "thresholds")) as folder:
+    with StageFolder(config, "saliency-adapted", changeable=ROUND_SETTINGS) as folder:
         kept = run_rounds(config, folder, fabric, model, new_model, _synthetic(config))
         output = folder.path / "model.safetensors"
         if is_main():

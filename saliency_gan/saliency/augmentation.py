@@ -20,7 +20,7 @@ class Augmentation:
     """Changes an image and its mask alike, then brings both to a square of `resolution` pixels.
 
     Args:
-        strength: none only resizes, flips adds horizontal flips, photos adds crops, colour and blur, full adds
+        strength: none only resizes, flips adds horizontal flips, photos adds zooms, colour and blur, full adds
             everything below instead.
         resolution: Side of the result in pixels.
     """
@@ -28,7 +28,7 @@ class Augmentation:
     def __init__(self, strength: Strength, resolution: int) -> None:
         steps = [] if strength == "none" else _flips()
         if strength in ("photos", "full"):
-            steps += _crops(resolution) if strength == "photos" else _zooms(resolution)
+            steps += _zooms(resolution)
         steps.append(A.Resize(resolution, resolution, area_for_downscale="image_mask"))
         if strength == "photos":
             steps += _lighting()
@@ -77,11 +77,6 @@ def _zooms(resolution: int) -> list[A.BasicTransform]:
         (resolution, resolution), scale=(0.5, 1.0), ratio=(0.7, 1.4), area_for_downscale="image_mask", p=1.0
     )
     return [A.OneOf([A.OneOf(zoom_out, p=1.0), crop], p=0.75)]
-
-
-def _crops(resolution: int) -> list[A.BasicTransform]:
-    size = resolution, resolution
-    return [A.RandomResizedCrop(size, scale=(0.4, 1.0), ratio=(0.75, 1.33), area_for_downscale="image_mask", p=0.8)]
 
 
 def _lighting() -> list[A.BasicTransform]:

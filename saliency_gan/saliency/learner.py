@@ -18,7 +18,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray, to_signed
 from saliency_gan.saliency.model import SaliencyModel
 
-Loss = Literal["bce+dice", "bce+iou", "iou", "paper"]
+Loss = Literal["bce", "bce+dice", "bce+iou", "iou", "paper"]
 
 
 class Learner:
@@ -170,14 +170,13 @@ def saliency_loss(logits: Tensor, targets: Tensor, kind: Loss) -> Tensor:
         targets: Float [N, 1, H, W] in [0, 1].
         kind: What is compared. bce is the binary cross-entropy; dice is 1 minus the Dice coefficient and iou 1 minus
             intersection over union, both as means over images, so that small objects count as much as large ones.
-            paper is the cross-entropy alone, which on the difference of two logits over 10 is the paper's softmax
-            cross-entropy.
+            paper is bce, which on the difference of two logits over 10 is the paper's softmax cross-entropy.
 
     Returns:
         A scalar.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, targets)
-    if kind == "paper":
+    if kind in ("bce", "paper"):
         return entropy
     saliency = logits.sigmoid()
     overlap = (saliency * targets).sum((1, 2, 3))

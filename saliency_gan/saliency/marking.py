@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from saliency_gan.config import SelfTrainingConfig
+from saliency_gan.config import Refinement, SelfTrainingConfig
 from saliency_gan.images import ImageArray
 from saliency_gan.processes import cores
 from saliency_gan.saliency.bilateral_solver import solve
@@ -79,7 +79,12 @@ class MarkedPhotos:
 
 
 def mark_photos(
-    predictor: Predictor, photos: Photos, threshold: float, config: SelfTrainingConfig, batch: int = MARKED_AT_ONCE
+    predictor: Predictor,
+    photos: Photos,
+    threshold: float,
+    refine: Refinement,
+    config: SelfTrainingConfig,
+    batch: int = MARKED_AT_ONCE,
 ) -> Iterator[Mark]:
     """Marks photos under flips and scales, keeps the confident and sane masks, and refines them by colour.
 
@@ -87,7 +92,8 @@ def mark_photos(
         predictor: The model with its flips and scales.
         photos: Squeezed photos.
         threshold: Saliency from which a pixel is marked.
-        config: Limits of what is kept, and how it is refined.
+        refine: How the masks are refined.
+        config: Limits of what is kept, and settings of the refinement.
         batch: Photos per forward pass.
 
     Yields:
@@ -99,12 +105,16 @@ def mark_photos(
             part = list(pool.map(photos.__getitem__, range(start, min(start + batch, len(photos)))))
             views = predictor.views([predictor.squeeze(photo) for photo in part])
             yield from pending
-            pending = pool.map(lambda photo, seen: _mark(photo, seen, threshold, config), part, views.swapaxes(0, 1))
+            pending = pool.map(
+                lambda photo, seen: _mark(photo, seen, threshold, refine, config), part, views.swapaxes(0, 1)
+            )
             progress.update(len(part))
         yield from pending
 
 
-def _mark(photo: ImageArray, views: SaliencyMap, threshold: float, config: SelfTrainingConfig) -> Mark:
+def _mark(
+    photo: ImageArray, views: SaliencyMap, threshold: float, refine: Refinement, config: SelfTrainingConfig
+) -> Mark:
     saliency = views.mean(axis=0)
     own = saliency >= threshold
     agreement = float(np.mean([intersection_over_union(view >= threshold, own) for view in views]))
@@ -114,8 +124,8 @@ def _mark(photo: ImageArray, views: SaliencyMap, threshold: float, config: SelfT
     photo = resize(photo, config.mark_side)
     saliency = stretch(saliency, photo.shape[:2])
     mask, refined_iou = saliency >= threshold, 1.0
-    if config.refine != "none":
-        refined = refine_by_colour(photo, saliency, threshold, config)
+    if refine != "none":
+        refined = refine_by_colour(photo, saliency, threshold, refine, config)
         refined_iou = intersection_over_union(refined, mask)
         if refined_iou >= config.min_refined_iou:
             mask = refined
@@ -134,7 +144,7 @@ def _reason_to_leave_out(confidence: float, agreement: float, area: float, confi
 
 
 def refine_by_colour(
-    photo: ImageArray, saliency: SaliencyMap, threshold: float, config: SelfTrainingConfig
+    photo: ImageArray, saliency: SaliencyMap, threshold: float, refine: Refinement, config: SelfTrainingConfig
 ) -> NDArray[np.bool_]:
     """The mask of a map, its outline moved to where the photo's colours change.
 
@@ -142,12 +152,13 @@ def refine_by_colour(
         photo: uint8 [H, W, 3].
         saliency: Float [H, W] in [0, 1].
         threshold: Saliency from which a pixel is marked.
-        config: How it is refined.
+        refine: solver or grabcut.
+        config: Settings of both.
 
     Returns:
         bool [H, W].
     """
-    if config.refine == "grabcut":
+    if refine == "grabcut":
         return grabcut(photo, saliency, threshold, config.grabcut_certainty, config.grabcut_iterations)
     return solve(photo, saliency, smoothness=config.solver_smoothness) >= threshold
 

@@ -60,7 +60,7 @@ def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Ph
     Args:
         folders: Each is searched with its subfolders.
         side: Side of the squares in pixels.
-        count: Most photos to read, drawn at random from all folders.
+        count: Most photos to read, drawn at random; the same number from each folder, as far as it has them.
         seed: Seed of that draw.
 
     Raises:
@@ -73,10 +73,7 @@ def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Ph
         except UserError as error:
             return str(error)
 
-    found = [file for folder in folders for file in find_images(folder, recursive=True)]
-    files = list({file.resolve(): file for file in found}.values())
-    order = torch.randperm(len(files), generator=random_stream(seed, STREAM_PHOTOS)).tolist()
-    chosen = [files[index] for index in sorted(order[:count])]
+    chosen = _draw([find_images(folder, recursive=True) for folder in folders], count, seed)
     photos = []
     with ThreadPoolExecutor(cores()) as pool:
         for photo in tqdm(pool.map(read, chosen), "reading photos", len(chosen), unit="photo"):
@@ -88,6 +85,22 @@ def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Ph
         named = ", ".join(map(str, folders))
         raise UserError(f"{named} holds {len(photos)} readable photos, but this needs {MIN_PHOTOS} or more.")
     return Photos([file for file, _ in photos], side, [digest for _, digest in photos])
+
+
+def _draw(folders: Sequence[Sequence[Path]], count: int, seed: int) -> list[Path]:
+    """At most `count` of the files in some lists, in the order of the lists; a file in two lists counts for the first.
+
+    The lists give one file each in turn, so that a short list of natural photos is not lost beside a long one.
+    """
+    random = random_stream(seed, STREAM_PHOTOS)
+    turns: dict[Path, tuple[int, int, int, Path]] = {}
+    for number, files in enumerate(folders):
+        new = [file for file in files if file.resolve() not in turns]
+        order = torch.randperm(len(new), generator=random).tolist()
+        for turn, index in enumerate(order):
+            turns.setdefault(new[index].resolve(), (turn, number, index, new[index]))
+    drawn = sorted(turns.values())[:count]
+    return [file for *_, file in sorted(drawn, key=lambda one: one[1:])]
 
 
 def compress(photo: ImageArray) -> bytes:

@@ -11,6 +11,10 @@ from saliency_gan.saliency.model import LARGEST_RESOLUTION
 Value = TypeVar("Value")
 
 
+ROUND_SETTINGS = ("resolutions", "thresholds", "refine", "loss", "restart")
+"""Settings with a value for each round, or one for all."""
+
+
 def rounds_of(config: SelfTrainingConfig) -> int:
     """How many rounds there are."""
     return len(config.steps)
@@ -32,11 +36,11 @@ def check_settings(config: SelfTrainingConfig) -> None:
             raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
     if not config.steps or min(config.steps) < 1:
         raise UserError(f"steps is {list(config.steps)}, but has to hold 1 or more for each round.")
-    for name in ("resolutions", "thresholds", "restart"):
+    for name in ROUND_SETTINGS:
         values = getattr(config, name, (True,))
         if len(values) not in (1, rounds_of(config)) and (values or name != "resolutions"):
             raise UserError(
-                f"{name} has {len(values)} numbers for {rounds_of(config)} rounds: give one for each, or one for all."
+                f"{name} has {len(values)} values for {rounds_of(config)} rounds: give one for each, or one for all."
             )
     own_parts(config.batch, accumulate=1)
     if config.workers is not None and config.workers < 0:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from saliency_gan.config import SelfTrainingConfig, to_plain
 from saliency_gan.devices import own_parts
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.images import ImageArray, grid, write_image
+from saliency_gan.images import ImageArray, write_image
 from saliency_gan.processes import is_main, total, world_size
 from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt, write_json
 from saliency_gan.saliency.augmentation import Augmentation
@@ -26,14 +26,15 @@ from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, ma
 from saliency_gan.saliency.model import PAPER_TEMPERATURE, SaliencyModel
 from saliency_gan.saliency.pairs import Mixture, Part
 from saliency_gan.saliency.photos import MIN_PHOTOS, Photos, read_photos
-from saliency_gan.saliency.predictor import Predictor, resize, stretch
-from saliency_gan.saliency.schedule import at_round, rounds_of
+from saliency_gan.saliency.predictor import Predictor, resize
+from saliency_gan.saliency.round_pictures import comparison, drawn, preview
+from saliency_gan.saliency.schedule import ROUND_SETTINGS, at_round, rounds_of
 from saliency_gan.saliency.streams import STREAM_PHOTOS, STREAM_SAMPLE, STREAM_STATISTICS
 from saliency_gan.saliency.validation import PhotoCheck
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
-PREVIEW_PHOTOS = 24
-COMPARED_PHOTOS, COMPARED_SIDE = 12, 160
+COMPARED_PHOTOS = 12
+"""Held-out photos that rounds.png shows."""
 AREA_PHOTOS = 256
 """Photos whose marks tell how much a model should mark."""
 MARKS_SAVED_EVERY = 1024
@@ -158,17 +159,19 @@ class _Rounds:
 
     def begin(self) -> dict[str, float]:
         """Measures the model that marks first."""
-        measured = self._measure(self.teacher)
+        measured = self._measure(self.teacher, 0)
         self._adopt(self.teacher, measured)
         return measured
 
     def mark(self, save: Callable[[], None]) -> None:
         """Marks the photos, or those of them that are not marked yet; calls `save` now and then."""
+        config = self.config
         if len(self.marks) < len(self.photos):
             # An interrupt may have come within a batch: the network sees the same batches as without it.
             del self.marks[len(self.marks) // MARKED_AT_ONCE * MARKED_AT_ONCE :]
         rest = self.photos.subset(range(len(self.marks), len(self.photos)))
-        for mark in mark_photos(self._predictor(self.teacher), rest, self._threshold(self.number), self.config):
+        threshold, refine = at_round(config.thresholds, self.number), at_round(config.refine, self.number)
+        for mark in mark_photos(self._predictor(self.teacher), rest, threshold, refine, config):
             self.marks.append(mark)
             if len(self.marks) % MARKS_SAVED_EVERY == 0:
                 save()
@@ -192,7 +195,7 @@ class _Rounds:
         learner = Learner(
             model,
             self.fabric,
-            config.loss,
+            at_round(config.loss, self.number),
             "adamw",
             config.weight_decay,
             config.ema,
@@ -205,7 +208,7 @@ class _Rounds:
         return learner, mixture
 
     def measure_round(self) -> dict[str, float]:
-        """Gives the learner's average the photos' own batch statistics and the marks' area, and measures it."""
+        """Gives the learner's average the photos' own batch statistics and the teacher's area, and measures it."""
         assert self.learner is not None
         model = self.learner.average
         order = torch.randperm(len(self.photos), generator=random_stream(self.config.seed, STREAM_STATISTICS))
@@ -214,12 +217,11 @@ class _Rounds:
             np.stack([resize(self.photos[index], model.architecture.resolution) for index in batch.tolist()])
             for batch in batches
         )
-        some = order[:AREA_PHOTOS].tolist()
-        marked = MarkedPhotos(self.photos.subset(some), [self.marks[index] for index in some])
-        if len(marked):
-            keep_area(model, self._predictor(model), marked)
+        if some := [index for index in order[:AREA_PHOTOS].tolist() if not self.marks[index].left_out]:
+            area = float(np.mean([self.marks[index].area for index in some]))
+            keep_area(model, self._predictor(model), self.photos.subset(some), area)
         kept = float(np.mean([not mark.left_out for mark in self.marks]))
-        return {"photos_kept": kept, **self._measure(model)}
+        return {"photos_kept": kept, **self._measure(model, self.number + 1)}
 
     def end_round(self, measured: dict[str, float]) -> None:
         """Makes the learner's average the next teacher."""
@@ -237,7 +239,7 @@ class _Rounds:
         self.history.append({"round": self.number, "resolution": model.architecture.resolution, **measured})
         predictor = self._predictor(model)
         maps = predictor.mark([predictor.squeeze(photo) for photo in self._few()])
-        self.compared += [(255 * stretch(map_, (COMPARED_SIDE, COMPARED_SIDE))).astype(np.uint8) for map_ in maps]
+        self.compared += [drawn(map_) for map_ in maps]
         # A model that gains nothing is no better than the one before, which has seen more.
         if measured["agreement"] > best - self.config.max_fall:
             weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -245,10 +247,12 @@ class _Rounds:
         else:
             self.finished = True
 
-    def _measure(self, model: SaliencyModel) -> dict[str, float]:
-        """Marks the held-out photos, and measures a model on the photos with masks where there are any."""
-        threshold = self._threshold(min(self.number, rounds_of(self.config) - 1))
-        marks = list(mark_photos(self._predictor(model), self.held_out, threshold, self.config))
+    def _measure(self, model: SaliencyModel, number: int) -> dict[str, float]:
+        """Marks the held-out photos as in round `number`, from 0 on, where there is one; measures on photos with masks."""
+        config = self.config
+        threshold = at_round(config.thresholds, min(number, rounds_of(config) - 1))
+        # Always refined in the same way, so that rounds can be compared.
+        marks = list(mark_photos(self._predictor(model), self.held_out, threshold, config.refine[-1], config))
         measured = {
             "agreement": float(np.mean([mark.score for mark in marks])),
             "held_out_kept": float(np.mean([not mark.left_out for mark in marks])),
@@ -259,13 +263,10 @@ class _Rounds:
         # The mean over the processes, which all measure the same, makes them agree on the last digit: it decides.
         return dict(zip(measured, total(value / world_size() for value in measured.values()), strict=True))
 
-    def _threshold(self, number: int) -> float:
-        return at_round(self.config.thresholds, number)
-
-    def _schedule(self, count: int) -> list[list[float]]:
-        """Of the first rounds the steps, the threshold, and the resolution and the restart if they are given."""
+    def _schedule(self, count: int) -> list[list[Any]]:
+        """Of the first rounds the steps, and what else has a value for each round."""
         config = self.config
-        given = config.steps, config.thresholds, config.resolutions, getattr(config, "restart", ())
+        given = [config.steps, *(getattr(config, name, ()) for name in ROUND_SETTINGS)]
         settings = [values for values in given if values]
         return [[at_round(values, number) for values in settings] for number in range(min(count, rounds_of(config)))]
 
@@ -278,8 +279,7 @@ class _Rounds:
 
     def picture(self) -> ImageArray:
         """Held-out photos, and below each what every model made of it, the first teacher first: uint8 [H, W, 3]."""
-        few = [resize(photo, COMPARED_SIDE) for photo in self._few()]
-        return grid([*few, *(np.repeat(map_[:, :, None], 3, axis=2) for map_ in self.compared)], len(few))
+        return comparison(self._few(), self.compared)
 
     def kept_model(self) -> SaliencyModel:
         """The model of the last round that was kept, with what it was trained on."""
@@ -327,7 +327,7 @@ class _Rounds:
         if any(
             past != now for past, now in zip(state["schedule"], self._schedule(rounds_of(self.config)), strict=False)
         ):
-            others.append("steps, resolutions, thresholds or restart")
+            others.append("steps, " + " or ".join(", ".join(ROUND_SETTINGS).rsplit(", ", 1)))
         if others:
             raise UserError(
                 f"The checkpoint in {self.config.run} was made with other {others[0]}: choose another folder with"
@@ -342,37 +342,20 @@ class _Rounds:
 
 
 @torch.no_grad()
-def keep_area(model: SaliencyModel, predictor: Predictor, marked: MarkedPhotos) -> None:
-    """Moves a model's logits so that it marks, at threshold 0.5, the same area of photos as the masks it learned from.
+def keep_area(model: SaliencyModel, predictor: Predictor, photos: Photos, area: float) -> None:
+    """Moves a model's logits so that it marks, at threshold 0.5, as much of some photos as its teacher did.
 
-    A loss with a Dice or IoU term rewards including what is unsure, so each round would mark more than the one before.
+    Without it the area drifts from round to round: a loss with a Dice or IoU term rewards including what is unsure,
+    and refinement takes off more than it adds.
 
     Args:
         model: The model, whose last bias is changed.
         predictor: Marks with this model as it is.
-        marked: Photos with their masks.
+        photos: The photos.
+        area: Share of them to be marked, as a mean over the photos.
     """
-    photos = [marked.photos[index] for index in range(len(marked))]
-    maps = predictor.mark([predictor.squeeze(photo) for photo in photos])
-    area = float(np.mean([mark.mask.mean() / 255 for mark in marked.marks]))
+    maps = predictor.mark([predictor.squeeze(photos[index]) for index in range(len(photos))])
     value = float(np.quantile(maps, 1 - area).clip(1e-4, 1 - 1e-4))
     head: Any = model.network.segmentation_head
     scale = 1.0 if model.architecture.outputs == 1 else PAPER_TEMPERATURE
     head[0].bias[-1] -= scale * math.log(value / (1 - value))
-
-
-def preview(photos: Photos, marks: Sequence[Mark], columns: int = 12) -> ImageArray:
-    """The first photos that were kept: pairs of a photo and the photo darkened outside its mask, uint8 [H, W, 3]."""
-    kept = [index for index, mark in enumerate(marks) if not mark.left_out][:PREVIEW_PHOTOS]
-    marked = MarkedPhotos(photos.subset(kept), [marks[index] for index in kept])
-    tiles: list[ImageArray] = [] if kept else [np.full((1, 1, 3), 255, np.uint8)]
-    for photo, mask in zip(*_arrays(marked), strict=True):
-        tiles += [photo, np.where(mask[:, :, None] >= 128, photo, photo // 4)]
-    return grid([resize(tile, COMPARED_SIDE) for tile in tiles], columns)
-
-
-def _arrays(marked: MarkedPhotos) -> tuple[ImageArray, ImageArray]:
-    if not len(marked):
-        return np.zeros((0, 1, 1, 3), np.uint8), np.zeros((0, 1, 1), np.uint8)
-    pairs = marked.subset(range(len(marked)))
-    return pairs.images, pairs.masks

@@ -11,7 +11,7 @@ from saliency_gan.devices import make_fabric
 from saliency_gan.processes import is_main
 from saliency_gan.runs import StageFolder
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
-from saliency_gan.saliency.schedule import at_round, check_settings
+from saliency_gan.saliency.schedule import ROUND_SETTINGS, at_round, check_settings
 from saliency_gan.saliency.self_training import run_rounds
 
 
@@ -45,7 +45,7 @@ def train_student(config: TrainStudentConfig) -> Path:
         torch.manual_seed(config.seed + number)
         return SaliencyModel(architecture, config.encoder_weights)
 
-    with StageFolder(config, "student", changeable=("resolutions", "thresholds", "restart")) as folder:
+    with StageFolder(config, "student", changeable=ROUND_SETTINGS) as folder:
         model = run_rounds(config, folder, fabric, teacher, new_model)
         output = folder.path / "model.safetensors"
         if is_main():

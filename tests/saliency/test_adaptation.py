@@ -38,7 +38,7 @@ def config(trained: Path, faint: Path, tmp_path: Path) -> AdaptConfig:
         frozen_stride=1,
         ema=0.6,
         augment="flips",
-        refine="grabcut",
+        refine=("grabcut",),
         mark_side=64,
         min_confidence=0.2,
         min_agreement=0.5,

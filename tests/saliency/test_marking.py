@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan.config import AdaptConfig, TrainStudentConfig
+from saliency_gan.config import AdaptConfig, Refinement, TrainStudentConfig
 from saliency_gan.images import ImageArray
 from saliency_gan.saliency.bilateral_solver import solve
 from saliency_gan.saliency.marking import Mark, MarkedPhotos, grabcut, mark_photos, refine_by_colour
@@ -16,7 +16,7 @@ from saliency_gan.saliency.predictor import Predictor
 from saliency_gan.saliency.validation import intersection_over_union
 from tests.saliency.toys import disc, discs
 
-EASY = AdaptConfig(min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0, refine="none", mark_side=32)
+EASY = AdaptConfig(min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0, mark_side=32)
 
 
 class Told(Predictor):
@@ -44,10 +44,10 @@ def rough_map(mask: ImageArray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("refine", ["grabcut", "solver"])
-def test_refinement_finds_the_true_outline(refine: str) -> None:
+def test_refinement_finds_the_true_outline(refine: Refinement) -> None:
     image, mask = disc(0, 96)
     rough = rough_map(mask)
-    refined = refine_by_colour(image, rough, 0.5, replace(EASY, refine=refine, grabcut_certainty=0.9))
+    refined = refine_by_colour(image, rough, 0.5, refine, replace(EASY, grabcut_certainty=0.9))
     assert intersection_over_union(rough >= 0.5, mask > 0) < 0.6
     assert intersection_over_union(refined, mask > 0) > {"grabcut": 0.97, "solver": 0.93}[refine]
 
@@ -56,7 +56,7 @@ def test_the_solver_is_asked_for_the_smoothness_that_was_set() -> None:
     image, mask = disc(4, 64)
     rough = rough_map(mask)
     for smoothness in (1.0, 300.0):
-        refined = refine_by_colour(image, rough, 0.4, replace(EASY, refine="solver", solver_smoothness=smoothness))
+        refined = refine_by_colour(image, rough, 0.4, "solver", replace(EASY, solver_smoothness=smoothness))
         np.testing.assert_array_equal(refined, solve(image, rough, smoothness=smoothness) >= 0.4)
 
 
@@ -77,7 +77,7 @@ def test_a_mask_without_outline_is_left_as_it_is(value: float) -> None:
 
 def test_a_mark_says_what_a_loop_says() -> None:
     views = np.random.default_rng(0).random((3, 1, 8, 8))
-    (mark,) = mark_photos(Told(views), photos_of(discs(1)[0]), 0.45, EASY)
+    (mark,) = mark_photos(Told(views), photos_of(discs(1)[0]), 0.45, "none", EASY)
     views = views.astype(np.float32).astype(float)
     mean = views.mean(axis=0)[0]
     own = mean >= 0.45
@@ -108,7 +108,7 @@ def test_each_limit_leaves_out_what_breaks_it(limit: dict[str, float], reasons: 
     unsure[:, 1:7, 1:7] = 0.55
     torn[0, :, :4], torn[1, :, 2:] = 0.95, 0.98
     views = np.stack([small, unsure, torn], axis=1)
-    marks = list(mark_photos(Told(views), photos_of(discs(3)[0]), 0.45, replace(EASY, **limit)))
+    marks = list(mark_photos(Told(views), photos_of(discs(3)[0]), 0.45, "none", replace(EASY, **limit)))
     assert [mark.left_out for mark in marks] == reasons
     for mark, reason in zip(marks, reasons, strict=True):
         assert (mark.score > 0) is (not reason) is bool(mark.file)
@@ -118,7 +118,7 @@ def test_each_limit_leaves_out_what_breaks_it(limit: dict[str, float], reasons: 
 def test_masks_have_the_side_that_was_asked_for_and_are_small_files() -> None:
     image, mask = disc(5, 64)
     views = np.where(cv2.resize(mask, (32, 32)) > 127, 0.9, 0.1)[None, None]
-    (mark,) = mark_photos(Told(views), photos_of(image[None]), 0.5, replace(EASY, mark_side=128))
+    (mark,) = mark_photos(Told(views), photos_of(image[None]), 0.5, "none", replace(EASY, mark_side=128))
     assert mark.mask.shape == (128, 128) and set(np.unique(mark.mask)) == {0, 255}
     assert intersection_over_union(mark.mask > 0, cv2.resize(mask, (128, 128)) > 127) > 0.9
     assert len(mark.file) < 128 * 128 / 20
@@ -133,7 +133,8 @@ def test_a_refined_mask_that_left_the_object_is_not_taken() -> None:
                 Told(wrong[None, None]),
                 photos_of(photo[None]),
                 0.5,
-                replace(EASY, refine="grabcut", min_refined_iou=limit),
+                "grabcut",
+                replace(EASY, min_refined_iou=limit),
             )
         )
         for limit in (0.9, 0.0)
@@ -164,12 +165,12 @@ def test_marks_do_not_depend_on_batches_or_threads(trained: Path) -> None:
     config = TrainStudentConfig(min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0, mark_side=64)
     photos = photos_of(discs(10, 50, 64)[0])
     predictor = Predictor(load_model(trained / "saliency"), torch.device("cpu"))
-    once = list(mark_photos(predictor, photos, 0.5, config))
-    for one, other in zip(once, mark_photos(predictor, photos, 0.5, config, batch=3), strict=True):
+    once = list(mark_photos(predictor, photos, 0.5, "grabcut", config))
+    for one, other in zip(once, mark_photos(predictor, photos, 0.5, "grabcut", config, batch=3), strict=True):
         assert intersection_over_union(one.mask > 0, other.mask > 0) > 0.99
         assert one.refined_iou == pytest.approx(other.refined_iou, abs=0.02)
-    assert once == list(mark_photos(predictor, photos, 0.5, config))
+    assert once == list(mark_photos(predictor, photos, 0.5, "grabcut", config))
 
 
 def test_nothing_is_marked_where_there_is_no_photo() -> None:
-    assert list(mark_photos(Told(np.zeros((1, 0, 8, 8))), Photos([], 32), 0.5, EASY)) == []
+    assert list(mark_photos(Told(np.zeros((1, 0, 8, 8))), Photos([], 32), 0.5, "none", EASY)) == []

@@ -102,14 +102,15 @@ def test_several_folders_are_read_and_each_file_once(tmp_path: Path, monkeypatch
         assert levels(read_photos(folders, 8, 100, 0)) == levels(once)
 
 
-def test_some_of_many_are_drawn_at_random_from_all_folders(tmp_path: Path) -> None:
-    folders = [write_greys(tmp_path / name, range(first, first + 50)) for name, first in (("a", 0), ("b", 100))]
+def test_some_of_many_are_drawn_at_random_the_same_number_from_each_folder(tmp_path: Path) -> None:
+    ranges = {"a": range(50), "b": range(100, 150), "few": range(200, 206)}
+    folders = [write_greys(tmp_path / name, greys) for name, greys in ranges.items()]
     draws = [levels(read_photos(folders, 8, 30, seed)) for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
     for drawn in draws:
         assert len(set(drawn)) == 30 and drawn == sorted(drawn)
-        assert 5 < sum(level >= 100 for level in drawn) < 25
-    assert len(read_photos(folders, 8, 1000, 0)) == 100
+        assert [sum(level in greys for level in drawn) for greys in ranges.values()] == [12, 12, 6]
+    assert len(read_photos(folders, 8, 1000, 0)) == 106
 
 
 def test_too_few_photos_are_refused(tmp_path: Path) -> None:

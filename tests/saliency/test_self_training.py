@@ -3,19 +3,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from saliency_gan.config import AdaptConfig, TrainStudentConfig
 from saliency_gan.errors import UserError
-from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, pack, unpack
+from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, pack, unpack
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.photos import Photos, compress
 from saliency_gan.saliency.predictor import Predictor
+from saliency_gan.saliency.round_pictures import preview
 from saliency_gan.saliency.schedule import at_round, check_settings
-from saliency_gan.saliency.self_training import MARKS_SAVED_EVERY, keep_area, preview
+from saliency_gan.saliency.self_training import MARKS_SAVED_EVERY, keep_area
 from tests.saliency.toys import TINY_ARCHITECTURE, discs
 
 
@@ -70,10 +70,10 @@ def test_the_defaults_are_accepted() -> None:
         *[({name: 0}, f"{name} is 0") for name in ("mark_side", "grabcut_iterations", "checkpoint_every", "log_every")],
         ({"steps": ()}, r"steps is \[\]"),
         ({"steps": (4, 0, 4, 4)}, r"steps is \[4, 0, 4, 4\]"),
-        ({"thresholds": ()}, "thresholds has 0 numbers for 2 rounds"),
-        ({"thresholds": (0.5,) * 3}, "thresholds has 3 numbers for 2 rounds: give one for each, or one for all"),
-        ({"resolutions": (160, 160, 160)}, "resolutions has 3 numbers for 2 rounds"),
-        ({"restart": (True, False, True)}, "restart has 3 numbers"),
+        ({"thresholds": ()}, "thresholds has 0 values for 2 rounds"),
+        ({"thresholds": (0.5,) * 3}, "thresholds has 3 values for 2 rounds: give one for each, or one for all"),
+        ({"resolutions": (160, 160, 160)}, "resolutions has 3 values for 2 rounds"),
+        ({"restart": (True, False, True)}, "restart has 3 values"),
         *[
             ({name: value}, f"{name} is {value}, but has to be from 0 to 1")
             for name in ("min_confidence", "min_agreement", "min_area", "max_area", "min_refined_iou", "max_fall")
@@ -112,16 +112,14 @@ def test_what_they_read_and_write() -> None:
 
 
 @pytest.mark.parametrize("outputs", [1, 2])
-def test_a_model_marks_the_area_of_its_masks(outputs: int) -> None:
-    images, masks = discs(8)
-    files = [cv2.imencode(".png", mask)[1].tobytes() for mask in masks]
-    marked = MarkedPhotos(Photos([compress(image) for image in images], 32), [Mark(file, 1, 1, 0, 1) for file in files])
+def test_a_model_marks_the_area_that_it_is_told(outputs: int) -> None:
+    photos = Photos([compress(image) for image in discs(8)[0]], 32)
     torch.manual_seed(0)
     model = SaliencyModel(replace(TINY_ARCHITECTURE, outputs=outputs)).eval().requires_grad_(False)
     predictor = Predictor(model, torch.device("cpu"))
-    squares = [predictor.squeeze(marked.photos[index]) for index in range(8)]
+    squares = [predictor.squeeze(photos[index]) for index in range(8)]
     before = predictor.mark(squares)
-    keep_area(model, predictor, marked)
+    keep_area(model, predictor, photos, 0.3)
     after = Predictor(model, torch.device("cpu")).mark(squares)
-    assert (before >= 0.5).mean() != pytest.approx((masks > 0).mean(), abs=0.05)
-    assert (after >= 0.5).mean() == pytest.approx((masks > 0).mean(), abs=0.02)
+    assert (before >= 0.5).mean() != pytest.approx(0.3, abs=0.05)
+    assert (after >= 0.5).mean() == pytest.approx(0.3, abs=0.02)

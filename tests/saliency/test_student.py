@@ -12,7 +12,7 @@ import torch
 from saliency_gan.config import TrainStudentConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import read_image
-from saliency_gan.saliency import self_training
+from saliency_gan.saliency import learner, self_training
 from saliency_gan.saliency.learner import Learner
 from saliency_gan.saliency.marking import Mark, mark_photos
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
@@ -77,7 +77,7 @@ def quick(config: TrainStudentConfig) -> TrainStudentConfig:
         resolutions=(32,),
         thresholds=(0.4,),
         decoder_channels=(8, 8),
-        refine="none",
+        refine=("none",),
         mark_side=32,
     )
 
@@ -91,7 +91,7 @@ def fake_agreements(monkeypatch: pytest.MonkeyPatch, *agreements: float) -> list
     """Makes models agree as given; the list fills with the weights of those that were measured."""
     values, seen = iter(agreements), []
 
-    def measure(_: object, model: SaliencyModel) -> dict[str, float]:
+    def measure(_: object, model: SaliencyModel, number: int) -> dict[str, float]:
         seen.append({name: tensor.clone() for name, tensor in model.named_parameters()})
         return {"agreement": next(values)}
 
@@ -157,7 +157,7 @@ def test_what_was_left_out_is_told_with_the_round_that_learnt_without_it(
             yield marks[-1][-1]
 
     monkeypatch.setattr(self_training, "mark_photos", leaving_out)
-    config = replace(config, steps=(1, 1), resolutions=(32,), photos=None, refine="none")
+    config = replace(config, steps=(1, 1), resolutions=(32,), photos=None, refine=("none",))
     train_student(config)
     first, *others = read(config, "rounds.json")
     assert "left_out" not in first and "photos_kept" not in first
@@ -331,6 +331,30 @@ def test_a_round_without_restart_goes_on_from_the_one_before(
     assert not torch.equal(first["network.encoder.conv1.weight"], third["network.encoder.conv1.weight"])
 
 
+def test_each_round_has_its_threshold_refinement_and_loss(
+    quick: TrainStudentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked, losses = [], []
+    loss = learner.saliency_loss
+
+    def marking(predictor: Any, photos: Any, threshold: float, refine: str, *rest: Any) -> Iterator[Mark]:
+        marked.append((len(photos) > 4, threshold, refine))
+        return mark_photos(predictor, photos, threshold, refine, *rest)
+
+    monkeypatch.setattr(self_training, "mark_photos", marking)
+    monkeypatch.setattr(learner, "saliency_loss", lambda *given: losses.append(given[2]) or loss(*given))
+    train_student(
+        replace(quick, steps=(1, 2), thresholds=(0.4, 0.5), refine=("solver", "grabcut"), loss=("bce", "bce+iou"))
+    )
+    assert [given for training, *given in marked if training] == [[0.4, "solver"], [0.5, "grabcut"]]
+    assert [given for training, *given in marked if not training] == [
+        [0.4, "grabcut"],
+        [0.5, "grabcut"],
+        [0.5, "grabcut"],
+    ]
+    assert losses == ["bce", "bce+iou", "bce+iou"]
+
+
 def test_more_rounds_and_larger_ones_can_be_asked_for_later(
     quick: TrainStudentConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,7 +383,7 @@ def test_a_checkpoint_of_something_else_is_refused(
         {"restart": (False,)},
     ]
     for change in changes:
-        with pytest.raises(UserError, match="made with other steps, resolutions, thresholds or restart"):
+        with pytest.raises(UserError, match="made with other steps, resolutions, thresholds, refine, loss or restart"):
             train_student(replace(quick, **change))
     with pytest.raises(UserError, match="was begun with decoder_channels"):
         train_student(replace(quick, decoder_channels=(16, 8)))
@@ -426,8 +450,8 @@ def test_a_teacher_that_is_unsure_of_every_photo_is_a_failure(quick: TrainStuden
         ({"encoder": "resnet"}, "has no encoder"),
         ({"architecture": "FPN"}, "output_stride 2 needs --architecture Unet"),
         ({"frozen_stride": 16}, "frozen_stride is 16"),
-        ({"resolutions": (32, 64)}, "resolutions has 2 numbers for 1 rounds"),
-        ({"restart": ()}, "restart has 0 numbers for 1 rounds"),
+        ({"resolutions": (32, 64)}, "resolutions has 2 values for 1 rounds"),
+        ({"restart": ()}, "restart has 0 values for 1 rounds"),
         ({"teacher": Path("nowhere")}, "There is no saliency model nowhere"),
         ({"images": (Path("nowhere"),)}, "There is no folder nowhere"),
         ({"photos": Path("nowhere")}, "There is no folder nowhere"),

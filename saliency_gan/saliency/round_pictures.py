@@ -1,0 +1,42 @@
+"""Pictures of self-training: what each round's model made of the same photos, and what the last one learned from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from saliency_gan.images import ImageArray, grid
+from saliency_gan.saliency.marking import Mark, MarkedPhotos
+from saliency_gan.saliency.photos import Photos
+from saliency_gan.saliency.predictor import SaliencyMap, resize, stretch
+
+SIDE = 160
+"""Side in pixels of every tile."""
+PREVIEW_PHOTOS = 24
+
+
+def drawn(saliency: SaliencyMap) -> ImageArray:
+    """A tile of a map, float32 [H, W] in [0, 1]: uint8 [SIDE, SIDE]."""
+    return (255 * stretch(saliency, (SIDE, SIDE))).astype(np.uint8)
+
+
+def comparison(photos: Sequence[ImageArray], tiles: Sequence[ImageArray]) -> ImageArray:
+    """Photos in a row, and below each what every model made of it, the first teacher first: uint8 [H, W, 3].
+
+    Args:
+        photos: uint8 [H, W, 3].
+        tiles: As from `drawn`; of the first model one for each photo, then of the second, and so on.
+    """
+    row = [resize(photo, SIDE) for photo in photos]
+    return grid([*row, *(np.repeat(tile[:, :, None], 3, axis=2) for tile in tiles)], len(row))
+
+
+def preview(photos: Photos, marks: Sequence[Mark], columns: int = 12) -> ImageArray:
+    """The first photos that were kept: pairs of a photo and the photo darkened outside its mask, uint8 [H, W, 3]."""
+    kept = [index for index, mark in enumerate(marks) if not mark.left_out][:PREVIEW_PHOTOS]
+    if not kept:
+        return np.full((SIDE, SIDE, 3), 255, np.uint8)
+    pairs = MarkedPhotos(photos.subset(kept), [marks[index] for index in kept]).subset(range(len(kept)))
+    tiles: list[ImageArray] = []
+    for photo, mask in zip(pairs.images, pairs.masks, strict=True):
+        tiles += [photo, np.where(mask[:, :, None] >= 128, photo, photo // 4)]
+    return grid([resize(tile, SIDE) for tile in tiles], columns)
