@@ -29,9 +29,8 @@ student: setup  ## how the bundled model was made, from the bundled generator on
 	$(CLI) masks --config pipelines/student.yaml $(ARGS)
 	$(CLI) train-saliency --config pipelines/student.yaml $(ARGS)
 	$(CLI) train-student --config pipelines/student.yaml $(ARGS)
-	$(CLI) train-student --config pipelines/student-224.yaml $(ARGS)
-	$(CLI) evaluate --config pipelines/student-224.yaml $(ARGS)
-	$(CLI) report --config pipelines/student-224.yaml $(ARGS)
+	$(CLI) evaluate --config pipelines/student.yaml $(ARGS)
+	$(CLI) report --config pipelines/student.yaml $(ARGS)
 
 test: setup  ## the fast tests
 	$(VENV)/bin/python -m pytest $(ARGS)
