@@ -1,17 +1,18 @@
 """Where a stage computes, in which precision, and which part of a batch."""
 
 import warnings
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.distributed
-from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor
 
 from saliency_gan import processes
 from saliency_gan.config import Device, Precision
 from saliency_gan.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 def pick_device(device: Device) -> torch.device:
@@ -51,11 +52,15 @@ def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32"
     return "bf16" if native else "fp32"
 
 
-def make_fabric(device: Device, precision: Precision) -> Fabric:
+def make_fabric(device: Device, precision: Precision) -> "Fabric":
     """Lightning Fabric on one device a process; bf16 means automatic mixed precision.
 
     Under torchrun, modules that `fabric.setup` returns average their gradients over the processes.
     """
+    # Importing it takes as long as marking fifty photos, which need none.
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies import DDPStrategy
+
     chosen = pick_device(device)
     mixed = pick_precision(precision, chosen) == "bf16"
     processes.join()
