@@ -248,7 +248,7 @@ class _Rounds:
             self.finished = True
 
     def _measure(self, model: SaliencyModel, number: int) -> dict[str, float]:
-        """Marks the held-out photos as round `number`, from 0 on, or the last one does; measures where there are masks."""
+        """Marks the held-out photos as round `number`, from 0 on, or the last one; measures where there are masks."""
         config = self.config
         threshold = at_round(config.thresholds, min(number, rounds_of(config) - 1))
         # Always refined in the same way, so that rounds can be compared.
