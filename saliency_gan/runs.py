@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import pickle
 import signal
 import threading
@@ -16,7 +17,7 @@ import torch
 import yaml
 
 from saliency_gan.config import StageConfig, to_plain
-from saliency_gan.errors import UserError
+from saliency_gan.errors import StageError, UserError
 from saliency_gan.event_file import EventFile
 from saliency_gan.failures import explain
 from saliency_gan.files import (  # noqa: F401
@@ -37,6 +38,12 @@ RESUMABLE_SETTINGS = {
 }  # fmt: skip
 """Settings that may differ between the start of a run and its continuation."""
 
+LEARNING_RATES = ("lr", "lr_generator", "lr_discriminator", "lr_deformator", "lr_reconstructor")
+"""What stages call the settings that are too high where training diverges."""
+
+BEGINNINGS = {".lock", "config.yaml", "metrics.jsonl"}
+"""Files of a stage that has done nothing yet."""
+
 MEMORY_AFTER = 3
 """Steps of training after which the memory of one is told: the first ones allocate all that there is."""
 
@@ -46,7 +53,8 @@ class StageFolder:
 
     Entering creates the folder, takes its lock, compares the config with the one that the folder was begun with,
     writes the resolved config and removes what a kill left half written. Leaving releases the lock, and turns failures
-    of the machine, such as too little memory, into sentences.
+    of the machine, such as too little memory, into sentences. What failed before it wrote anything leaves no config, so
+    that the corrected call can begin.
 
     Of a job's processes the main one does this, while the others wait; it alone writes metrics and checkpoints.
 
@@ -83,6 +91,8 @@ class StageFolder:
         if hasattr(self, "_events"):
             self._events.close()
         if hasattr(self, "_lock"):
+            if error is not None and BEGINNINGS.issuperset(file.name for file in self.path.iterdir()):
+                (self.path / "config.yaml").unlink(missing_ok=True)
             self._lock.close()
         if explanation := explain(error, self.config):
             raise explanation from error
@@ -119,17 +129,30 @@ class StageFolder:
         return state
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replaces the last checkpoint by `state`, which needs a "step"."""
+        """Replaces the last checkpoint by `state`, which needs a "step".
+
+        Raises:
+            StageError: If a number in it is not finite; the last checkpoint stays.
+        """
         if not is_main():
             return
+        if not _is_finite(state):
+            raise self._diverged("a weight", state["step"])
         buffer = io.BytesIO()
         torch.save(state, buffer)
         write_bytes(self._checkpoint, buffer.getbuffer())
 
     def log(self, step: int, **values: float) -> None:
-        """Appends one line to metrics.jsonl and the same values to the TensorBoard event file."""
+        """Appends one line to metrics.jsonl and the same values to the TensorBoard event file.
+
+        Raises:
+            StageError: If a value whose name begins with "loss" is not finite.
+        """
         if not is_main():
             return
+        for name, value in values.items():
+            if name.startswith("loss") and not math.isfinite(value):
+                raise self._diverged(name, step)
         line = json.dumps({"step": step, **{key: float(f"{value:.6g}") for key, value in values.items()}})
         try:
             with open(self._metrics, "a") as file:
@@ -139,6 +162,13 @@ class StageFolder:
         if not hasattr(self, "_events"):
             self._events = EventFile(self.path / "tensorboard", step)
         self._events.add(step, values)
+
+    def _diverged(self, what: str, step: int) -> StageError:
+        rates = [f"--{name} {getattr(self.config, name):g}" for name in LEARNING_RATES if hasattr(self.config, name)]
+        return StageError(
+            f"Training diverged: {what} is no finite number at step {step}. Choose less than {' or '.join(rates)} and"
+            f" another --run, or delete {self.path}, which keeps the last good checkpoint."
+        )
 
     def read_metrics(self) -> list[dict[str, float]]:
         """All logged lines, oldest first; a line that a kill cut in half is left out."""
@@ -153,6 +183,15 @@ class StageFolder:
         if is_main():
             lines = [json.dumps(line) + "\n" for line in self.read_metrics() if line["step"] <= step]
             write_text(self._metrics, "".join(lines))
+
+
+def _is_finite(state: Any) -> bool:
+    """Whether every number in the tensors of nested dictionaries and lists is finite."""
+    if isinstance(state, dict | list | tuple):
+        return all(map(_is_finite, state.values() if isinstance(state, dict) else state))
+    if isinstance(state, torch.Tensor) and state.is_floating_point():
+        return bool(state.isfinite().all())
+    return True
 
 
 def random_stream(*key: int) -> torch.Generator:

@@ -53,6 +53,36 @@ class TestStageFolder:
             text = (folder.path / "config.yaml").read_text()
         assert "lr_generator: 0.0002\n" in text and "channels:\n- 256\n- 256\n" in text
 
+    def test_diverged_training_ends_with_the_last_good_checkpoint(self, config):
+        with StageFolder(config, "generator") as folder:
+            folder.save_checkpoint({"step": 1, "network": [{"weight": torch.ones(2)}]})
+            for bad in (torch.tensor([1.0, torch.nan]), torch.tensor([torch.inf])):
+                with pytest.raises(StageError, match="a weight is no finite number at step 2"):
+                    folder.save_checkpoint({"step": 2, "network": [{"weight": bad}]})
+            folder.log(1, loss_generator=1.0, score=float("nan"))
+            with pytest.raises(
+                StageError,
+                match=r"loss_generator .* at step 3. Choose less than --lr_generator 0.0002 or --lr_disc.* 0",
+            ):
+                folder.log(3, loss_generator=float("nan"))
+            assert folder.load_checkpoint()["step"] == 1
+            assert [line["step"] for line in folder.read_metrics()] == [1]
+
+    @pytest.mark.parametrize("done", [False, True])
+    def test_a_start_that_was_refused_does_not_block_the_corrected_call(self, config, done):
+        with pytest.raises(UserError, match="no"), StageFolder(config, "generator") as folder:
+            folder.load_checkpoint()
+            if done:
+                folder.save_checkpoint({"step": 1})
+            raise UserError("no")
+        other = replace(config, batch=7)
+        if done:
+            with pytest.raises(UserError, match="was begun with batch = 32"), StageFolder(other, "generator"):
+                pass
+        else:
+            with StageFolder(other, "generator") as folder:
+                assert "batch: 7\n" in (folder.path / "config.yaml").read_text()
+
     def test_a_second_process_is_refused_until_the_first_ends(self, config):
         folder = config.run / "generator"
         folder.mkdir(parents=True)
