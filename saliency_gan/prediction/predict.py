@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from saliency_gan.config import PredictConfig
-from saliency_gan.errors import UserError, one_line
+from saliency_gan.errors import StageError, UserError, one_line
 from saliency_gan.files import remove_partials
 from saliency_gan.images import ImageArray, read_image, write_image
 from saliency_gan.locks import working_in
@@ -142,27 +142,49 @@ def _mark_batch(
     batch: Batch, predictor: PhotoPredictor, background: Background, config: PredictConfig
 ) -> tuple[int, list[str]]:
     """Reads, marks and writes photos; returns how many there were, and a sentence for each that failed."""
-    photos, problems = [], []
+    photos: list[_Photo] = []
+    problems: list[str] = []
     for job in batch.jobs:
-        try:
+        with _noting(job, problems):
             image = read_image(job.path)
             photos.append(_Photo(job, image, predictor.squeeze(image)))
-        except UserError as error:
-            problems.append(str(error))
     maps = predictor.mark([photo.squares for photo in photos]) if photos else ()
-    written = [_write(photo, small, background, config) for photo, small in zip(photos, maps, strict=True)]
-    return len(batch.jobs), problems + [problem for problem in written if problem]
+    for photo, small in zip(photos, maps, strict=True):
+        with _noting(photo.job, problems):
+            _write(photo, small, background, config)
+    return len(batch.jobs), problems
 
 
-def _write(photo: _Photo, small: SaliencyMap, background: Background, config: PredictConfig) -> str | None:
-    """Writes the results of a photo; returns a sentence where one of them cannot hold it."""
+@contextmanager
+def _noting(job: Job, problems: list[str]) -> Iterator[None]:
+    """Makes whatever a photo raises that photo's problem; what the machine lacks, such as room on the disk, goes on."""
+    try:
+        yield
+    except (StageError, MemoryError):
+        raise
+    except UserError as error:
+        problems.append(str(error))
+    except Exception as error:
+        problems.append(f"{job.path} could not be marked ({type(error).__name__}: {error}).")
+
+
+def _write(photo: _Photo, small: SaliencyMap, background: Background, config: PredictConfig) -> None:
+    """Writes the results of a photo.
+
+    Raises:
+        UserError: If one of them cannot hold it; the others are written.
+    """
+    fits = max(photo.image.shape) <= JPEG_SIDE
+    too_long = [] if fits else [kind for kind in config.save if PHOTO_SUFFIXES[kind] == ".jpg"]
     marked = refine(photo.image, small, find_threshold(small, config.threshold), config.refine)
     for kind in config.save:
-        path = photo.job.result(config.output, kind)
-        if path.suffix == ".jpg" and max(photo.image.shape) > JPEG_SIDE:
-            return f"{photo.job.path} is too long for the {kind}, for JPEG ends at {JPEG_SIDE:,} pixels: save others."
-        write_image(path, draw(kind, marked, background))
-    return None
+        if kind not in too_long:
+            write_image(photo.job.result(config.output, kind), draw(kind, marked, background))
+    if too_long:
+        kinds = " and ".join(too_long)
+        raise UserError(
+            f"{photo.job.path} is too long for the {kinds}, for JPEG ends at {JPEG_SIDE:,} pixels: save others."
+        )
 
 
 def _fails(video: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> bool:

@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
+from saliency_gan.prediction import predict as predict_module
 from saliency_gan.prediction.predict import predict
 from saliency_gan.saliency.predictor import load_saliency_model
 from tests.prediction.test_video import write_video
@@ -200,9 +202,26 @@ def test_a_photo_too_long_for_jpeg_is_named(
     config: PredictConfig, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     paths = [photo(tmp_path / "long.png", (2, 65600)), photo(tmp_path / "short.png")]
-    assert predict(replace(config, save=("overlay",)), paths) == 1
+    assert predict(replace(config, save=("overlay", "map")), paths) == 1
     assert "long.png" in capsys.readouterr().err
-    assert results(tmp_path / "out") == ["overlay/short.jpg"]
+    assert results(tmp_path / "out") == ["map/long.png", "map/short.png", "overlay/short.jpg"]
+
+
+def test_what_one_photo_raises_is_that_photos_failure(
+    config: PredictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name in "abcdefg":
+        photo(tmp_path / "photos" / f"{name}.png", (32, 40 if name == "c" else 48))
+    refine = predict_module.refine
+
+    def breaking(image: np.ndarray, *rest: Any) -> Any:
+        return 1 // 0 if image.shape[1] == 40 else refine(image, *rest)
+
+    monkeypatch.setattr(predict_module, "refine", breaking)
+    assert predict(config, [tmp_path / "photos"]) == 1
+    said = capsys.readouterr()
+    assert "photos/c.png could not be marked (ZeroDivisionError: " in said.err and "6 photos marked" in said.out
+    assert results(config.output / "map") == [f"{name}.png" for name in "abdefg"]
 
 
 def test_photos_and_videos_in_one_folder(config: PredictConfig, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
