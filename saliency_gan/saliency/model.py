@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import segmentation_models_pytorch as smp
@@ -24,12 +25,12 @@ from saliency_gan.saliency.encoders import (
     weights_to_download,
 )
 from saliency_gan.saliency.norms import fold_norms
+from saliency_gan.saliency.photo_predictor import LARGEST_RESOLUTION
 
 PAPER_TEMPERATURE = 10.0
 """The paper's code divides its two logits by this before the softmax."""
 
 FORMAT = "saliency-gan/1"
-LARGEST_RESOLUTION = 4096
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,9 @@ class SaliencyModel(nn.Module):
     def set_statistics(self) -> None:
         """Sets the encoder's mean and deviation, moved from [0, 1] to the [-1, 1] of images in this package."""
         mean, std = statistics_of(self.architecture.encoder)
-        for name, values in (("mean", torch.tensor(mean) * 2 - 1), ("std", torch.tensor(std) * 2)):
-            self.register_buffer(name, values.view(3, 1, 1), persistent=False)
+        for name, values in (("mean", np.array(mean) * 2 - 1), ("std", np.array(std) * 2)):
+            # In float32 whatever torch's default is: images are.
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes the logit of the foreground; its sigmoid is the saliency.

@@ -15,6 +15,8 @@ from saliency_gan.images import ImageArray, read_image, to_rgb
 SaliencyMap = NDArray[np.float32]
 STRIDE = 32
 """Networks of any depth accept sides that are multiples of this."""
+LARGEST_RESOLUTION = 4096
+"""Side in pixels of the largest square that a network is asked to see."""
 
 
 class Network(Protocol):
@@ -44,7 +46,7 @@ class PhotoPredictor:
         flip: Look at the mirrored photo too.
 
     Raises:
-        UserError: If resolution or a scale is not positive.
+        UserError: If resolution or a scale is not positive, or a square would be larger than 4096 px.
     """
 
     def __init__(
@@ -56,6 +58,11 @@ class PhotoPredictor:
             raise UserError(f"Resolution {resolution} and scales {tuple(scales)} have to be above 0.")
         sides = (max(STRIDE, round(self.resolution * scale / STRIDE) * STRIDE) for scale in scales)
         self.sides = tuple(dict.fromkeys(sides))
+        if max(self.sides) > LARGEST_RESOLUTION:
+            raise UserError(
+                f"Resolution {self.resolution} times {max(scales)} is {max(self.sides)} px, but has to be at most"
+                f" {LARGEST_RESOLUTION}."
+            )
         self.flip = flip
 
     def predict(self, image: ImageArray | Image.Image | Path | str) -> SaliencyMap:
@@ -73,8 +80,11 @@ class PhotoPredictor:
         return self.predict_batch([image])[0]
 
     def predict_batch(self, images: Sequence[ImageArray | Image.Image | Path | str]) -> list[SaliencyMap]:
-        """Computes the saliency maps of several photos, which may differ in size, at once; as `predict`."""
-        if not images:
+        """Computes the saliency maps of several photos, which may differ in size, at once; as `predict`.
+
+        Photos of one size may be an array, uint8 [N, H, W, 3].
+        """
+        if not len(images):
             return []
         arrays = [_as_array(image) for image in images]
         maps = self.mark([self.squeeze(array) for array in arrays])

@@ -6,7 +6,7 @@ from typing import TypeVar
 from saliency_gan.config import SelfTrainingConfig
 from saliency_gan.devices import own_parts
 from saliency_gan.errors import UserError
-from saliency_gan.saliency.model import LARGEST_RESOLUTION
+from saliency_gan.saliency.photo_predictor import LARGEST_RESOLUTION
 
 Value = TypeVar("Value")
 

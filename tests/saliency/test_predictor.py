@@ -11,7 +11,7 @@ from PIL import Image
 import saliency_gan
 from saliency_gan.errors import UserError
 from saliency_gan.saliency.model import SaliencyModel
-from saliency_gan.saliency.predictor import Predictor, resize, stretch
+from saliency_gan.saliency.predictor import Predictor, load_saliency_model, resize, stretch
 from tests.saliency.toys import TINY_ARCHITECTURE, disc
 
 CPU = torch.device("cpu")
@@ -62,6 +62,27 @@ def test_a_batch_gives_the_maps_of_its_photos(model: SaliencyModel) -> None:
         assert map_.shape == photo.shape[:2]
         np.testing.assert_allclose(map_, predictor.predict(photo), atol=1e-5)
     assert predictor.predict_batch([]) == []
+    alike = np.stack([disc(seed)[0] for seed in range(2)])
+    np.testing.assert_array_equal(predictor.predict_batch(alike), predictor.predict_batch(list(alike)))
+
+
+def test_torchs_default_type_does_not_matter(model: SaliencyModel, tmp_path: Path) -> None:
+    model.save(tmp_path)
+    photo, _ = disc(3)
+    expected = load_saliency_model(tmp_path, "cpu").predict(photo)
+    try:
+        torch.set_default_dtype(torch.float64)
+        np.testing.assert_array_equal(load_saliency_model(tmp_path, "cpu").predict(photo), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(("resolution", "scales"), [(100_000, (1.0,)), (4096, (1.0, 1.5))])
+def test_squares_that_no_machine_could_hold_are_refused(
+    model: SaliencyModel, resolution: int, scales: tuple[float, ...]
+) -> None:
+    with pytest.raises(UserError, match="px, but has to be at most 4096"):
+        Predictor(model, CPU, resolution, scales)
 
 
 def test_arrays_pillow_images_and_paths_are_alike(model: SaliencyModel, tmp_path: Path) -> None:
