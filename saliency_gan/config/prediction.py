@@ -16,7 +16,7 @@ class PredictConfig(StageConfig):
         save: What to write of a photo: map (soft, 8-bit grey PNG), map16 (soft, 16-bit), mask (binary PNG), cutout (PNG
             with opacity, or on a background), overlay (JPEG). Of a video: map, mask, cutout or overlay as mp4.
         recursive: Search folders with their subfolders.
-        skip_existing: Leave out files all of whose results exist.
+        skip_existing: Leave out files all of whose results exist and were made of the file as it is.
         threshold: Saliency in [0, 1] from which a pixel belongs to the mask, or otsu: Otsu's threshold of every photo.
         refine: none; guided, where edges follow the photo's by the guided filter; solver, where the whole map follows
             its colours by the fast bilateral solver; or matting by pymatting, which finds the opacity of every pixel,

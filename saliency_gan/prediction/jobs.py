@@ -1,7 +1,7 @@
 """Which files `predict` does, and what their results are called."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
@@ -11,6 +11,7 @@ from typing import NamedTuple
 from saliency_gan.files import is_folder
 from saliency_gan.images import IMAGE_SUFFIXES, find_files, pixels_of
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
+from saliency_gan.prediction.sources import Source, Sources
 
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
 VIDEO_RESULT = ".mp4"
@@ -30,10 +31,12 @@ class Job:
     Attributes:
         path: The file.
         name: Relative path, without suffix, of its results.
+        source: The file as it was when it was found.
     """
 
     path: Path
     name: Path
+    source: Source
 
     @property
     def is_video(self) -> bool:
@@ -45,26 +48,38 @@ class Job:
         path = output / kind / self.name
         return path.with_name(path.name + (VIDEO_RESULT if self.is_video else PHOTO_SUFFIXES[kind]))
 
-    def is_done(self, output: Path, kinds: Sequence[str]) -> bool:
-        """Whether all results exist; they are written whole or not at all."""
-        return all(self.result(output, kind).is_file() for kind in kinds)
+    @property
+    def key(self) -> str:
+        """What its results are called in `Sources`."""
+        return _key(self.name, self.is_video)
+
+    def is_done(self, sources: Sources, kinds: Sequence[str]) -> bool:
+        """Whether all results exist and are of this file as it is; they are written whole or not at all."""
+        exist = all(self.result(sources.output, kind).is_file() for kind in kinds)
+        return exist and sources[self.key] == self.source
 
 
-def find_jobs(paths: Sequence[Path], output: Path, recursive: bool = True) -> tuple[list[Job], list[str]]:
+def _key(name: Path, is_video: bool) -> str:
+    return str(name) + VIDEO_RESULT * is_video
+
+
+def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -> tuple[list[Job], list[str]]:
     """Lists every photo and video once with a name that no other has.
 
-    Files whose results would have the same name keep their suffix or get a number; hidden files, and results of an
-    earlier call, are left out of folders. Links count as what they lead to, and their results are called like the link.
+    A file keeps its suffix where the folder that it is in has another one with the same stem. Where the name belongs to
+    the results of another file, it gets a number. So nothing depends on which other files are in the call. Hidden
+    files, and results of an earlier call, are left out of folders. Links count as what they lead to, and their results
+    are called like the link.
 
     Args:
         paths: Files, and folders of files.
-        output: Where the results are going to be.
+        sources: Of the folder where the results are going to be.
         recursive: Search folders with their subfolders.
 
     Returns:
         The jobs, in the order of `paths` and of names, and one sentence for every folder that gives none.
     """
-    own = [_real(output / kind) for kind in PHOTO_SUFFIXES]
+    own = [_real(sources.output / kind) for kind in PHOTO_SUFFIXES]
     found: dict[Path, tuple[Path, Path]] = {}
     problems = []
     for path in paths:
@@ -78,9 +93,9 @@ def find_jobs(paths: Sequence[Path], output: Path, recursive: bool = True) -> tu
             resolved = _real(file)
             if not any(resolved.is_relative_to(folder) for folder in own):
                 found.setdefault(resolved, (file, file.relative_to(path)))
-    names = _Names()
-    jobs = [Job(path, relative) for path, relative in found.values()]
-    return [replace(job, name=names.free(job.name, job.is_video)) for job in jobs], problems
+    names = _Names(sources)
+    jobs = [Job(path, relative, Source.of(path)) for path, relative in found.values()]
+    return [replace(job, name=names.free(job)) for job in jobs], problems
 
 
 def _real(path: Path) -> Path:
@@ -112,20 +127,36 @@ def batches(jobs: Sequence[Job], size: int) -> Iterator[Batch]:
 class _Names:
     """Gives every result a name of its own, compared as file systems that ignore case do."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
         self._taken: set[tuple[bool, str]] = set()
         self._numbers: defaultdict[tuple[bool, Path], Iterator[int]] = defaultdict(lambda: count(2))
+        self._siblings: dict[Path, Counter[tuple[bool, str]]] = {}
 
-    def free(self, name: Path, is_video: bool) -> Path:
+    def free(self, job: Job) -> Path:
         """The name without suffix, else with it, else with a number."""
+        name = job.name
         shortened = os.fsencode(name.name)[: LONGEST_NAME - len("-1234567")].decode(errors="ignore")
-        numbered = (f"{shortened}-{number}" for number in self._numbers[is_video, name])
-        for candidate in chain((name.stem, name.name), numbered):
+        numbered = (f"{shortened}-{number}" for number in self._numbers[job.is_video, name])
+        for candidate in chain((name.name,) if self._has_twin(job) else (name.stem, name.name), numbered):
             if not candidate.strip(".") or len(os.fsencode(candidate)) > LONGEST_NAME:
                 continue
             full = name.with_name(candidate)
-            key = is_video, str(full).casefold()
-            if key not in self._taken:
+            key = job.is_video, str(full).casefold()
+            owner = self._sources[_key(full, job.is_video)]
+            if key not in self._taken and (owner is None or owner.is_the_file(job.source)):
                 self._taken.add(key)
                 return full
         raise AssertionError("there is no end of numbers")
+
+    def _has_twin(self, job: Job) -> bool:
+        """Whether the file's folder has another photo, or for a video another video, with the same stem."""
+        folder = job.path.parent
+        if folder not in self._siblings:
+            files = find_files(folder, IMAGE_SUFFIXES | VIDEO_SUFFIXES, recursive=False) if folder.is_dir() else []
+            self._siblings[folder] = Counter(map(_stem, files))
+        return self._siblings[folder][_stem(job.path)] > 1
+
+
+def _stem(path: Path) -> tuple[bool, str]:
+    return path.suffix.lower() in VIDEO_SUFFIXES, path.stem.casefold()

@@ -21,6 +21,7 @@ from saliency_gan.prediction.checks import check_settings
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, draw, find_threshold
 from saliency_gan.prediction.jobs import Batch, Job, batches, find_jobs
 from saliency_gan.prediction.refinement import refine
+from saliency_gan.prediction.sources import Sources
 from saliency_gan.prediction.video import mark_video
 from saliency_gan.processes import cores, is_main, local_world_size, share, total
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
@@ -32,8 +33,8 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
     """Marks photos and videos and writes `output/KIND/NAME.png` for every kind in `config.save`, at their own sizes.
 
     A folder is searched with its subfolders, whose tree is kept. Files whose results would have the same name keep
-    their suffix or get a number. A file that cannot be used is named on stderr and skipped. Under torchrun every
-    process does its share of the files.
+    their suffix or get a number, see `find_jobs`. A file that cannot be used is named on stderr and skipped. Under
+    torchrun every process does its share of the files.
 
     Args:
         config: The stage's settings.
@@ -57,16 +58,17 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
 
 
 def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredictor, background: Background) -> int:
-    found, problems = find_jobs(paths, config.output, config.recursive)
+    sources = Sources(config.output)
+    found, problems = find_jobs(paths, sources, config.recursive)
     # What exists changes while other processes work, so files are shared out first.
     own = share(found)
-    jobs = [job for job in own if not (config.skip_existing and job.is_done(config.output, config.save))]
+    jobs = [job for job in own if not (config.skip_existing and job.is_done(sources, config.save))]
     problems = list(share(problems))
     photos = [job for job in jobs if not job.is_video]
     videos = [job for job in jobs if job.is_video]
     failed = _complain(*problems)
-    failed += _mark_photos(photos, predictor, background, config) if photos else 0
-    failed += sum(_fails(video, predictor, background, config) for video in videos)
+    failed += _mark_photos(photos, predictor, background, config, sources) if photos else 0
+    failed += sum(_fails(video, predictor, background, config, sources) for video in videos)
     marked = len(jobs) + len(problems) - failed
     done, skipped, failures = (int(count) for count in total((marked, len(own) - len(jobs), failed)))
     print(f"{done} photos{' and videos' * any(job.is_video for job in found)} marked in {config.output}", end="")
@@ -99,7 +101,9 @@ class _Photo:
     squares: tuple[ImageArray, ...]
 
 
-def _mark_photos(jobs: Sequence[Job], predictor: PhotoPredictor, background: Background, config: PredictConfig) -> int:
+def _mark_photos(
+    jobs: Sequence[Job], predictor: PhotoPredictor, background: Background, config: PredictConfig, sources: Sources
+) -> int:
     """Marks photos; returns how many failed.
 
     Every core reads, marks and writes batches of its own, which is faster than a pipeline whose steps share the cores;
@@ -107,7 +111,7 @@ def _mark_photos(jobs: Sequence[Job], predictor: PhotoPredictor, background: Bac
     so that one of them is in memory at a time.
     """
     failures = 0
-    mark = partial(_mark_batch, predictor=predictor, background=background, config=config)
+    mark = partial(_mark_batch, predictor=predictor, background=background, config=config, sources=sources)
     threads = 1 + max(1, cores() // local_world_size())
     size = min(config.batch, -(-len(jobs) // threads))
     with (
@@ -139,7 +143,7 @@ def _one_core_each(threads: int, config: PredictConfig) -> Iterator[ThreadPoolEx
 
 
 def _mark_batch(
-    batch: Batch, predictor: PhotoPredictor, background: Background, config: PredictConfig
+    batch: Batch, predictor: PhotoPredictor, background: Background, config: PredictConfig, sources: Sources
 ) -> tuple[int, list[str]]:
     """Reads, marks and writes photos; returns how many there were, and a sentence for each that failed."""
     photos: list[_Photo] = []
@@ -152,6 +156,7 @@ def _mark_batch(
     for photo, small in zip(photos, maps, strict=True):
         with _noting(photo.job, problems):
             _write(photo, small, background, config)
+            sources.add(photo.job.key, photo.job.source)
     return len(batch.jobs), problems
 
 
@@ -187,9 +192,12 @@ def _write(photo: _Photo, small: SaliencyMap, background: Background, config: Pr
         )
 
 
-def _fails(video: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> bool:
+def _fails(
+    video: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig, sources: Sources
+) -> bool:
     try:
         mark_video(video, predictor, background, config)
+        sources.add(video.key, video.source)
     except UserError as error:
         _complain(str(error))
         return True

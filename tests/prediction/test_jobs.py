@@ -5,6 +5,7 @@ from PIL import Image
 
 from saliency_gan.prediction import jobs
 from saliency_gan.prediction.jobs import Job, batches, find_jobs
+from saliency_gan.prediction.sources import Source, Sources
 
 
 def photo(path: Path, size: tuple[int, int] = (4, 4)) -> Path:
@@ -13,10 +14,16 @@ def photo(path: Path, size: tuple[int, int] = (4, 4)) -> Path:
     return path
 
 
+def job_of(path: Path, name: str) -> Job:
+    return Job(path, Path(name), Source.of(path))
+
+
 def test_subfolders_are_left_out_where_asked(tmp_path: Path) -> None:
     photo(tmp_path / "in" / "a.png")
     photo(tmp_path / "in" / "deep" / "b.png")
-    names = {recursive: find_jobs([tmp_path / "in"], tmp_path / "out", recursive) for recursive in (True, False)}
+    names = {
+        recursive: find_jobs([tmp_path / "in"], Sources(tmp_path / "out"), recursive) for recursive in (True, False)
+    }
     assert [str(job.name) for job in names[True][0]] == ["a", "deep/b"]
     assert [str(job.name) for job in names[False][0]] == ["a"]
 
@@ -24,26 +31,73 @@ def test_subfolders_are_left_out_where_asked(tmp_path: Path) -> None:
 def test_videos_are_found_and_share_names_with_photos(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     (tmp_path / "a.MP4").write_bytes(b"")
-    found, problems = find_jobs([tmp_path], tmp_path / "out")
+    found, problems = find_jobs([tmp_path], Sources(tmp_path / "out"))
     results = {str(job.result(tmp_path / "out", "map").relative_to(tmp_path)) for job in found}
     assert results == {"out/map/a.png", "out/map/a.mp4"} and not problems
 
 
 def test_a_file_is_done_when_every_result_exists(tmp_path: Path) -> None:
-    job = Job(tmp_path / "a.png", Path("deep/a"))
-    for kind, done in (("map", False), ("overlay", True)):
+    job = job_of(photo(tmp_path / "a.png"), "deep/a")
+    sources = Sources(tmp_path)
+    for kind in ("map", "overlay"):
+        assert not job.is_done(sources, ("map", "overlay"))
         path = job.result(tmp_path, kind)
         path.parent.mkdir(parents=True)
         path.touch()
-        assert job.is_done(tmp_path, ("map", "overlay")) is done
+    assert not job.is_done(sources, ("map", "overlay"))  # nobody knows of what they are
+    sources.add(job.key, job.source)
+    assert job.is_done(sources, ("map", "overlay")) and job.is_done(Sources(tmp_path), ("map", "overlay"))
+    photo(tmp_path / "a.png", (9, 9))
+    assert not job_of(tmp_path / "a.png", "deep/a").is_done(sources, ("map", "overlay"))
+
+
+def names_of(paths: list[Path], output: Path) -> list[str]:
+    """Names of results, all of which are then made."""
+    sources = Sources(output)
+    jobs, _ = find_jobs(paths, sources)
+    output.mkdir(exist_ok=True)
+    for job in jobs:
+        sources.add(job.key, job.source)
+    return [str(job.name) for job in jobs]
+
+
+def test_names_do_not_depend_on_what_else_is_in_the_call(tmp_path: Path) -> None:
+    twins = [photo(tmp_path / "in" / name) for name in ("a.jpg", "A.png", "b.png")]
+    assert names_of([tmp_path / "in"], tmp_path / "out") == ["A.png", "a.jpg", "b"]
+    for order in (twins, twins[::-1]):
+        assert [names_of([path], tmp_path / "loop") for path in order] == [
+            [{"a.jpg": "a.jpg", "A.png": "A.png", "b.png": "b"}[path.name]] for path in order
+        ]
+
+
+def test_no_result_is_taken_from_another_file(tmp_path: Path) -> None:
+    first = photo(tmp_path / "in" / "a.png")
+    assert names_of([first], tmp_path / "out") == ["a"]
+    second = photo(tmp_path / "in" / "a.jpg")
+    assert names_of([tmp_path / "in"], tmp_path / "out") == ["a.jpg", "a.png"]
+    others = [photo(tmp_path / str(size) / "b.png", (size, 4)) for size in (5, 6, 7)]
+    for _ in range(2):
+        assert [names_of([other], tmp_path / "out") for other in others] == [["b"], ["b.png"], ["b.png-2"]]
+    second.unlink()
+    (tmp_path / "in").rename(tmp_path / "moved")
+    assert names_of([tmp_path / "moved"], tmp_path / "out") == ["a"]  # it is still the same photo
+
+
+def test_a_line_that_a_kill_cut_is_no_trouble(tmp_path: Path) -> None:
+    job = job_of(photo(tmp_path / "a.png"), "a")
+    Sources(tmp_path).add(job.key, job.source)
+    for rest in ('{"result": "b", "fi', "[]\n", "\xff", '{"result": "c"}'):
+        with open(tmp_path / ".sources.jsonl", "a") as file:
+            file.write(rest)
+        assert Sources(tmp_path)["a"] == job.source
 
 
 def test_batches_are_bounded_in_photos_and_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "BATCH_PIXELS", 100)
     sides = [5, 5, 5, 5, 7, 7, 7, 20, 3]
-    listed = [Job(photo(tmp_path / f"{index}.png", (side, side)), Path(str(index))) for index, side in enumerate(sides)]
+    listed = [job_of(photo(tmp_path / f"{index}.png", (side, side)), str(index)) for index, side in enumerate(sides)]
     (tmp_path / "damaged.png").write_bytes(b"")
-    listed.append(Job(tmp_path / "damaged.png", Path("damaged")))
+    listed.append(job_of(tmp_path / "damaged.png", "damaged"))
     cut = [([job.name.name for job in batch.jobs], batch.large) for batch in batches(listed, 3)]
     assert cut == [
         (["0", "1", "2"], False),

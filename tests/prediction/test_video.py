@@ -12,6 +12,7 @@ from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.jobs import Job
+from saliency_gan.prediction.sources import Source
 from saliency_gan.prediction.video import Smoothing, VideoFile, mark_video
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
 
@@ -63,7 +64,7 @@ def config(tmp_path: Path) -> PredictConfig:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    return Job(write_video(tmp_path / "box é.mp4", frames()), Path("deep/box"))
+    return Job(path := write_video(tmp_path / "box é.mp4", frames()), Path("deep/box"), Source.of(path))
 
 
 def test_every_frame_is_marked_at_the_videos_size_and_rate(config: PredictConfig, job: Job) -> None:

@@ -17,6 +17,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.evaluation.benchmarks import find_dataset
 from saliency_gan.generators.class_folders import load_class_folders
 from saliency_gan.prediction.jobs import find_jobs
+from saliency_gan.prediction.sources import Sources
 from saliency_gan.runs import StageFolder
 from saliency_gan.saliency.model import SaliencyModel
 from tests.safety.stages import NEEDS, World
@@ -199,12 +200,12 @@ class TestMany:
 
     def test_a_folder_of_photos(self, tmp_path: Path) -> None:
         _touch(tmp_path / "in", (f"{number:05}.jpg" for number in range(MANY)))
-        jobs, problems = find_jobs([tmp_path / "in"], tmp_path / "out")
+        jobs, problems = find_jobs([tmp_path / "in"], Sources(tmp_path / "out"))
         assert [job.name for job in jobs] == [Path(f"{number:05}") for number in range(MANY)] and problems == []
 
     def test_photos_that_share_a_name(self, tmp_path: Path) -> None:
         _touch(tmp_path / "in", (f"{number}/photo.jpg" for number in range(MANY)))
-        jobs, _ = find_jobs([tmp_path / "in" / str(number) / "photo.jpg" for number in range(MANY)], tmp_path / "out")
+        jobs, _ = find_jobs([tmp_path / "in" / str(number) / "photo.jpg" for number in range(MANY)], Sources(tmp_path))
         expected = ["photo", "photo.jpg", *(f"photo.jpg-{number}" for number in range(2, MANY))]
         assert [str(job.name) for job in jobs] == expected
 
