@@ -3,6 +3,7 @@
 Heavy libraries are imported by the verb that needs them, so `--help` answers at once.
 """
 
+import io
 import os
 import signal
 import sys
@@ -59,13 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     processes.quieten()
+    _make_streams_usable()
     try:
         return _run(words)
     except (UserError, StageError) as error:
         _say(f"saliency-gan: {error}")
         return error.exit_code
     except KeyboardInterrupt:
-        _say("\nsaliency-gan: interrupted; the same command goes on from the last checkpoint.")
+        again = " with --skip-existing" if words[:1] == ["predict"] else ""
+        _say(f"\nsaliency-gan: interrupted; the same command{again} goes on from what was saved.")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,6 +76,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # such as of a path that is too long, or a folder that may not be looked into
         print(f"saliency-gan: {one_line(str(error))}: look at this path and try again.", file=sys.stderr)
         return 1
+
+
+def _make_streams_usable() -> None:
+    """Lets stdout and stderr take any file's name, and be closed: what they cannot show is escaped or dropped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(sentence: str) -> None:

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -259,3 +260,17 @@ def test_what_ends_a_job_interrupts_also_where_ctrl_c_is_ignored(
     finally:
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path, encoding: str) -> None:
+    command = [sys.executable, "-m", "saliency_gan", "predict", str(tmp_path / "乌龟.png")]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, env=environment)
+    assert done.returncode == 1 and rb"\u4e4c\u9f9f.png" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_closed_streams_stop_nothing(tmp_path: Path) -> None:
+    """`2>&-` and `>&-` leave the process without a stream."""
+    command = f"{sys.executable} -m saliency_gan generators --json >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command]).returncode == 0
