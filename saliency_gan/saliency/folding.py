@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
 from saliency_gan.generators.upsampling import transposed_kernel
@@ -22,7 +23,8 @@ def fold(model: SaliencyModel) -> SaliencyModel:
 
     A batch norm becomes part of the convolution before it. In a U-Net's decoder, the convolution of an upsampled map
     beside a skip connection becomes a transposed convolution of the small map, which takes 4/9 of the multiplications,
-    plus a convolution of the skip connection.
+    plus a convolution of the skip connection. TensorFlow's uneven padding becomes part of the kernel, so that no map is
+    copied to be padded.
 
     Returns:
         The copy, or the model itself where the two disagree, as in a network that uses a convolution twice.
@@ -30,11 +32,25 @@ def fold(model: SaliencyModel) -> SaliencyModel:
     folded = copy.deepcopy(model)
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).to(model.mean)
     fold_norms(folded, lambda: folded(images))
+    _fold_padding(folded)
     if folded.architecture.architecture.lower() == "unet":
         _fold_decoder(folded.network)
     folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     same = torch.allclose(folded(images), model(images), rtol=TOLERANCE, atol=TOLERANCE)
     return folded.requires_grad_(False) if same else model
+
+
+def _fold_padding(network: nn.Module) -> None:
+    """Replaces convolutions of stride 2 that pad one more pixel at the end than at the start, as TensorFlow does where
+    sides are even: by a convolution that pads both alike, with a kernel that has one more row and column of zeros."""
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            size = child.kernel_size[0] if isinstance(child, Conv2dSame) else 0
+            if size % 2 and child.kernel_size == (size, size) and child.stride == (2, 2) and child.dilation == (1, 1):
+                shape = child.in_channels, child.out_channels, size + 1, 2, size // 2
+                plain = nn.Conv2d(*shape, groups=child.groups, bias=child.bias is not None)
+                plain.weight, plain.bias = nn.Parameter(F.pad(child.weight, (1, 0, 1, 0))), child.bias
+                setattr(parent, name, plain)
 
 
 def _fold_decoder(network: Any) -> None:

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from timm.layers import Conv2dSame
 from torch import nn
 
 from saliency_gan.errors import UserError
@@ -58,6 +59,7 @@ def test_a_folded_model_computes_the_same_without_batch_norms(
     folded = fold(model)
     torch.testing.assert_close(folded(images), expected, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(model(images), expected, rtol=0, atol=0)
+    assert not any(isinstance(module, Conv2dSame) for module in folded.modules())  # their maps would be padded first
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     blocks = sum(isinstance(module, FoldedDecoderBlock) for module in folded.modules())
     assert blocks == (len(channels) if architecture == "Unet" else 0)
