@@ -264,10 +264,9 @@ def test_what_ends_a_job_interrupts_also_where_ctrl_c_is_ignored(
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path, encoding: str) -> None:
-    command = [sys.executable, "-m", "saliency_gan", "predict", str(tmp_path / "乌龟.png")]
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    done = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, env=environment)
-    assert done.returncode == 1 and rb"\u4e4c\u9f9f.png" in done.stderr and b"Traceback" not in done.stderr
+    command = [sys.executable, "-m", "saliency_gan", "predict", "--config", str(tmp_path / "乌龟.yaml")]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 2 and rb"\u4e4c\u9f9f.yaml" in done.stderr and b"Traceback" not in done.stderr
 
 
 def test_closed_streams_stop_nothing(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ class _Names:
         """Whether the file's folder has another photo, or for a video another video, with the same stem."""
         folder = job.path.parent
         if folder not in self._siblings:
-            files = find_files(folder, IMAGE_SUFFIXES | VIDEO_SUFFIXES, recursive=False) if folder.is_dir() else []
+            files = find_files(folder, IMAGE_SUFFIXES | VIDEO_SUFFIXES, recursive=False) if is_folder(folder) else []
             self._siblings[folder] = Counter(map(_stem, files))
         return self._siblings[folder][_stem(job.path)] > 1
 
