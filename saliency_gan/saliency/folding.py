@@ -45,7 +45,9 @@ def _fold_padding(network: nn.Module) -> None:
     sides are even: by a convolution that pads both alike, with a kernel that has one more row and column of zeros."""
     for parent in list(network.modules()):
         for name, child in parent.named_children():
-            size = child.kernel_size[0] if isinstance(child, Conv2dSame) else 0
+            if not isinstance(child, Conv2dSame):
+                continue
+            size = child.kernel_size[0]
             if size % 2 and child.kernel_size == (size, size) and child.stride == (2, 2) and child.dilation == (1, 1):
                 shape = child.in_channels, child.out_channels, size + 1, 2, size // 2
                 plain = nn.Conv2d(*shape, groups=child.groups, bias=child.bias is not None)
