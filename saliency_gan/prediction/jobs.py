@@ -56,7 +56,7 @@ class Job:
     def is_done(self, sources: Sources, kinds: Sequence[str]) -> bool:
         """Whether all results exist and are of this file as it is; they are written whole or not at all."""
         exist = all(self.result(sources.output, kind).is_file() for kind in kinds)
-        return exist and sources[self.key] == self.source
+        return exist and sources.tell(self.key, self.source, kinds)
 
 
 def _key(name: Path, is_video: bool) -> str:

@@ -156,7 +156,7 @@ def _mark_batch(
     for photo, small in zip(photos, maps, strict=True):
         with _noting(photo.job, problems):
             _write(photo, small, background, config)
-            sources.add(photo.job.key, photo.job.source)
+            sources.add(photo.job.key, photo.job.source, config.save)
     return len(batch.jobs), problems
 
 
@@ -197,7 +197,7 @@ def _fails(
 ) -> bool:
     try:
         mark_video(video, predictor, background, config)
-        sources.add(video.key, video.source)
+        sources.add(video.key, video.source, config.save)
     except UserError as error:
         _complain(str(error))
         return True

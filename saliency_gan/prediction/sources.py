@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,29 +53,36 @@ class Sources:
     def __init__(self, output: Path) -> None:
         self.output = output
         self._lock = threading.Lock()
-        self._known: dict[str, Source] = {}
+        self._known: dict[str, tuple[Source, frozenset[str]]] = {}
         with suppress(OSError):
             for line in (output / FILE).read_text(errors="surrogateescape").splitlines():
                 with suppress(ValueError, TypeError, LookupError):  # a kill may have cut the last one
                     fields = json.loads(line)
-                    result = fields.pop("result")
-                    self._known[result] = Source(**fields)
+                    result, kinds = fields.pop("result"), frozenset(fields.pop("kinds"))
+                    self._known[result] = Source(**fields), kinds
 
     def __getitem__(self, result: str) -> Source | None:
         """What a result, such as deep/photo or deep/film.mp4, was made of; None if nobody knows."""
-        return self._known.get(result)
+        return self._known[result][0] if result in self._known else None
 
-    def add(self, result: str, source: Source) -> None:
-        """Remembers what a result was made of, after it was written.
+    def tell(self, result: str, source: Source, kinds: Collection[str]) -> bool:
+        """Whether some kinds of a result, such as map and mask, were all made of a file as it was then."""
+        known, made = self._known.get(result, (None, frozenset()))
+        return known == source and made.issuperset(kinds)
+
+    def add(self, result: str, source: Source, kinds: Collection[str]) -> None:
+        """Remembers what some kinds of a result were made of, after they were written.
 
         Raises:
             StageError: If the file cannot be written.
         """
         with self._lock:
-            if self._known.get(result) == source:
+            if self.tell(result, source, kinds):
                 return
-            self._known[result] = source
-            line = json.dumps({"result": result, **asdict(source)}) + "\n"
+            before, made = self._known.get(result, (source, frozenset()))
+            made = made.union(kinds) if before == source else frozenset(kinds)  # others are of the file as it was
+            self._known[result] = source, made
+            line = json.dumps({"result": result, "kinds": sorted(made), **asdict(source)}) + "\n"
             try:
                 # One write in append mode: lines of several processes do not mix.
                 with open(self.output / FILE, "a", encoding="utf-8") as file:

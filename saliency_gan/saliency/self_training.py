@@ -4,7 +4,6 @@ Ours, beyond the paper. `train-student` and `adapt` are these rounds with differ
 """
 
 import copy
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,10 +19,11 @@ from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import ImageArray, write_image
 from saliency_gan.processes import is_main, total, world_size
 from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt, write_json
+from saliency_gan.saliency.area import keep_area
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, freeze, one_cycle
 from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, mark_photos, pack, unpack
-from saliency_gan.saliency.model import PAPER_TEMPERATURE, SaliencyModel
+from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.pairs import Mixture, Part
 from saliency_gan.saliency.photos import MIN_PHOTOS, Photos, read_photos
 from saliency_gan.saliency.predictor import Predictor, resize
@@ -327,7 +327,7 @@ class _Rounds:
         if any(
             past != now for past, now in zip(state["schedule"], self._schedule(rounds_of(self.config)), strict=False)
         ):
-            others.append("steps, " + " or ".join(", ".join(ROUND_SETTINGS).rsplit(", ", 1)))
+            others.append(f"steps, {', '.join(ROUND_SETTINGS[:-1])} or {ROUND_SETTINGS[-1]}")
         if others:
             raise UserError(
                 f"The checkpoint in {self.config.run} was made with other {others[0]}: choose another folder with"
@@ -339,23 +339,3 @@ class _Rounds:
         self.teacher = self._model_of(self.number).to(self.fabric.device)
         self.teacher.load_state_dict(state["teacher"])
         self._unfinished = state["learner"]
-
-
-@torch.no_grad()
-def keep_area(model: SaliencyModel, predictor: Predictor, photos: Photos, area: float) -> None:
-    """Moves a model's logits so that it marks, at threshold 0.5, as much of some photos as its teacher did.
-
-    Without it the area drifts from round to round: a loss with a Dice or IoU term rewards including what is unsure,
-    and refinement takes off more than it adds.
-
-    Args:
-        model: The model, whose last bias is changed.
-        predictor: Marks with this model as it is.
-        photos: The photos.
-        area: Share of them to be marked, as a mean over the photos.
-    """
-    maps = predictor.mark([predictor.squeeze(photos[index]) for index in range(len(photos))])
-    value = float(np.quantile(maps, 1 - area).clip(1e-4, 1 - 1e-4))
-    head: Any = model.network.segmentation_head
-    scale = 1.0 if model.architecture.outputs == 1 else PAPER_TEMPERATURE
-    head[0].bias[-1] -= scale * math.log(value / (1 - value))

@@ -45,10 +45,15 @@ def test_a_file_is_done_when_every_result_exists(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True)
         path.touch()
     assert not job.is_done(sources, ("map", "overlay"))  # nobody knows of what they are
-    sources.add(job.key, job.source)
+    sources.add(job.key, job.source, ("map", "overlay"))
     assert job.is_done(sources, ("map", "overlay")) and job.is_done(Sources(tmp_path), ("map", "overlay"))
-    photo(tmp_path / "a.png", (9, 9))
-    assert not job_of(tmp_path / "a.png", "deep/a").is_done(sources, ("map", "overlay"))
+    changed = job_of(photo(tmp_path / "a.png", (9, 9)), "deep/a")
+    assert not changed.is_done(sources, ("map", "overlay"))
+    sources.add(changed.key, changed.source, ("overlay",))
+    for known in (sources, Sources(tmp_path)):  # the map is still that of the photo as it was
+        assert changed.is_done(known, ("overlay",)) and not changed.is_done(known, ("map",))
+    sources.add(changed.key, changed.source, ("map",))
+    assert changed.is_done(Sources(tmp_path), ("map", "overlay"))
 
 
 def names_of(paths: list[Path], output: Path) -> list[str]:
@@ -57,7 +62,7 @@ def names_of(paths: list[Path], output: Path) -> list[str]:
     jobs, _ = find_jobs(paths, sources)
     output.mkdir(exist_ok=True)
     for job in jobs:
-        sources.add(job.key, job.source)
+        sources.add(job.key, job.source, ("map",))
     return [str(job.name) for job in jobs]
 
 
@@ -85,7 +90,7 @@ def test_no_result_is_taken_from_another_file(tmp_path: Path) -> None:
 
 def test_a_line_that_a_kill_cut_is_no_trouble(tmp_path: Path) -> None:
     job = job_of(photo(tmp_path / "a.png"), "a")
-    Sources(tmp_path).add(job.key, job.source)
+    Sources(tmp_path).add(job.key, job.source, ("map",))
     for rest in ('{"result": "b", "fi', "[]\n", "\xff", '{"result": "c"}'):
         with open(tmp_path / ".sources.jsonl", "a") as file:
             file.write(rest)

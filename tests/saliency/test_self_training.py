@@ -9,13 +9,14 @@ import torch
 
 from saliency_gan.config import AdaptConfig, TrainStudentConfig
 from saliency_gan.errors import UserError
+from saliency_gan.saliency.area import keep_area
 from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, pack, unpack
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.photos import Photos, compress
 from saliency_gan.saliency.predictor import Predictor
 from saliency_gan.saliency.round_pictures import preview
 from saliency_gan.saliency.schedule import at_round, check_settings
-from saliency_gan.saliency.self_training import MARKS_SAVED_EVERY, keep_area
+from saliency_gan.saliency.self_training import MARKS_SAVED_EVERY
 from tests.saliency.toys import TINY_ARCHITECTURE, discs
 
 
