@@ -108,9 +108,9 @@ def _run_round(rounds: "_Rounds", folder: StageFolder) -> None:
                 progress.set_postfix(loss=f"{float(loss):.3f}")
             if learner.step % config.checkpoint_every == 0 and learner.step < steps:
                 folder.save_checkpoint(rounds.state())
-    measured = rounds.measure_round()
+    model, measured = rounds.measure_round()
     with delaying_interrupt():
-        rounds.end_round(measured)
+        rounds.end_round(model, measured)
         folder.log(rounds.steps_before, **measured)
         folder.save_checkpoint(rounds.state())
         _show(rounds, folder)
@@ -207,8 +207,11 @@ class _Rounds:
         self.learner, self._unfinished = learner, None
         return learner, mixture
 
-    def measure_round(self) -> dict[str, float]:
-        """Gives the learner's average the photos' own batch statistics and the teacher's area, and measures it."""
+    def measure_round(self) -> tuple[SaliencyModel, dict[str, float]]:
+        """The learner's average with the photos' own batch statistics and the teacher's area, and its figures.
+
+        The learner keeps the average as it was, so that this can be interrupted and done again.
+        """
         assert self.learner is not None
         model = self.learner.average
         order = torch.randperm(len(self.photos), generator=random_stream(self.config.seed, STREAM_STATISTICS))
@@ -218,17 +221,17 @@ class _Rounds:
             for batch in batches
         )
         if some := [index for index in order[:AREA_PHOTOS].tolist() if not self.marks[index].left_out]:
+            model = copy.deepcopy(model)
             area = float(np.mean([self.marks[index].area for index in some]))
             keep_area(model, self._predictor(model), self.photos.subset(some), area)
         kept = float(np.mean([not mark.left_out for mark in self.marks]))
-        return {"photos_kept": kept, **self._measure(model, self.number + 1)}
+        return model, {"photos_kept": kept, **self._measure(model, self.number + 1)}
 
-    def end_round(self, measured: dict[str, float]) -> None:
-        """Makes the learner's average the next teacher."""
-        assert self.learner is not None
+    def end_round(self, model: SaliencyModel, measured: dict[str, float]) -> None:
+        """Makes the model that `measure_round` gave the next teacher."""
         reasons = Counter(mark.left_out for mark in self.marks if mark.left_out)
         self.number += 1
-        self._adopt(self.learner.average, measured)
+        self._adopt(model, measured)
         self.history[-1]["left_out"] = dict(reasons)
         self.learner, self.marks = None, []
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 
+from saliency_gan.prediction.sources import FILE as SOURCES_FILE
 from saliency_gan.runs import load_torch
 from tests.jobs import launch
 
@@ -185,6 +186,10 @@ def _content(folder: Path) -> dict[str, Any]:
     if "metrics.jsonl" in content:
         lines = [json.loads(line) for line in content["metrics.jsonl"].splitlines()]
         content["metrics.jsonl"] = [{key: line[key] for key in line if key not in RATES} for line in lines]
+    for name in content:
+        if Path(name).name == SOURCES_FILE:  # in the order in which threads ended; the last line of a result counts
+            lines = [json.loads(line) for line in content[name].splitlines()]
+            content[name] = {line["result"]: (line["kinds"], line["file"], line["bytes"]) for line in lines}
     return content
 
 
