@@ -10,6 +10,8 @@ STAMP := $(VENV)/.installed
 # glibc otherwise hands big buffers back to the kernel at every step, which more than doubles a CPU training step.
 export MALLOC_MMAP_THRESHOLD_ ?= 33554432
 export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+# Threads that spin while they wait slow down whatever runs beside them, such as tests beside a training.
+export OMP_WAIT_POLICY ?= passive
 CLI := $(VENV)/bin/saliency-gan
 
 .PHONY: demo student test test-all lint format setup clean help bench \

@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     processes.quieten()
+    processes.wait_asleep()
     _make_streams_usable()
     try:
         return _run(words)

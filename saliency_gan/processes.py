@@ -48,6 +48,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def wait_asleep() -> None:
+    """Lets OpenMP's threads sleep while they wait for each other, unless the environment says otherwise.
+
+    By default they spin, so that two jobs with as many threads each as there are cores slow each other to a fifth. This
+    has to be called before torch is imported, and holds for the processes that this one starts, too.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def is_main() -> bool:
     """Whether this process is the one that writes what belongs to the whole job."""
     return rank() == 0

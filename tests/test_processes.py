@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -31,6 +32,16 @@ def test_shares_cover_everything_once(monkeypatch):
         monkeypatch.setenv("RANK", str(rank))
         shares.append(list(processes.share(range(8))))
     assert shares == [[0, 3, 6], [1, 4, 7], [2, 5]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch brings another OpenMP, which does not tell")
+@pytest.mark.parametrize("chosen, wanted", [(None, "PASSIVE"), ("active", "ACTIVE")])
+def test_threads_wait_asleep_unless_the_user_said_otherwise(chosen, wanted):
+    code = "from saliency_gan.cli import main; main(['--version']); import torch"
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": chosen} if chosen else {})
+    job = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert f"OMP_WAIT_POLICY = '{wanted}'" in job.stderr  # OpenMP itself says it, when torch loads it
 
 
 def _talk() -> tuple:
