@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from saliency_gan.errors import UserError
 from saliency_gan.generators.classes import class_indices
 from saliency_gan.generators.upsampling import UpsampledConv2d
 
@@ -34,6 +35,22 @@ class Generator(nn.Module, ABC):
     class_names: tuple[str, ...]
     resolution: int
     channels: int = 3
+
+    def __call__(self, latents: Tensor, classes: Tensor | Sequence[int]) -> Tensor:
+        """Draws images, see `forward`, of classes that may also be a list of indices.
+
+        Raises:
+            UserError: If there are not as many classes as latents, or the generator does not have one of them. Classes
+                that are on a GPU already are not looked at, because that would wait for it.
+        """
+        classes = torch.as_tensor(classes, device=None if isinstance(classes, Tensor) else latents.device)
+        if len(classes) != len(latents):
+            raise UserError(f"There are {len(classes)} classes for {len(latents)} latents: give one for each.")
+        if classes.device.type == "cpu":
+            for asked in classes[(classes < 0) | (classes >= self.num_classes)].tolist():
+                raise UserError(f"{self.name} has no class {asked}: its classes are 0 to {self.num_classes - 1}.")
+        images: Tensor = super().__call__(latents, classes)
+        return images
 
     @abstractmethod
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
 """The opacity of every pixel and the colours of what stands out without those of the ground, by pymatting."""
 
+import atexit
+import os
 import sys
+import tempfile
 import threading
+from pathlib import Path
 from types import ModuleType
 
 import cv2
@@ -9,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
+from saliency_gan.files import cache_folder
 from saliency_gan.images import ImageArray
 from saliency_gan.prediction.refinement import (
     GUIDED_SIDE,
@@ -39,6 +44,7 @@ def import_pymatting() -> ModuleType:
     """
     try:
         if "pymatting" not in sys.modules:
+            os.environ.setdefault("NUMBA_CACHE_DIR", str(_compiled_folder()))
             print("loading pymatting, which takes minutes at its first use", file=sys.stderr)
         import pymatting
     except ImportError:
@@ -46,6 +52,23 @@ def import_pymatting() -> ModuleType:
             "--refine matting needs the package pymatting: pip install 'saliency-gan[matting]', or use --refine guided."
         ) from None
     return pymatting
+
+
+def _compiled_folder() -> Path:
+    """Where numba keeps what it compiled; a folder for this process alone where the cache folder cannot be written.
+
+    Left to itself numba fails where neither the installed package nor a home folder can be written. It reads what it
+    finds there as code, so the folder must not be one that others can write.
+    """
+    folder = cache_folder() / "numba"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        own = tempfile.TemporaryDirectory(prefix="saliency-gan-")
+        atexit.register(own.cleanup)
+        return Path(own.name)
 
 
 class MattedPhoto(MarkedPhoto):

@@ -64,7 +64,7 @@ def test_effects_of_a_dimension_by_direct_calls(config, weights):
     step = torch.zeros(16)
     step[found["column"]] = 1
     with torch.no_grad():
-        sides = [((generator(latents + sign * step, None) + 1) / 2).double().numpy() for sign in (-1, 1)]
+        sides = [((generator(latents + sign * step, [0] * 8) + 1) / 2).double().numpy() for sign in (-1, 1)]
     changes = (sides[1] - sides[0]).mean(axis=(1, 2, 3)) / 2
     assert found["effects"]["brightness"]["mean"] == pytest.approx(changes.mean(), rel=1e-3, abs=1e-7)
     assert found["effects"]["brightness"]["spread"] == pytest.approx(changes.std(), rel=1e-3, abs=1e-7)

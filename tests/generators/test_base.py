@@ -49,10 +49,21 @@ def test_an_image_is_the_same_alone_as_in_a_batch(generator):
 
 def test_latents_and_the_class_where_there_are_some_change_the_image(generator):
     latents, _ = draw(generator, 2)
-    first, second = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
-    images = generator(latents, first)
+    images = generator(latents, [0, 0])
     assert (images[0] - images[1]).abs().max() > 1e-3
-    assert ((images - generator(latents, second)).abs().max() > 1e-3) == (generator.num_classes > 1)
+    if generator.num_classes > 1:
+        assert (images - generator(latents, [1, 1])).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "classes, sentence", [([0, 9999], "no class 9999"), ([-1, 0], "no class -1"), ([0], "1 classes")]
+)
+def test_classes_that_do_not_exist_are_named(generator, classes, sentence):
+    latents, _ = draw(generator, 2)
+    with pytest.raises(UserError, match=sentence):
+        generator(latents, classes)
+    with pytest.raises(UserError, match=sentence):
+        generator(latents, torch.tensor(classes))
 
 
 def test_frozen_generator_passes_gradients_to_the_latents_only(generator):

@@ -1,10 +1,13 @@
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from saliency_gan.errors import UserError
-from saliency_gan.prediction.matting import import_pymatting, trimap_of
+from saliency_gan.prediction.matting import _compiled_folder, import_pymatting, trimap_of
 from saliency_gan.prediction.refinement import refine
 
 
@@ -19,6 +22,34 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymatting", None)
     with pytest.raises(UserError, match=r"pip install 'saliency-gan\[matting\]'"):
         import_pymatting()
+
+
+def test_compiled_code_is_kept_where_it_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SALIENCY_GAN_CACHE", str(tmp_path / "cache"))
+    assert _compiled_folder() == tmp_path / "cache/numba"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SALIENCY_GAN_CACHE", str(tmp_path / "file/below"))  # even root cannot write there
+    folder = _compiled_folder()
+    assert folder.is_dir() and folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+def test_matting_works_where_neither_home_nor_cache_can_be_written(tmp_path: Path) -> None:
+    pytest.importorskip("pymatting")
+    code = (
+        "import numpy as np\n"
+        "from saliency_gan.prediction.refinement import refine\n"
+        "saliency = np.kron([[0, 0], [0, 1]], np.ones((8, 8))).astype(np.float32)\n"
+        "image = np.random.default_rng(0).integers(255, size=(40, 40, 3), dtype=np.uint8)\n"
+        "photo = refine(image, saliency, 0.5, 'matting')\n"
+        "print(photo.opacity(slice(0, 40))[[2, 37], [2, 37]].round().tolist())\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key not in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME")}
+    environment |= {"HOME": "/dev/null", "SALIENCY_GAN_CACHE": "/dev/null/cache", "TMPDIR": str(tmp_path)}
+    job = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert job.returncode == 0, job.stderr
+    assert job.stdout.splitlines()[-1] == "[0.0, 1.0]"
+    assert not list(tmp_path.iterdir())  # what was compiled for this process alone is gone
 
 
 @pytest.mark.slow
