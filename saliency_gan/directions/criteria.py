@@ -7,11 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from saliency_gan import otsu
 from saliency_gan.artifacts import Polarity
 from saliency_gan.brightness import brightness
 
 SANE_AREA = (0.05, 0.60)
 """Share of the image that a useful mask covers."""
+HISTOGRAM_BINS = 64
 
 CRITERIA = {
     "border": "how bright the border of the shifted image is (how dark, for polarity dark)",
@@ -62,7 +64,7 @@ def measure_criteria(originals: Tensor, shifted: Tensor, theta: float, polarity:
         "contrast": (level - centre(after).mean((-1, -2))).mean(1),
         "edges": kept.mean(1),
         "outline": _outline_contrast(before, mask).mean(1),
-        "bimodal": otsu_separability(after.flatten(0, 1)).unflatten(0, after.shape[:2]).mean(1),
+        "bimodal": _separability(after).mean(1),
         "area": sane.float().mean(1),
         "steady": 1 - 2 * level.std(1, correction=0),
         "works": (sane & clear & (kept >= 0.5)).float().mean(1),
@@ -95,25 +97,11 @@ def gradient_magnitude(grey: Tensor) -> Tensor:
     return gradient.square().sum(1).add(1e-12).sqrt().reshape(grey.shape)
 
 
-def otsu_separability(grey: Tensor, levels: int = 64) -> Tensor:
-    """Largest share of the brightness variance that one threshold explains (Otsu 1979); 0 for a flat image.
-
-    Args:
-        grey: Brightness, float [N, H, W] in [0, 1].
-        levels: Bins of the histogram.
-
-    Returns:
-        float [N] in [0, 1]: about 0.64 for one normal peak, 0.75 for a uniform histogram, 1 for two values.
-    """
-    bins = grey.flatten(1).mul(levels).long().clamp(0, levels - 1)
-    histogram = grey.new_zeros(len(grey), levels).scatter_add_(1, bins, torch.ones_like(bins, dtype=grey.dtype))
-    share = histogram / bins.shape[1]
-    values = torch.arange(levels, device=grey.device, dtype=grey.dtype)
-    below, moment = share.cumsum(1), (share * values).cumsum(1)
-    mean = moment[:, -1:]
-    total = (share * (values - mean).square()).sum(1)
-    between = (mean * below - moment).square() / (below * (1 - below)).clamp(min=1e-6)
-    return torch.where(total > 1e-6, between.amax(1) / total.clamp(min=1e-6), 0).clamp(0, 1)
+def _separability(grey: Tensor) -> Tensor:
+    """Otsu's separability of brightness [M, N, H, W] in [0, 1]: [M, N] in [0, 1]."""
+    bins = grey.flatten(0, 1).mul(HISTOGRAM_BINS).long().clamp(0, HISTOGRAM_BINS - 1)
+    _, separability = otsu.split(otsu.histograms(bins, HISTOGRAM_BINS))
+    return separability.to(grey).unflatten(0, grey.shape[:2])
 
 
 def _outline_contrast(grey: Tensor, mask: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
+from saliency_gan import otsu
 from saliency_gan.artifacts import Polarity
 from saliency_gan.brightness import brightness
 from saliency_gan.config import MaskRule
@@ -101,9 +101,7 @@ def threshold(plus: Tensor, theta: Theta) -> Tensor:
     Returns:
         bool [N, H, W], true on the object.
     """
-    if theta == "otsu":
-        return quantise(plus) <= otsu_levels(plus)[:, None, None]
-    return plus < theta
+    return _lower_group(plus) if theta == "otsu" else plus < theta
 
 
 def lighting(before: Tensor, after: Tensor, margin: float | None) -> Tensor:
@@ -170,28 +168,8 @@ def consensus(masks: Tensor, quorum: int | None) -> Tensor:
     return masks.sum(0) >= (len(masks) // 2 + 1 if quorum is None else quorum)
 
 
-def otsu_levels(values: Tensor) -> Tensor:
-    """Otsu's threshold of every image: the level that splits its 256-bin histogram with the largest variance between.
-
-    Args:
-        values: float [N, H, W] in [0, 1].
-
-    Returns:
-        int64 [N] in 0..255; the lower group is `quantise(values) <= level`. 0 for an image of one grey.
-    """
-    levels = quantise(values).flatten(1)
-    histogram = torch.zeros(len(levels), 256, dtype=torch.int64, device=levels.device)
-    histogram.scatter_add_(1, levels, torch.ones_like(levels))
-    histogram = histogram.cpu()  # small, and not every device has float64
-    below = histogram.cumsum(1)
-    sum_below = (histogram * torch.arange(256)).cumsum(1)
-    # Integers up to here, so that empty bins tie exactly and the first of them is chosen.
-    share = below.double() / below[:, -1:]
-    mean = sum_below.double() / below[:, -1:]
-    between = (mean[:, -1:] * share - mean).square() / (share * (1 - share)).clamp(min=1e-12)
-    return between.argmax(dim=1).to(values.device)
-
-
-def quantise(values: Tensor) -> Tensor:
-    """Float in [0, 1] -> int64 grey level in 0..255."""
-    return values.mul(255).round().long().clamp(0, 255)
+def _lower_group(values: Tensor) -> Tensor:
+    """The darker of Otsu's two groups of grey levels in each image: bool [N, H, W] of float [N, H, W] in [0, 1]."""
+    levels = values.mul(255).round().long().clamp(0, 255)
+    highest, _ = otsu.split(otsu.histograms(levels, 256))
+    return levels <= highest.to(levels.device)[:, None, None]

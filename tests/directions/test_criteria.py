@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_gan.directions.criteria import (
@@ -14,7 +14,6 @@ from saliency_gan.directions.criteria import (
     combine,
     gradient_magnitude,
     measure_criteria,
-    otsu_separability,
 )
 
 
@@ -150,30 +149,6 @@ def test_gradient_of_a_ramp_is_its_slope():
     magnitude = gradient_magnitude(ramp)
     assert torch.allclose(magnitude[1:-1, 1:-1], torch.full((9, 9), 0.1), atol=1e-5)
     assert torch.allclose(gradient_magnitude(ramp.T), magnitude.T, atol=1e-6)
-
-
-def test_otsu_separability_of_known_histograms():
-    uniform = torch.arange(64 * 4).div(64 * 4).reshape(16, 16)
-    two_values = torch.where(torch.arange(256).reshape(16, 16) < 90, 0.1, 0.8)
-    normal = torch.randn(128, 128, generator=torch.Generator().manual_seed(0)).mul(0.1).add(0.5)
-    assert otsu_separability(uniform[None]).item() == pytest.approx(0.75, abs=0.01)
-    assert otsu_separability(two_values[None]).item() == pytest.approx(1, abs=1e-5)
-    assert otsu_separability(normal[None]).item() == pytest.approx(2 / math.pi, abs=0.02)
-    assert otsu_separability(torch.full((1, 4, 4), 0.3)).item() == 0
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 63), min_size=4, max_size=40))
-def test_otsu_separability_matches_trying_every_threshold(levels):
-    grey = (torch.tensor(levels, dtype=torch.float32) + 0.5) / 64
-    values = np.array(levels, dtype=np.float64)
-    best = 0.0
-    for threshold in range(1, 64):
-        low, high = values[values < threshold], values[values >= threshold]
-        if len(low) and len(high):
-            share = len(low) / len(values)
-            best = max(best, share * (1 - share) * (low.mean() - high.mean()) ** 2 / values.var())
-    assert otsu_separability(grey[None, None]).item() == pytest.approx(best, abs=1e-4)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9), st.integers(0, 8), st.floats(0, 1))

@@ -12,7 +12,6 @@ from saliency_gan.masks.rules import (
     consensus,
     lighting,
     object_masks,
-    otsu_levels,
     threshold,
     two_sided,
     units,
@@ -103,19 +102,7 @@ def test_otsu_separates_as_opencv_does():
         np.testing.assert_array_equal(mask, picture <= level)
 
 
-def test_otsu_maximises_the_variance_between_the_two_groups():
-    picture = greys(1, 4)[3]
-
-    def between(level: int) -> float:
-        low, high = picture[picture <= level].astype(float), picture[picture > level].astype(float)
-        return 0.0 if not (low.size and high.size) else low.size * high.size * (low.mean() - high.mean()) ** 2
-
-    found = int(otsu_levels(torch.from_numpy(picture)[None] / 255)[0])
-    assert between(found) == pytest.approx(max(between(level) for level in range(256)), rel=1e-12)
-
-
 def test_otsu_of_one_grey_finds_no_object():
-    assert otsu_levels(torch.full((1, 8, 8), 0.5)).tolist() == [0]
     assert not threshold(torch.full((1, 8, 8), 0.5), "otsu").any()
 
 
