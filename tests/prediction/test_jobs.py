@@ -31,7 +31,7 @@ def test_subfolders_are_left_out_where_asked(tmp_path: Path) -> None:
 def test_videos_are_found_and_share_names_with_photos(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     (tmp_path / "a.MP4").write_bytes(b"")
-    found, problems = find_jobs([tmp_path], Sources(tmp_path / "out"))
+    found, problems, *_ = find_jobs([tmp_path], Sources(tmp_path / "out"))
     results = {str(job.result(tmp_path / "out", "map").relative_to(tmp_path)) for job in found}
     assert results == {"out/map/a.png", "out/map/a.mp4"} and not problems
 
@@ -59,7 +59,7 @@ def test_a_file_is_done_when_every_result_exists(tmp_path: Path) -> None:
 def names_of(paths: list[Path], output: Path) -> list[str]:
     """Names of results, all of which are then made."""
     sources = Sources(output)
-    jobs, _ = find_jobs(paths, sources)
+    jobs, *_ = find_jobs(paths, sources)
     output.mkdir(exist_ok=True)
     for job in jobs:
         sources.add(job.key, job.source, ("map",))
