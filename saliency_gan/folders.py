@@ -40,8 +40,8 @@ class Found:
             if kind := unread_kind(path):
                 kinds[kind].append(path)
         remarks = [
-            f"{len(paths)} {kind.title}{'s' * (len(paths) > 1)} skipped ({some(path.name for path in paths)}):"
-            f" {kind.advice}."
+            f"{len(paths)} {kind.titles if len(paths) > 1 else kind.title} skipped"
+            f" ({some(path.name for path in paths)}): {kind.advice}."
             for kind, paths in kinds.items()
         ]
         if self.results:

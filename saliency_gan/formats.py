@@ -25,11 +25,13 @@ class Unread:
 
     Attributes:
         title: Of one of them.
+        titles: Of several.
         suffixes: What they are called.
         advice: What to do.
     """
 
     title: str
+    titles: str
     suffixes: frozenset[str]
     advice: str
 
@@ -37,17 +39,24 @@ class Unread:
 # Pillow takes many raw photos for TIFF files, and finds a thumbnail in them.
 RAW = Unread(
     "raw photo",
+    "raw photos",
     frozenset({
         ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mrw", ".nef", ".nrw",
         ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
     }),
-    "develop it, say with darktable, and save it as JPEG or TIFF",
+    "develop first, say with darktable, and save as JPEG or TIFF",
 )  # fmt: skip
-HEIF = Unread("HEIC photo", frozenset(HEIF_SUFFIXES), "install what reads it, pip install 'saliency-gan[heif]'")
+HEIF = Unread(
+    "HEIC photo",
+    "HEIC photos",
+    frozenset(HEIF_SUFFIXES),
+    "install what reads such, pip install 'saliency-gan[heif]'",
+)
 OTHER = Unread(
     "picture of another format",
+    "pictures of other formats",
     frozenset({".dds", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".jxr", ".pcx", ".psd", ".qoi", ".svg", ".xcf"}),
-    "save it as PNG, JPEG or TIFF",
+    "save as PNG, JPEG or TIFF first",
 )
 
 

@@ -27,7 +27,7 @@ def read_file_or_input(path: Path) -> Picture:
     """
     if path != STREAM:
         return read_picture(path)
-    data = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    data = sys.stdin.buffer.read(LARGEST_INPUT + 1) if sys.stdin else b""  # which may be closed
     if len(data) > LARGEST_INPUT:
         raise UnreadableImageError(f"{INPUT} has more than {LARGEST_INPUT:,} bytes: send a single photo.")
     return decode_picture(data, INPUT)

@@ -1,3 +1,4 @@
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,27 @@ def test_batches_are_bounded_in_photos_and_pixels(tmp_path: Path, monkeypatch: p
         (["7"], True),
         (["8", "damaged"], False),
     ]
+
+
+def test_names_that_only_some_systems_tell_apart_do_not_collide(tmp_path: Path) -> None:
+    for folder, name in (("one", "caf\u00e9.png"), ("two", "cafe\u0301.png")):
+        photo(tmp_path / folder / name)
+    names = names_of([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    assert len({unicodedata.normalize("NFC", name) for name in names}) == 2
+
+
+def test_a_photo_whose_name_changed_its_form_is_still_the_same() -> None:
+    assert Source("/a/caf\u00e9.png", 5, 7).is_the_file(Source("/b/cafe\u0301.png", 5, 7))
+
+
+def test_raw_photos_and_heic_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    photo(tmp_path / "in" / "b.jpg")
+    for name in ("a.nef", "b.heic"):
+        (tmp_path / "in" / name).touch()
+    for is_read in (True, False):  # names do not depend on what is installed
+        monkeypatch.setattr("saliency_gan.formats.has_heif", lambda is_read=is_read: is_read)
+        listed = find_jobs([tmp_path / "in"], Sources(tmp_path / "out"))
+        names = {job.path.name: str(job.name) for job in listed.jobs}
+        assert names == {"a.jpg": "a", "b.jpg": "b.jpg"} | ({"b.heic": "b.heic"} if is_read else {})
+        assert listed.unread == (1 if is_read else 2) and len(listed.remarks) == listed.unread
