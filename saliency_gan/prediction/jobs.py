@@ -8,7 +8,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
-from saliency_gan.files import composed, is_folder
+from saliency_gan.files import is_folder
 from saliency_gan.folders import Found, search
 from saliency_gan.formats import IMAGE_SUFFIXES
 from saliency_gan.images import pixels_of
@@ -167,7 +167,7 @@ class _Names:
             if not candidate.strip(".") or len(os.fsencode(candidate)) > LONGEST_NAME:
                 continue
             full = name.with_name(candidate)
-            key = job.is_video, composed(str(full)).casefold()
+            key = job.is_video, str(full).casefold()
             owner = self._sources[_key(full, job.is_video)]
             if key not in self._taken and (owner is None or owner.is_the_file(job.source)):
                 self._taken.add(key)
@@ -185,4 +185,4 @@ class _Names:
 
 
 def _stem(path: Path) -> tuple[bool, str]:
-    return path.suffix.lower() in VIDEO_SUFFIXES, composed(path.stem).casefold()
+    return path.suffix.lower() in VIDEO_SUFFIXES, path.stem.casefold()

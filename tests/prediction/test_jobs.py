@@ -1,4 +1,3 @@
-import unicodedata
 from pathlib import Path
 
 import pytest
@@ -112,13 +111,6 @@ def test_batches_are_bounded_in_photos_and_pixels(tmp_path: Path, monkeypatch: p
         (["7"], True),
         (["8", "damaged"], False),
     ]
-
-
-def test_names_that_only_some_systems_tell_apart_do_not_collide(tmp_path: Path) -> None:
-    for folder, name in (("one", "caf\u00e9.png"), ("two", "cafe\u0301.png")):
-        photo(tmp_path / folder / name)
-    names = names_of([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
-    assert len({unicodedata.normalize("NFC", name) for name in names}) == 2
 
 
 def test_a_photo_whose_name_changed_its_form_is_still_the_same() -> None:

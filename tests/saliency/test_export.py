@@ -106,10 +106,10 @@ def test_the_card_s_examples_run_and_agree_with_predict(folder: Path, tmp_path: 
     without_torch = "import sys; sys.modules['torch'] = sys.modules['cv2'] = None\n"
     onnx, torchscript = folder / "saliency.onnx", folder / "ts" / "saliency.pt"
     examples = [(onnx, without_torch, path) for path in (photo, grey16, clear)]
-    for model, start, photo in (*examples, (torchscript, "", photo)):
-        expected = load_saliency_model(folder, "cpu").predict(photo) * 255
+    for model, start, path in (*examples, (torchscript, "", photo)):
+        expected = load_saliency_model(folder, "cpu").predict(path) * 255
         code = start + code_of(model.with_suffix(".md"))
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code, model, photo, tmp_path / "map.png"], check=True)
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code, model, path, tmp_path / "map.png"], check=True)
         map_ = np.array(Image.open(tmp_path / "map.png"))
         assert map_.shape == (64, 48)
         assert np.abs(map_ - expected).mean() < 2  # Pillow resizes a little differently
