@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from saliency_gan.colour import ImageArray, deep_to_8_bit, has_alpha, is_deep, is_on_its_side, split_alpha, upright
+from saliency_gan.colour import ImageArray, deep_to_8_bit, is_deep, is_on_its_side, split_alpha, upright
 from saliency_gan.density import Density, density_of, with_density
 from saliency_gan.errors import UserError, one_line
 from saliency_gan.files import is_plain, write_bytes
 from saliency_gan.formats import pillow_formats, unread_kind
+from saliency_gan.grey import to_grey
 
 if TYPE_CHECKING:
     import torch  # prediction with onnxruntime does without it
@@ -109,7 +110,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     Raises:
         UnreadableImageError: As `read_image`, or if both grey values and alpha may be the mask.
     """
-    return _decode(path, path, lambda image: _to_mask(upright(image), path))
+    return _decode(path, path, to_grey)
 
 
 def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Image], Converted]) -> Converted:
@@ -125,8 +126,6 @@ def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Imag
             converted = convert(image)
             _warn_of_frames(image, name)
             return converted
-    except UnreadableImageError:
-        raise
     except FileNotFoundError:
         raise UnreadableImageError(f"There is no image {name}.") from None
     except UnidentifiedImageError:
@@ -169,35 +168,6 @@ def _to_picture(image: Image.Image) -> Picture:
     colours.putalpha(alpha)
     shown = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
     return Picture(np.array(shown.convert("RGB")), np.array(colours), density)
-
-
-def _to_mask(image: Image.Image, name: object) -> NDArray[np.uint8]:
-    if is_deep(image):
-        values = np.asarray(image)
-        is_of_0_and_1 = image.mode != "F" and values.min() >= 0 and values.max() <= 1
-        return values.astype(np.uint8) if is_of_0_and_1 else deep_to_8_bit(image)
-    if has_alpha(image):
-        rgba = np.array(image.convert("RGBA"))
-        return rgba[:, :, 3] if _alpha_is_mask(rgba, name) else _grey(rgba[:, :, :3])
-    return _grey(np.array(image.convert("RGB")))
-
-
-def _alpha_is_mask(rgba: ImageArray, name: object) -> bool:
-    alpha, seen = rgba[:, :, 3], rgba[rgba[:, :, 3] > 0][:, :3]
-    if len(seen) and alpha.min() == alpha.max():
-        return False
-    is_flat = not len(seen) or (seen == seen[0]).all()
-    is_coloured = bool((seen != seen[:, :1]).any())
-    if not (is_flat or is_coloured):
-        raise UnreadableImageError(
-            f"{name} has grey values and is transparent in parts, so it is not clear which of them is the mask: save it"
-            " without one of them."
-        )
-    return True
-
-
-def _grey(rgb: ImageArray) -> NDArray[np.uint8]:
-    return cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
 
 
 def encode(

@@ -126,7 +126,9 @@ class TestMasks:
 
     def test_grey_values_beside_alpha_are_refused(self, tmp_path: Path) -> None:
         Image.fromarray(np.dstack([COLOURS[:, :, 0], self.BLOB])).save(tmp_path / "x.png")
-        with pytest.raises(UnreadableImageError, match=r"x\.png has grey values and is transparent in parts"):
+        with pytest.raises(
+            UnreadableImageError, match=r"x\.png .*it has grey values and is transparent in parts: save"
+        ):
             read_mask(tmp_path / "x.png")
 
     @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32])
