@@ -58,15 +58,13 @@ OTHER = Unread(
     frozenset({".dds", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".jxr", ".pcx", ".psd", ".qoi", ".svg", ".xcf"}),
     "save as PNG, JPEG or TIFF first",
 )
+_KINDS = {suffix: kind for kind in (RAW, HEIF, OTHER) for suffix in kind.suffixes}
 
 
 def unread_kind(name: object) -> Unread | None:
     """The kind of a file that is an image by its name and is not read; None for all other files."""
-    suffix = suffix_of(name)
-    for kind in (RAW, OTHER) if has_heif() else (RAW, OTHER, HEIF):
-        if suffix in kind.suffixes:
-            return kind
-    return None
+    kind = _KINDS.get(suffix_of(name))
+    return None if kind is HEIF and has_heif() else kind
 
 
 def pillow_formats(name: object) -> tuple[str, ...]:
