@@ -27,7 +27,8 @@ from torchvision.transforms.functional import normalize, resize, to_tensor
 
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
-from saliency_gan.images import find_images, read_image
+from saliency_gan.folders import find_images
+from saliency_gan.images import read_image
 from saliency_gan.prediction.predict import predict
 from saliency_gan.saliency.encoders import statistics_of
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model

@@ -36,7 +36,8 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         usage=f"saliency-gan {verb} {'PATH ... ' * (verb == 'predict')}[--config YAML] [--SETTING VALUE ...]",
     )
     if verb == "predict":
-        parser.add_argument("paths", nargs="+", type=str, metavar="PATH", help="Photos, videos, and folders of them.")
+        about = "Photos, videos, and folders of them; - reads a photo from standard input."
+        parser.add_argument("paths", nargs="+", type=str, metavar="PATH", help=about)
     parser.add_argument("--config", type=str | None, metavar="YAML", help="Pipeline file; flags override it.")
     parser.add_argument("--dry-run", action="store_true", help="Print the settings, what is read and what is written.")
     parser.add_class_arguments(STAGES[verb], None)

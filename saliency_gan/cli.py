@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes.quieten()
     processes.wait_asleep()
     _make_streams_usable()
+    warnings.showwarning = _show_warning
     try:
         return _run(words)
     except (UserError, StageError) as error:
@@ -95,6 +97,17 @@ def _say(sentence: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if processes.speaks():
         print(sentence, file=sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """What the package itself warns of is said as a sentence, above the progress bars."""
+    from tqdm import tqdm
+
+    own = category.__module__.startswith("saliency_gan")
+    text = f"saliency-gan: {message}" if own else warnings.formatwarning(message, category, filename, lineno, line)
+    tqdm.write(text.rstrip(), file=file or sys.stderr)
 
 
 def _run(words: list[str]) -> int:

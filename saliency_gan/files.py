@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,11 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC); some systems write one letter with an accent as two characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def read_text(path: Path, at_most: int = LARGEST_TEXT) -> str:

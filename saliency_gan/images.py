@@ -2,65 +2,56 @@
 
 import io
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from saliency_gan.errors import UserError
-from saliency_gan.files import is_folder, is_plain, write_bytes
+from saliency_gan.colour import ImageArray, deep_to_8_bit, is_deep, is_on_its_side, split_alpha, upright
+from saliency_gan.density import Density, density_of, with_density
+from saliency_gan.errors import UserError, one_line
+from saliency_gan.files import is_plain, write_bytes
+from saliency_gan.formats import pillow_formats, unread_kind
+from saliency_gan.grey import to_grey
 
 if TYPE_CHECKING:
     import torch  # prediction with onnxruntime does without it
     from torch import Tensor
-
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow is allowed to take a file for, whatever its suffix; its other readers are older, and one of them starts
-Ghostscript."""
 
 MAX_PIXELS = 100_000_000
 """Larger files are refused before they are decoded, so that an image bomb cannot fill the memory."""
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked instead
 
-ImageArray = NDArray[np.uint8]
-_BLOCK = 1 << 20
-"""Pixels that are converted at once where that takes more memory than the picture."""
+Converted = TypeVar("Converted")
 
 
 class UnreadableImageError(UserError):
     """One image file cannot be used; callers that work on many files name it and go on."""
 
 
-def find_images(folder: Path, recursive: bool = False) -> list[Path]:
-    """What a folder has that is called like an image, sorted; hidden files are left out.
+class FirstFrameWarning(UserWarning):
+    """Of an animation, or a file of several pages, only the first picture is read."""
 
-    Links to files are followed, those to folders are not. A pipe or a link to nothing is in the list: reading it says
-    what it is.
 
-    Raises:
-        UserError: If the folder does not exist or holds no image.
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image file.
+
+    Attributes:
+        rgb: What it shows, on white where it is transparent: sRGB, uint8 [H, W, 3].
+        rgba: Its own colours and its alpha, uint8 [H, W, 4]; None where it is opaque.
+        density: Dots an inch, across and down; None where it does not say.
     """
-    if not is_folder(folder):
-        raise UserError(f"There is no folder {folder}: give the folder that holds the images.")
-    files = find_files(folder, IMAGE_SUFFIXES, recursive)
-    if not files:
-        raise UserError(f"{folder} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return files
 
-
-def find_files(folder: Path, suffixes: Collection[str], recursive: bool) -> list[Path]:
-    """As `find_images`, for any suffixes in small letters; the list may be empty."""
-    return sorted(
-        path
-        for path in (folder.rglob("*") if recursive else folder.glob("*"))
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and not is_folder(path)
-    )
+    rgb: ImageArray
+    rgba: ImageArray | None = None
+    density: Density | None = None
 
 
 def pixels_of(path: Path) -> int:
@@ -68,41 +59,73 @@ def pixels_of(path: Path) -> int:
     try:
         if not is_plain(path):
             return 0
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(path, formats=pillow_formats(path)) as image:
             return image.width * image.height
     except Exception:  # Pillow's readers raise many kinds for damaged files
         return 0
 
 
 def read_image(path: Path) -> ImageArray:
-    """Decodes any common image file to RGB.
+    """Decodes any common image file to sRGB.
 
-    EXIF orientation is applied, 16-bit is scaled to 8-bit, grey is repeated, CMYK is converted, transparency is
-    composited on white.
+    EXIF orientation is applied, the profile is converted from, 16-bit is scaled to 8-bit, grey is repeated, CMYK is
+    converted, transparency is composited on white. Of several frames or pages the first one is read.
 
     Returns:
         uint8 [H, W, 3].
 
     Raises:
-        UnreadableImageError: If the file is missing, truncated, none of FORMATS, or has more than MAX_PIXELS.
+        UnreadableImageError: If the file is missing, truncated, of no format that is read, or has more than MAX_PIXELS.
     """
-    return _decode(path, path)
+    return _decode(path, path, to_rgb)
 
 
 def decode_image(data: bytes, name: str) -> ImageArray:
     """Decodes an image file's bytes as `read_image` does; errors call it `name`."""
-    return _decode(io.BytesIO(data), name)
+    return _decode(io.BytesIO(data), name, to_rgb)
 
 
-def _decode(file: Path | io.BytesIO, name: object) -> ImageArray:
+def read_picture(path: Path) -> Picture:
+    """As `read_image`, with what else the file holds.
+
+    Raises:
+        UnreadableImageError: As `read_image`.
+    """
+    return _decode(path, path, _to_picture)
+
+
+def decode_picture(data: bytes, name: str) -> Picture:
+    """Decodes an image file's bytes as `read_picture` does; errors call it `name`."""
+    return _decode(io.BytesIO(data), name, _to_picture)
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Decodes a mask or a saliency map as grey values, which no profile changes.
+
+    Where a file is transparent in parts and shows a single colour, or is a cut-out in colour, its alpha is the mask.
+
+    Returns:
+        uint8 [H, W]; integers of 0 and 1 stay as they are, whatever their depth.
+
+    Raises:
+        UnreadableImageError: As `read_image`, or if both grey values and alpha may be the mask.
+    """
+    return _decode(path, path, to_grey)
+
+
+def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Image], Converted]) -> Converted:
     if isinstance(file, Path) and not is_plain(file):
         # A pipe would keep its reader waiting.
         raise UnreadableImageError(f"{name} cannot be read as an image (it is a directory, pipe or device).")
+    if kind := unread_kind(name):
+        raise UnreadableImageError(f"{name} is a {kind.title}, which is not read: {kind.advice}.")
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with Image.open(file, formats=pillow_formats(name)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            return to_rgb(image)
+            converted = convert(image)
+            _warn_of_frames(image, name)
+            return converted
     except FileNotFoundError:
         raise UnreadableImageError(f"There is no image {name}.") from None
     except UnidentifiedImageError:
@@ -117,57 +140,53 @@ def _decode(file: Path | io.BytesIO, name: object) -> ImageArray:
         raise UnreadableImageError(f"{name} cannot be read as an image ({_first_line(error)}).") from None
 
 
+def _warn_of_frames(image: Image.Image, name: object) -> None:
+    try:
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # an MPO's others are of the same photo
+    except Exception:  # those behind the first one may be damaged
+        return
+    if frames > 1:
+        sentence = one_line(f"{name} has {frames} frames or pages, of which only the first is read.")
+        warnings.warn(sentence, FirstFrameWarning, stacklevel=2)
+
+
 def to_rgb(image: Image.Image) -> ImageArray:
     """Converts a Pillow image of any mode to uint8 [H, W, 3], as `read_image` does."""
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # exif_transpose copies in any case
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        grey = np.asarray(image)
-        return np.repeat(_to_8_bit(grey, 65535.0 if image.mode != "F" else _brightest(grey))[:, :, None], 3, axis=2)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        image = Image.alpha_composite(white, rgba)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return _to_picture(image).rgb
 
 
-def _brightest(grey: NDArray[Any]) -> float:
-    return max(1.0, float(np.fmax.reduce(grey, axis=None)))  # which is NaN only where all of it is
+def _to_picture(image: Image.Image) -> Picture:
+    density = density_of(image)
+    if density and is_on_its_side(image):
+        density = density[::-1]
+    image = upright(image)
+    if is_deep(image):
+        return Picture(np.repeat(deep_to_8_bit(image)[:, :, None], 3, axis=2), density=density)
+    colours, alpha = split_alpha(image)
+    if alpha is None:
+        return Picture(np.array(colours), density=density)
+    colours.putalpha(alpha)
+    shown = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+    return Picture(np.array(shown.convert("RGB")), np.array(colours), density)
 
 
-def _to_8_bit(grey: NDArray[Any], top: float) -> ImageArray:
-    scaled = np.empty(grey.shape, np.uint8)
-    rows = max(1, _BLOCK // grey.shape[1])
-    with np.errstate(invalid="ignore"):
-        for first in range(0, len(grey), rows):
-            part = grey[first : first + rows].astype(np.float64) / top * 255
-            scaled[first : first + rows] = np.nan_to_num(part).clip(0, 255).round()
-    return scaled
-
-
-def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Decodes a mask or a saliency map as grey values.
-
-    Returns:
-        uint8 [H, W].
-
-    Raises:
-        UnreadableImageError: As `read_image`.
-    """
-    return cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
-
-
-def encode(image: NDArray[np.uint8] | NDArray[np.uint16], suffix: str = ".png", quality: int = 95) -> bytes:
-    """Encodes [H, W], [H, W, 3] RGB or [H, W, 4] RGBA as PNG or JPEG bytes."""
+def encode(
+    image: NDArray[np.uint8] | NDArray[np.uint16],
+    suffix: str = ".png",
+    quality: int = 95,
+    density: Density | None = None,
+) -> bytes:
+    """Encodes [H, W], [H, W, 3] RGB or [H, W, 4] RGBA as PNG or JPEG bytes, with dots an inch where they are given."""
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)  # type: ignore[assignment]
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []
-    return cv2.imencode(suffix, image, options)[1].tobytes()
+    data = cv2.imencode(suffix, image, options)[1].tobytes()
+    return with_density(data, density) if density else data
 
 
-def write_image(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+def write_image(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16], density: Density | None = None) -> None:
     """Writes an image atomically; the suffix of `path` chooses PNG or JPEG."""
-    write_bytes(path, encode(image, path.suffix.lower()))
+    write_bytes(path, encode(image, path.suffix.lower(), density=density))
 
 
 def to_uint8(images: "Tensor") -> ImageArray:

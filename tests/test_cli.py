@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from saliency_gan.arguments import parse
 from saliency_gan.cli import SHARED, VERBS, main
 from saliency_gan.config import STAGES
 from saliency_gan.errors import UserError
+from saliency_gan.images import FirstFrameWarning
 
 
 def test_flags_override_the_pipeline_which_overrides_the_defaults(tmp_path: Path) -> None:
@@ -273,3 +275,11 @@ def test_closed_streams_stop_nothing(tmp_path: Path) -> None:
     """`2>&-` and `>&-` leave the process without a stream."""
     command = f"{sys.executable} -m saliency_gan generators --json >&- 2>&-"
     assert subprocess.run(["sh", "-c", command]).returncode == 0
+
+
+def test_what_the_package_warns_of_is_a_sentence_on_stderr(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", None)
+    assert main(["--version"]) == 0
+    capsys.readouterr()
+    warnings.showwarning(FirstFrameWarning("x.gif has 3 frames."), FirstFrameWarning, "images.py", 3)
+    assert capsys.readouterr() == ("", "saliency-gan: x.gif has 3 frames.\n")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from saliency_gan import images as im
 from saliency_gan.errors import UserError
+from saliency_gan.folders import find_images
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -27,14 +28,14 @@ class TestFindImages:
             (tmp_path / name).touch()
         (tmp_path / "sub.png").mkdir()
         (tmp_path / "sub.png" / "d.bmp").touch()
-        assert [path.name for path in im.find_images(tmp_path)] == ["a.png", "b.JPG", "c.webp"]
-        assert [path.name for path in im.find_images(tmp_path, recursive=True)] == ["a.png", "b.JPG", "c.webp", "d.bmp"]
+        assert [path.name for path in find_images(tmp_path)] == ["a.png", "b.JPG", "c.webp"]
+        assert [path.name for path in find_images(tmp_path, recursive=True)] == ["a.png", "b.JPG", "c.webp", "d.bmp"]
 
     def test_missing_and_empty_folders_are_refused(self, tmp_path):
         with pytest.raises(UserError, match=r"There is no folder .*gone"):
-            im.find_images(tmp_path / "gone")
+            find_images(tmp_path / "gone")
         with pytest.raises(UserError, match="holds no image file"):
-            im.find_images(tmp_path)
+            find_images(tmp_path)
 
 
 class TestReadImage:

@@ -147,7 +147,7 @@ def _photo_tab(predictor: PhotoPredictor, folder: Path, max_megabytes: int) -> N
         except (UserError, StageError) as error:
             gr.Warning(str(error), duration=15)
             return [gr.skip()] * 5
-        height, width = marked.image.shape[:2]
+        height, width = marked.picture.rgb.shape[:2]
         line = (
             f"{width} x {height} pixels; threshold {pictures.threshold:.2f}; the mask covers {pictures.share:.0%}"
             " of the photo."

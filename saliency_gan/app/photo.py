@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, decode_image, write_image
+from saliency_gan.images import ImageArray, Picture, decode_picture, write_image
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import draw, find_threshold
 from saliency_gan.prediction.refinement import MarkedPhoto, Refinement, refine, shrink
@@ -28,13 +28,13 @@ class Photo:
 
     Attributes:
         name: Name of the file, without folder and suffix.
-        image: uint8 [H, W, 3].
-        preview: The same with a longer side of at most PREVIEW_SIDE pixels.
+        picture: The decoded file.
+        preview: What it shows, uint8 [h, w, 3], with a longer side of at most PREVIEW_SIDE pixels.
         saliency: The network's map, float32 [h, w] in [0, 1].
     """
 
     name: str
-    image: ImageArray
+    picture: Picture
     preview: ImageArray
     saliency: SaliencyMap
 
@@ -84,9 +84,9 @@ def mark(predictor: PhotoPredictor, data: bytes, name: str) -> Photo:
     Raises:
         UserError: If it is no image, damaged, or has more than `images.MAX_PIXELS`.
     """
-    image = decode_image(data, name)
-    saliency = predictor.mark([predictor.squeeze(image)])[0]
-    return Photo(Path(name).stem, image, shrink(image, PREVIEW_SIDE), saliency)
+    picture = decode_picture(data, name)
+    saliency = predictor.mark([predictor.squeeze(picture.rgb)])[0]
+    return Photo(Path(name).stem, picture, shrink(picture.rgb, PREVIEW_SIDE), saliency)
 
 
 def draw_pictures(photo: Photo, look: Look) -> Pictures:
@@ -96,7 +96,8 @@ def draw_pictures(photo: Photo, look: Look) -> Pictures:
         UserError: If something else was chosen than `Look` allows, or pymatting is missing.
     """
     marked, background = _refined(photo, photo.preview, look)
-    pictures = {kind: draw(kind, marked, background) for kind in KINDS}
+    own = None if photo.picture.rgba is None else shrink(photo.picture.rgba, PREVIEW_SIDE)
+    pictures = {kind: draw(kind, marked, background, own) for kind in KINDS}
     used = find_threshold(photo.saliency, look.threshold)
     return Pictures(**pictures, threshold=used, share=float((pictures["mask"] > 0).mean()))  # type: ignore[arg-type]
 
@@ -108,10 +109,10 @@ def write_pictures(photo: Photo, look: Look, folder: Path) -> list[Path]:
         UserError: As `draw_pictures`.
         StageError: If the folder cannot be written.
     """
-    marked, background = _refined(photo, photo.image, look)
+    marked, background = _refined(photo, photo.picture.rgb, look)
     paths = [folder / f"{photo.name}-{kind}.png" for kind in KINDS]
     for kind, path in zip(KINDS, paths, strict=True):
-        write_image(path, draw(kind, marked, background))
+        write_image(path, draw(kind, marked, background, photo.picture.rgba), photo.picture.density)
     return paths
 
 

@@ -12,7 +12,8 @@ class PredictConfig(StageConfig):
     """Predicts saliency maps, masks, cut-outs and overlays of photos and videos.
 
     Args:
-        output: Folder for the results; a folder's photos keep their relative paths.
+        output: Folder for the results; a folder's photos keep their relative paths. `-` is standard output, for one
+            result of one photo.
         save: What to write of a photo: map (soft, 8-bit grey PNG), map16 (soft, 16-bit), mask (binary PNG), cutout (PNG
             with opacity, or on a background), overlay (JPEG). Of a video: map, mask, cutout or overlay as mp4.
         recursive: Search folders with their subfolders.

@@ -14,6 +14,7 @@ from saliency_gan import images as im
 from saliency_gan.bundled import bundled_folder
 from saliency_gan.dissection.interventions import Effect
 from saliency_gan.errors import UserError
+from saliency_gan.folders import find_images
 from saliency_gan.generators.discriminator import ProjectionDiscriminator, read_discriminator
 from saliency_gan.generators.training_images import read_squares
 from saliency_gan.generators.zoo import is_bundled
@@ -48,7 +49,7 @@ def read_photos(folder: Path, side: int) -> Tensor:
     Raises:
         UserError: If fewer than two can be read.
     """
-    files = im.find_images(folder, recursive=True)
+    files = find_images(folder, recursive=True)
     chosen = (
         [files[index * len(files) // MAX_PHOTOS] for index in range(MAX_PHOTOS)] if len(files) > MAX_PHOTOS else files
     )

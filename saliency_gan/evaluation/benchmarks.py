@@ -1,6 +1,7 @@
 """Finds the pairs to measure on: a standard benchmark in one of its usual layouts, or a person's own folders."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from saliency_gan.config import EvaluateConfig
 from saliency_gan.errors import UserError
-from saliency_gan.images import find_images, read_mask
+from saliency_gan.folders import by_name, find_images, some
+from saliency_gan.images import UnreadableImageError, read_mask
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Pair:
     """One thing to measure on.
 
     Attributes:
-        name: File name without suffix.
+        name: Path in the folder, without suffix.
         mask: The drawn mask.
         photo: The photo, where there is one.
         map: The finished saliency map, where maps are measured.
@@ -110,25 +112,26 @@ def find_dataset(config: EvaluateConfig) -> Dataset:
             "There is nothing to measure on: give --images DIR --masks DIR, --maps DIR --masks DIR, or --benchmark NAME"
             " --root DIR."
         )
+    folders = {"masks": config.masks, "photos": config.images, "maps": config.maps}
+    given = {title: folder for title, folder in folders.items() if folder is not None}
     if config.images == config.masks:
-        photos, masks = _split_common(config.masks)
+        photos, masks = _split_common(config.masks, recursive=True)
         sides = {"masks": masks, "photos": photos}
     else:
-        sides = {"masks": _by_stem(find_images(config.masks))}
-        if config.images is not None:
-            sides["photos"] = _by_stem(find_images(config.images))
-    if config.maps is not None:
-        sides["maps"] = _by_stem(find_images(config.maps))
+        sides = {}
+    for title, folder in given.items():
+        if title not in sides:
+            sides[title] = by_name(folder, _own_images(folder, given.values()))
     names = set.intersection(*(set(side) for side in sides.values()))
     if not names:
         examples = ", ".join(f"{min(side.values()).name} ({title})" for title, side in sides.items())
         raise UserError(
             f"No file of {config.images or config.maps} has the name of a mask in {config.masks}, as in {examples}:"
-            " name both alike, apart from the suffix."
+            " name both alike, with their subfolders, apart from the suffix."
         )
     pairs = tuple(_pair(name, sides) for name in sorted(names))
     unmatched = tuple(
-        f"{len(alone)} of the {title} have no partner and are left out: {_some(alone)}."
+        f"{len(alone)} of the {title} have no partner and are left out: {some(alone)}."
         for title, side in sides.items()
         if (alone := sorted(path.name for name, path in side.items() if name not in names))
     )
@@ -143,6 +146,21 @@ def read_truth(path: Path) -> NDArray[np.bool_]:
     """
     mask = read_mask(path)
     return mask > (0 if mask.max() == 1 else 127)
+
+
+def maps_are_of_0_and_1(pairs: Iterable[Pair]) -> bool:
+    """Whether no finished map is brighter than 1, and one is that bright: such maps count as 0 and 255.
+
+    Most maps are brighter, so few are read.
+    """
+    brightest = 0
+    for pair in pairs:
+        with suppress(UnreadableImageError):
+            assert pair.map is not None
+            brightest = max(brightest, int(read_mask(pair.map).max()))
+        if brightest > 1:
+            return False
+    return brightest == 1
 
 
 def _find_benchmark(config: EvaluateConfig) -> Dataset:
@@ -160,14 +178,14 @@ def _find_benchmark(config: EvaluateConfig) -> Dataset:
     photos, masks = _find_layout(benchmark, config.root)
     sides = {"masks": masks, "photos": photos}
     if config.maps is not None:
-        sides["maps"] = _by_stem(find_images(config.maps))
+        sides["maps"] = by_name(config.maps, find_images(config.maps))
     names = set.intersection(*(set(side) for side in sides.values()))
     if len(names) != benchmark.pairs:
         counts = ", ".join(f"{len(side):,} {title}" for title, side in sides.items())
         alone = sorted(path.name for side in sides.values() for name, path in side.items() if name not in names)
         raise UserError(
             f"{benchmark.title} has {benchmark.pairs:,} pairs, but {config.root} gives {len(names):,} ({counts}"
-            f"{'; without partner: ' + _some(alone) if alone else ''}): get all of it from {benchmark.page}."
+            f"{'; without partner: ' + some(alone) if alone else ''}): get all of it from {benchmark.page}."
         )
     return Dataset(key, tuple(_pair(name, sides) for name in sorted(names)), benchmark=key)
 
@@ -182,7 +200,7 @@ def _find_layout(benchmark: Benchmark, root: Path) -> tuple[dict[str, Path], dic
         for photo_name, mask_name in layouts:
             photos, masks = _subfolder(base, photo_name), _subfolder(base, mask_name)
             if photos is not None and masks is not None:
-                return _by_stem(find_images(photos)), _by_stem(find_images(masks))
+                return by_name(photos, find_images(photos)), by_name(masks, find_images(masks))
         if common := _subfolder(base, COMMON_FOLDER):
             return _split_common(common)
     wanted = " and ".join(layouts[0])
@@ -206,23 +224,21 @@ def _pair(name: str, sides: dict[str, dict[str, Path]]) -> Pair:
     return Pair(name, sides["masks"][name], sides.get("photos", {}).get(name), sides.get("maps", {}).get(name))
 
 
-def _split_common(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def _split_common(folder: Path, recursive: bool = False) -> tuple[dict[str, Path], dict[str, Path]]:
     """Photos (JPEG) and masks (PNG) of a folder that holds both."""
-    files = find_images(folder)
+    files = find_images(folder, recursive)
     photos = [path for path in files if path.suffix.lower() in (".jpg", ".jpeg")]
-    return _by_stem(photos), _by_stem([path for path in files if path.suffix.lower() == ".png"])
+    return by_name(folder, photos), by_name(folder, [path for path in files if path.suffix.lower() == ".png"])
 
 
-def _by_stem(files: Sequence[Path]) -> dict[str, Path]:
-    stems: dict[str, Path] = {}
-    for path in files:
-        if path.stem in stems:
-            raise UserError(
-                f"{stems[path.stem]} and {path.name} differ only in their suffix, and it is not clear which one is"
-                " meant: move one of them away."
-            )
-        stems[path.stem] = path
-    return stems
+def _own_images(folder: Path, folders: Iterable[Path]) -> list[Path]:
+    """The images of a folder and its subfolders, without those of the other folders, which may lie in it."""
+    files = find_images(folder, recursive=True)
+    for other in folders:
+        if other.resolve() != folder.resolve() and other.resolve().is_relative_to(folder.resolve()):
+            inner = folder / other.resolve().relative_to(folder.resolve())
+            files = [file for file in files if not file.is_relative_to(inner)]
+    return files
 
 
 def _name_of(masks: Path) -> str:
@@ -234,7 +250,3 @@ def _name_of(masks: Path) -> str:
 
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
-def _some(names: Sequence[str], at_most: int = 5) -> str:
-    return ", ".join(names[:at_most]) + (f" and {len(names) - at_most} more" if len(names) > at_most else "")

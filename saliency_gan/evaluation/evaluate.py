@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 
 from saliency_gan.config import EvaluateConfig
 from saliency_gan.errors import UserError
 from saliency_gan.evaluation.baselines import BASELINES
-from saliency_gan.evaluation.benchmarks import BENCHMARKS, Dataset, find_dataset
+from saliency_gan.evaluation.benchmarks import BENCHMARKS, Dataset, find_dataset, maps_are_of_0_and_1
 from saliency_gan.evaluation.figures import curves_picture, sheet
 from saliency_gan.evaluation.measuring import Example, MapMaker, Measured, measure, read_example
 from saliency_gan.evaluation.metrics import Map
@@ -45,7 +46,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     dataset = find_dataset(config)
     for sentence in dataset.unmatched:
         print(sentence)
-    makers = map_makers(config)
+    makers = map_makers(config, dataset)
     has_photos = dataset.pairs[0].photo is not None
     if config.baselines and not has_photos:
         print("The baselines need the photos and are left out: give them with --images DIR.")
@@ -57,7 +58,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     return output
 
 
-def map_makers(config: EvaluateConfig) -> dict[str, MapMaker]:
+def map_makers(config: EvaluateConfig, dataset: Dataset) -> dict[str, MapMaker]:
     """What makes the maps, by the name that tables show; the first one is "the model".
 
     That is finished maps where they are given, else the weights that are given, else the run's models (the last one
@@ -69,7 +70,8 @@ def map_makers(config: EvaluateConfig) -> dict[str, MapMaker]:
     named: list[tuple[str, Path | None]] = []
     makers: dict[str, MapMaker] = {}
     if config.maps is not None:
-        makers[f"maps {config.maps.name}"] = lambda examples: [_finished_map(example) for example in examples]
+        white = 1 if maps_are_of_0_and_1(dataset.pairs) else 255
+        makers[f"maps {config.maps.name}"] = lambda examples: [_finished_map(example, white) for example in examples]
     elif config.weights is not None:
         named.append(("model", config.weights))
     else:
@@ -172,9 +174,9 @@ def _load_maker(path: Path | None, config: EvaluateConfig) -> MapMaker:
     return predict
 
 
-def _finished_map(example: Example) -> Map:
+def _finished_map(example: Example, white: int) -> Map:
     assert example.map is not None
-    return example.map
+    return example.map * np.uint8(255 // white)
 
 
 def _file_name(config: EvaluateConfig, dataset: Dataset) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,14 +125,23 @@ def read_example(pair: Pair) -> Example:
     """Reads the files of a pair.
 
     Raises:
-        UnreadableImageError: If one of them cannot be read.
+        UnreadableImageError: If one of them cannot be read, or lies on its side.
     """
-    return Example(
-        pair,
-        read_truth(pair.mask),
-        None if pair.photo is None else read_image(pair.photo),
-        None if pair.map is None else read_mask(pair.map),
-    )
+    truth = read_truth(pair.mask)
+    photo = None if pair.photo is None else read_image(pair.photo)
+    map_ = None if pair.map is None else read_mask(pair.map)
+    for path, image in ((pair.photo, photo), (pair.map, map_)):
+        if image is not None:
+            _refuse_turned(pair.mask, truth, path, image)
+    return Example(pair, truth, photo, map_)
+
+
+def _refuse_turned(mask: Path, truth: NDArray[np.bool_], path: Path | None, image: NDArray[np.uint8]) -> None:
+    (height, width), size = truth.shape, image.shape[:2]
+    if height != width and size == (width, height):
+        raise UnreadableImageError(
+            f"{mask} has {width} x {height} pixels and {path} {height} x {width}: turn one of them by 90 degrees."
+        )
 
 
 def _read(pair: Pair, dataset: Dataset) -> Example | str:

@@ -8,6 +8,7 @@ import torch
 
 from saliency_gan import images as im
 from saliency_gan.errors import UserError
+from saliency_gan.folders import find_files
 from saliency_gan.generators.training_images import TrainingImages, read_squares
 
 
@@ -27,7 +28,7 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
         raise UserError(f"There is no folder {root}: --images needs one that holds a subfolder of images a class.")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     folders = [folder for folder in folders if folder.name not in exclude]
-    files = [path for folder in folders for path in im.find_files(folder, im.IMAGE_SUFFIXES, recursive=False)]
+    files = [path for folder in folders for path in find_files(folder)]
     results = list(zip(files, read_squares(files, side), strict=True))
     left_out = [str(result) for _, result in results if isinstance(result, im.UnreadableImageError)]
     readable = [(path.parent.name, result) for path, result in results if isinstance(result, np.ndarray)]

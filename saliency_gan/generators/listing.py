@@ -34,8 +34,9 @@ def list_generators(config: GeneratorsConfig) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.print(
-        "\nsaliency-gan discover --config pipelines/PRESET runs one; a file that train-gan wrote and"
-        " PATH.py:FUNCTION are generators, too: see docs/generators.md."
+        f"\nsaliency-gan discover --config {_presets()}/PRESET runs one; a file that train-gan wrote and"
+        " PATH.py:FUNCTION are generators, too: see docs/generators.md.",
+        soft_wrap=True,
     )
 
 
@@ -52,10 +53,18 @@ def describe(name: str) -> dict[str, Any]:
         "K": entry.K,
         "licence": entry.licence,
         "status": _status(name),
-        "preset": f"pipelines/{entry.pipeline}",
+        "preset": str(_presets() / entry.pipeline),
         "weights": str(folder),
         "files": [{"name": file.name, "sha256": file.sha256, "urls": list(file.urls)} for file in entry.files],
     }
+
+
+def _presets() -> Path:
+    """The folder of presets: beside the package in a checkout, inside it where it was installed."""
+    package = Path(__file__).parents[1]
+    installed = package / "pipelines"
+    folder = installed if installed.is_dir() else package.parent / "pipelines"
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _status(name: str) -> str:

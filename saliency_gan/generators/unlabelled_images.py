@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from saliency_gan import images as im
 from saliency_gan.errors import UserError
+from saliency_gan.folders import find_images
 from saliency_gan.generators.training_images import TrainingImages, read_squares
 
 MNIST = Path("mnist")
@@ -59,7 +60,7 @@ def _images_of(source: Path, side: int) -> Iterable[im.ImageArray | im.Unreadabl
         return _mnist_digits()
     if source.suffix == ".npz":
         return _archive_images(source)
-    return read_squares(im.find_images(source, recursive=True), side)
+    return read_squares(find_images(source, recursive=True), side)
 
 
 def _mnist_digits() -> im.ImageArray:

@@ -1,10 +1,14 @@
 """What is saved of a photo: its map, mask, cut-out and overlay."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
+from saliency_gan.images import ImageArray
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.refinement import MarkedPhoto
 from saliency_gan.prediction.strips import strips
@@ -14,18 +18,23 @@ PHOTO_SUFFIXES = {"map": ".png", "map16": ".png", "mask": ".png", "cutout": ".pn
 
 OVERLAY_COLOUR = np.array((255, 40, 90), np.float32)
 OVERLAY_STRENGTH = 0.6
+JPEG_SIDE = 65_500
+"""Longest side of a JPEG file in pixels."""
 FLAT = 2 / 255
 """A map that varies less than this holds nothing for Otsu's method to separate."""
 OTSU_FALLBACK = 0.5
 
 
-def draw(kind: str, photo: MarkedPhoto, background: Background) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def draw(
+    kind: str, photo: MarkedPhoto, background: Background, rgba: ImageArray | None = None
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Draws what is saved of a photo, a few rows at a time.
 
     Args:
         kind: A key of PHOTO_SUFFIXES.
         photo: The photo, [H, W], and its saliency.
         background: What comes behind a cut-out.
+        rgba: The photo's own colours and alpha, uint8 [H, W, 4], where it is transparent in parts.
 
     Returns:
         map: uint8 [H, W], saliency times 255. map16: uint16 [H, W], saliency times 65535. mask: uint8 [H, W] of 0 and
@@ -46,13 +55,41 @@ def draw(kind: str, photo: MarkedPhoto, background: Background) -> NDArray[np.ui
         elif kind == "overlay":
             tint = photo.saliency(rows)[:, :, None] * OVERLAY_STRENGTH
             part[...] = (photo.image[rows] * (1 - tint) + OVERLAY_COLOUR * tint).round()
-        elif behind is None:
-            part[:, :, :3] = photo.colours(rows)
-            part[:, :, 3] = (photo.opacity(rows) * 255).round()
         else:
-            opacity = photo.opacity(rows)[:, :, None]
-            part[...] = (photo.colours(rows) * opacity + behind(rows) * (1 - opacity)).round()
+            colours, opacity = _cut_out(photo, rows, rgba)
+            if behind is None:
+                part[:, :, :3], part[:, :, 3] = colours, (opacity * 255).round()
+            else:
+                opacity = opacity[:, :, None]
+                part[...] = (colours * opacity + behind(rows) * (1 - opacity)).round()
     return drawn
+
+
+def _cut_out(photo: MarkedPhoto, rows: slice, rgba: ImageArray | None) -> tuple[ImageArray, NDArray[np.float32]]:
+    """Colours and opacity of some rows; a photo's own, multiplied with its alpha, where it is not opaque itself."""
+    colours, opacity = photo.colours(rows), photo.opacity(rows)
+    if rgba is None:
+        return colours, opacity
+    own, alpha = rgba[rows, :, :3], rgba[rows, :, 3]
+    return np.where((alpha < 255)[:, :, None], own, colours), opacity * (alpha * np.float32(1 / 255))
+
+
+def check_length(path: Path, image: ImageArray, kinds: Sequence[str]) -> None:
+    """Refuses a photo that some kinds of results cannot hold.
+
+    Raises:
+        UserError: With those kinds.
+    """
+    too_long = kinds_too_long(image, kinds)
+    if too_long:
+        raise UserError(
+            f"{path} is too long for the {' and '.join(too_long)}, for JPEG ends at {JPEG_SIDE:,} pixels: save others."
+        )
+
+
+def kinds_too_long(image: ImageArray, kinds: Sequence[str]) -> list[str]:
+    """The kinds of results that cannot hold a photo, uint8 [H, W, 3]."""
+    return [kind for kind in kinds if max(image.shape) > JPEG_SIDE and PHOTO_SUFFIXES[kind] == ".jpg"]
 
 
 def find_threshold(saliency: NDArray[np.float32], threshold: float | str) -> float:

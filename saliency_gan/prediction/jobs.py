@@ -9,12 +9,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saliency_gan.files import is_folder
-from saliency_gan.images import IMAGE_SUFFIXES, find_files, pixels_of
+from saliency_gan.folders import Found, search
+from saliency_gan.formats import IMAGE_SUFFIXES
+from saliency_gan.images import pixels_of
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
 from saliency_gan.prediction.sources import Source, Sources
 
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
+SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 VIDEO_RESULT = ".mp4"
+
+STREAM = Path("-")
+"""Standard input as a photo, and standard output as the place for a result."""
+STREAM_NAME = Path("stdin")
+"""What the results of a photo from standard input are called."""
 
 LONGEST_NAME = 251
 """Bytes of a result's name without its suffix; file systems allow 255 with it."""
@@ -29,7 +37,7 @@ class Job:
     """A file to read.
 
     Attributes:
-        path: The file.
+        path: The file, or STREAM.
         name: Relative path, without suffix, of its results.
         source: The file as it was when it was found.
     """
@@ -56,46 +64,63 @@ class Job:
     def is_done(self, sources: Sources, kinds: Sequence[str]) -> bool:
         """Whether all results exist and are of this file as it is; they are written whole or not at all."""
         exist = all(self.result(sources.output, kind).is_file() for kind in kinds)
-        return exist and sources.tell(self.key, self.source, kinds)
+        return exist and self.path != STREAM and sources.tell(self.key, self.source, kinds)
 
 
 def _key(name: Path, is_video: bool) -> str:
     return str(name) + VIDEO_RESULT * is_video
 
 
-def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -> tuple[list[Job], list[str]]:
+class Listed(NamedTuple):
+    """What `find_jobs` found.
+
+    Attributes:
+        jobs: Photos and videos, in the order of the paths given and of names.
+        problems: One sentence for every folder that gives none, or cannot be opened.
+        remarks: One sentence for every kind of thing that is left out.
+        unread: How many photos of formats that are not read there are.
+    """
+
+    jobs: list[Job]
+    problems: list[str]
+    remarks: list[str]
+    unread: int
+
+
+def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -> Listed:
     """Lists every photo and video once with a name that no other has.
 
     A file keeps its suffix where the folder that it is in has another one with the same stem. Where the name belongs to
     the results of another file, it gets a number. So nothing depends on which other files are in the call. Hidden
-    files, and results of an earlier call, are left out of folders. Links count as what they lead to, and their results
-    are called like the link.
+    files, results of earlier calls, and photos of formats that are not read are left out of folders. Links count as
+    what they lead to, and their results are called like the link.
 
     Args:
-        paths: Files, and folders of files.
+        paths: Files, folders of files, and STREAM.
         sources: Of the folder where the results are going to be.
         recursive: Search folders with their subfolders.
-
-    Returns:
-        The jobs, in the order of `paths` and of names, and one sentence for every folder that gives none.
     """
     own = [_real(sources.output / kind) for kind in PHOTO_SUFFIXES]
     found: dict[Path, tuple[Path, Path]] = {}
-    problems = []
+    problems, left_out = [], Found()
     for path in paths:
-        if not is_folder(path):
-            found.setdefault(_real(path), (path, Path(path.name)))
+        if path == STREAM or not is_folder(path):
+            found.setdefault(_real(path), (path, STREAM_NAME if path == STREAM else Path(path.name)))
             continue
-        files = find_files(path, IMAGE_SUFFIXES | VIDEO_SUFFIXES, recursive)
-        if not files:
-            problems.append(f"{path} holds no photo or video ({', '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}).")
-        for file in files:
+        held = search(path, SUFFIXES, recursive)
+        problems += held.closed
+        left_out.unread += held.unread
+        left_out.results += held.results
+        if not held.files and not held.closed:
+            problems.append(f"{path} holds no photo or video that is read ({', '.join(sorted(SUFFIXES))}).")
+        for file in held.files:
             resolved = _real(file)
             if not any(resolved.is_relative_to(folder) for folder in own):
                 found.setdefault(resolved, (file, file.relative_to(path)))
     names = _Names(sources)
     jobs = [Job(path, relative, Source.of(path)) for path, relative in found.values()]
-    return [replace(job, name=names.free(job)) for job in jobs], problems
+    named = [replace(job, name=names.free(job)) for job in jobs]
+    return Listed(named, problems, left_out.remarks(), len(left_out.unread))
 
 
 def _real(path: Path) -> Path:
@@ -153,7 +178,8 @@ class _Names:
         """Whether the file's folder has another photo, or for a video another video, with the same stem."""
         folder = job.path.parent
         if folder not in self._siblings:
-            files = find_files(folder, IMAGE_SUFFIXES | VIDEO_SUFFIXES, recursive=False) if is_folder(folder) else []
+            held = search(folder, SUFFIXES, recursive=False)
+            files = [*held.files, *(path for path in held.unread if path.suffix.lower() in SUFFIXES)]
             self._siblings[folder] = Counter(map(_stem, files))
         return self._siblings[folder][_stem(job.path)] > 1
 

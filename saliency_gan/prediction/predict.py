@@ -14,23 +14,24 @@ from tqdm import tqdm
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import StageError, UserError, one_line
 from saliency_gan.files import remove_partials
-from saliency_gan.images import ImageArray, read_image, write_image
+from saliency_gan.images import ImageArray, Picture, write_image
 from saliency_gan.locks import working_in
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.checks import check_settings
-from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, draw, find_threshold
-from saliency_gan.prediction.jobs import Batch, Job, batches, find_jobs
+from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, check_length, draw, find_threshold, kinds_too_long
+from saliency_gan.prediction.jobs import STREAM, Batch, Job, batches, find_jobs
+from saliency_gan.prediction.pipes import check_output_is_one, mark_to_output, read_file_or_input
 from saliency_gan.prediction.refinement import refine
 from saliency_gan.prediction.sources import Sources
 from saliency_gan.prediction.video import mark_video
 from saliency_gan.processes import cores, is_main, local_world_size, share, total
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
-JPEG_SIDE = 65_500
-
 
 def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
     """Marks photos and videos and writes `output/KIND/NAME.png` for every kind in `config.save`, at their own sizes.
+
+    With `-` for the output, the only result of the only photo goes to standard output.
 
     A folder is searched with its subfolders, whose tree is kept. Files whose results would have the same name keep
     their suffix or get a number, see `find_jobs`. A file that cannot be used is named on stderr and skipped. Under
@@ -38,7 +39,7 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
 
     Args:
         config: The stage's settings.
-        paths: Photos, videos, and folders of them.
+        paths: Photos, videos, and folders of them; `-` is a photo from standard input.
 
     Returns:
         How many of the files failed, in all processes.
@@ -48,8 +49,12 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
         StageError: If a result cannot be written.
     """
     check_settings(config)
+    if config.output == STREAM:
+        check_output_is_one(config, paths)
     background = Background(config.background)
     predictor = _predictor(config)
+    if config.output == STREAM:
+        return _mark_to_output(paths[0], predictor, background, config)
     with working_in(config.output, "--output"):
         if is_main():
             for kind in PHOTO_SUFFIXES:
@@ -59,7 +64,9 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
 
 def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredictor, background: Background) -> int:
     sources = Sources(config.output)
-    found, problems = find_jobs(paths, sources, config.recursive)
+    found, problems, remarks, unread = find_jobs(paths, sources, config.recursive)
+    if is_main():
+        _complain(*remarks)
     # What exists changes while other processes work, so files are shared out first.
     own = share(found)
     jobs = [job for job in own if not (config.skip_existing and job.is_done(sources, config.save))]
@@ -70,10 +77,20 @@ def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredicto
     failed += _mark_photos(photos, predictor, background, config, sources) if photos else 0
     failed += sum(_fails(video, predictor, background, config, sources) for video in videos)
     marked = len(jobs) + len(problems) - failed
-    done, skipped, failures = (int(count) for count in total((marked, len(own) - len(jobs), failed)))
-    print(f"{done} photos{' and videos' * any(job.is_video for job in found)} marked in {config.output}", end="")
-    print(f", {skipped} skipped whose results exist" if config.skip_existing else "")
+    done, existing, failures = (int(count) for count in total((marked, len(own) - len(jobs), failed)))
+    print(
+        f"{done} photos{' and videos' * any(job.is_video for job in found)} marked in {config.output},"
+        f" {existing + unread} skipped{f' ({existing} whose results exist)' * config.skip_existing}, {failures} failed"
+    )
     return failures
+
+
+def _mark_to_output(path: Path, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> int:
+    try:
+        mark_to_output(path, predictor, background, config)
+    except UserError as error:
+        return _complain(str(error))
+    return 0
 
 
 def _predictor(config: PredictConfig) -> PhotoPredictor:
@@ -94,10 +111,10 @@ def _predictor(config: PredictConfig) -> PhotoPredictor:
 
 @dataclass(frozen=True)
 class _Photo:
-    """A decoded photo, uint8 [H, W, 3], and the squares of it that the model sees."""
+    """A decoded photo, and the squares of it that the model sees."""
 
     job: Job
-    image: ImageArray
+    picture: Picture
     squares: tuple[ImageArray, ...]
 
 
@@ -150,8 +167,8 @@ def _mark_batch(
     problems: list[str] = []
     for job in batch.jobs:
         with _noting(job, problems):
-            image = read_image(job.path)
-            photos.append(_Photo(job, image, predictor.squeeze(image)))
+            picture = read_file_or_input(job.path)
+            photos.append(_Photo(job, picture, predictor.squeeze(picture.rgb)))
     maps = predictor.mark([photo.squares for photo in photos]) if photos else ()
     for photo, small in zip(photos, maps, strict=True):
         with _noting(photo.job, problems):
@@ -179,17 +196,14 @@ def _write(photo: _Photo, small: SaliencyMap, background: Background, config: Pr
     Raises:
         UserError: If one of them cannot hold it; the others are written.
     """
-    fits = max(photo.image.shape) <= JPEG_SIDE
-    too_long = [] if fits else [kind for kind in config.save if PHOTO_SUFFIXES[kind] == ".jpg"]
-    marked = refine(photo.image, small, find_threshold(small, config.threshold), config.refine)
+    picture = photo.picture
+    marked = refine(picture.rgb, small, find_threshold(small, config.threshold), config.refine)
+    too_long = kinds_too_long(picture.rgb, config.save)
     for kind in config.save:
         if kind not in too_long:
-            write_image(photo.job.result(config.output, kind), draw(kind, marked, background))
-    if too_long:
-        kinds = " and ".join(too_long)
-        raise UserError(
-            f"{photo.job.path} is too long for the {kinds}, for JPEG ends at {JPEG_SIDE:,} pixels: save others."
-        )
+            drawn = draw(kind, marked, background, picture.rgba)
+            write_image(photo.job.result(config.output, kind), drawn, picture.density)
+    check_length(photo.job.path, picture.rgb, config.save)
 
 
 def _fails(

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from saliency_gan.files import disk_error
+from saliency_gan.files import composed, disk_error
 
 FILE = ".sources.jsonl"
 
@@ -39,7 +39,7 @@ class Source:
 
     def is_the_file(self, other: "Source") -> bool:
         """Whether both are of one file, be it changed or in another folder since."""
-        moved = Path(self.file).name == Path(other.file).name
+        moved = composed(Path(self.file).name) == composed(Path(other.file).name)
         return self.file == other.file or (moved and (self.bytes, self.modified) == (other.bytes, other.modified))
 
 
@@ -60,6 +60,11 @@ class Sources:
                     fields = json.loads(line)
                     result, kinds = fields.pop("result"), frozenset(fields.pop("kinds"))
                     self._known[result] = Source(**fields), kinds
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of results that there are, each of which is called like its folder."""
+        return frozenset().union(*(kinds for _, kinds in self._known.values()))
 
     def __getitem__(self, result: str) -> Source | None:
         """What a result, such as deep/photo or deep/film.mp4, was made of; None if nobody knows."""

@@ -10,7 +10,7 @@ from typing import Any
 from saliency_gan.directions.criteria import CRITERIA
 from saliency_gan.evaluation.metrics import METRICS
 from saliency_gan.evaluation.tables import cells, heading, table_rows, told
-from saliency_gan.images import find_images
+from saliency_gan.folders import find_images
 from saliency_gan.reporting.charts import read_charts
 from saliency_gan.reporting.page import Section, Table
 from saliency_gan.runs import read_json

@@ -18,7 +18,8 @@ from saliency_gan.config import ExportConfig
 from saliency_gan.config.export import SUFFIXES
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.files import write_bytes, write_text
-from saliency_gan.images import ImageArray, find_images, read_image
+from saliency_gan.folders import find_images
+from saliency_gan.images import ImageArray, read_image
 from saliency_gan.runs import random_stream
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.onnx_model import FORMAT, INPUT, OUTPUT, OnnxNetwork, import_onnxruntime

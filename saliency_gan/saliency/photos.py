@@ -12,7 +12,8 @@ import torch
 from tqdm import tqdm
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, find_images, read_image
+from saliency_gan.folders import find_images
+from saliency_gan.images import ImageArray, read_image
 from saliency_gan.processes import cores
 from saliency_gan.runs import random_stream
 from saliency_gan.saliency.predictor import resize

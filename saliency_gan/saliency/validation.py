@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from saliency_gan.config import Precision
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, find_images, read_image, read_mask
+from saliency_gan.evaluation.benchmarks import read_truth
+from saliency_gan.folders import by_name, find_images
+from saliency_gan.images import ImageArray, read_image
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.pairs import Pairs
 from saliency_gan.saliency.predictor import Predictor, SaliencyMap, stretch
@@ -71,14 +73,14 @@ class PhotoCheck:
 
     def __init__(self, folder: Path, device: torch.device, precision: Precision = "fp32") -> None:
         self.device, self.precision = device, precision
-        masks = {path.stem: path for path in find_images(folder / "masks")}
+        masks = by_name(folder / "masks", find_images(folder / "masks"))
         self.photos, self.masks = [], []
-        for path in find_images(folder / "images"):
-            if path.stem not in masks:
+        for name, path in by_name(folder / "images", find_images(folder / "images")).items():
+            if name not in masks:
                 raise UserError(f"{path} has no mask of its name in {folder / 'masks'}: add one or remove the photo.")
-            photo, mask = read_image(path), read_mask(masks[path.stem]) >= 128
+            photo, mask = read_image(path), read_truth(masks[name])
             if photo.shape[:2] != mask.shape:
-                raise UserError(f"{masks[path.stem]} has another size than {path}: give a mask of the photo's size.")
+                raise UserError(f"{masks[name]} has another size than {path}: give a mask of the photo's size.")
             self.photos.append(photo)
             self.masks.append(mask)
 

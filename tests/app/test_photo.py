@@ -3,6 +3,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from saliency_gan.app.photo import PREVIEW_SIDE, Look, Photo, draw_pictures, mark, parse_colour, write_pictures
 from saliency_gan.config import PredictConfig
@@ -91,6 +92,16 @@ def test_files_are_those_of_predict(tmp_path: Path) -> None:
     assert [path.name for path in written] == [f"{SAMPLE.stem}-{kind}.png" for kind in ("map", "mask", "cutout")]
     for path, kind in zip(written, ("map", "mask", "cutout"), strict=True):
         np.testing.assert_array_equal(read_image(path), read_image(tmp_path / "predict" / kind / f"{SAMPLE.stem}.png"))
+
+
+def test_a_transparent_photo_stays_so_on_the_page_and_in_its_files(network: Brightness, tmp_path: Path) -> None:
+    rgba = np.random.default_rng(0).integers(0, 256, (40, 50, 4), np.uint8)
+    rgba[:20, :, 3] = 0
+    photo = mark(PhotoPredictor(network), encode(rgba), "x.png")
+    (path,) = [path for path in write_pictures(photo, Look(), tmp_path) if path.stem.endswith("cutout")]
+    for cutout in (draw_pictures(photo, Look()).cutout, np.array(Image.open(path))):
+        np.testing.assert_array_equal(cutout[:, :, :3], rgba[:, :, :3])
+        assert (cutout[:20, :, 3] == 0).all() and (cutout[:, :, 3] <= rgba[:, :, 3]).all()
 
 
 @pytest.mark.parametrize("data", [b"", b"no image", SAMPLE.read_bytes()[:2000]], ids=["empty", "text", "damaged"])

@@ -154,3 +154,35 @@ def test_one_folder_may_hold_photos_and_masks(tmp_path):
 def test_reads_masks_of_255_and_of_1(tmp_path, values, truth):
     cv2.imwrite(str(tmp_path / "mask.png"), np.array([values], np.uint8))
     assert read_truth(tmp_path / "mask.png").tolist() == [truth]
+
+
+def test_own_folders_are_searched_with_their_subfolders_in_any_form_of_unicode(tmp_path):
+    images = touch(tmp_path / "photos" / "caf\u00e9", ["a.jpg", "b.jpg"]).parent
+    masks = touch(tmp_path / "masks" / "cafe\u0301", ["a.png"]).parent
+    touch(images, ["a.jpg"])
+    dataset = find_dataset(EvaluateConfig(images=images, masks=masks))
+    assert [(pair.name, pair.photo) for pair in dataset.pairs] == [("caf\u00e9/a", images / "caf\u00e9" / "a.jpg")]
+    assert "2 of the photos have no partner" in dataset.unmatched[0]
+
+
+def test_masks_and_maps_may_lie_in_the_folder_of_photos(tmp_path):
+    images = touch(tmp_path, ["a.jpg", "b.jpg"])
+    masks, maps = touch(tmp_path / "masks", ["a.png", "b.png"]), touch(tmp_path / "maps", ["a.png", "b.png"])
+    (tmp_path / "deep").mkdir()
+    dataset = find_dataset(EvaluateConfig(images=images, masks=masks, maps=maps))
+    assert [pair.name for pair in dataset.pairs] == ["a", "b"] and not dataset.unmatched
+
+
+def test_maps_of_0_and_1_are_told_by_all_of_them(tmp_path):
+    def pairs(*brightest):
+        for number, value in enumerate(brightest):
+            cv2.imwrite(str(tmp_path / f"{number}.png"), np.array([[0, value]], np.uint8))
+        return [
+            benchmarks.Pair(str(number), tmp_path, map=tmp_path / f"{number}.png") for number in range(len(brightest))
+        ]
+
+    assert benchmarks.maps_are_of_0_and_1(pairs(0, 1, 1))
+    assert not benchmarks.maps_are_of_0_and_1(pairs(0, 1, 200))
+    assert not benchmarks.maps_are_of_0_and_1(pairs(0, 0))
+    broken = benchmarks.Pair("x", tmp_path, map=tmp_path / "gone.png")
+    assert benchmarks.maps_are_of_0_and_1([broken, *pairs(1)])

@@ -1,5 +1,7 @@
 import json
+import tomllib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +66,18 @@ def test_status(cache, monkeypatch):
     for entry, status in ((unavailable, "weights needed"), (replace(unavailable, files=()), "to be trained")):
         monkeypatch.setitem(zoo.GENERATORS, "tiny", entry)
         assert listing.describe("tiny")["status"] == status
+
+
+def test_presets_are_named_where_they_are_when_the_package_was_installed(tmp_path, monkeypatch, capsys):
+    installed = tmp_path / "site" / "saliency_gan"
+    (installed / "pipelines").mkdir(parents=True)
+    monkeypatch.setattr(listing, "__file__", str(installed / "generators" / "listing.py"))
+    assert main(["generators"]) == 0
+    assert f"--config {installed / 'pipelines'}/PRESET" in capsys.readouterr().out
+    assert listing.describe("biggan-128")["preset"] == str(installed / "pipelines" / "biggan-128-paper.yaml")
+
+
+def test_the_wheel_has_the_presets():
+    settings = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert settings["force-include"] == {"pipelines": "saliency_gan/pipelines"}
+    assert all((Path("pipelines") / entry.pipeline).is_file() for entry in zoo.GENERATORS.values())

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import write_image
+from saliency_gan.images import ImageArray, read_picture, write_image
 from saliency_gan.prediction import strips
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import OTSU_FALLBACK, PHOTO_SUFFIXES, draw, find_threshold
@@ -123,3 +123,33 @@ def test_a_flat_map_has_a_fixed_threshold_and_a_number_stays() -> None:
     assert find_threshold(np.full((9, 9), 0.3, np.float32), 0.25) == 0.25
     with pytest.raises(UserError, match="otsu"):
         find_threshold(np.zeros((2, 2), np.float32), "best")
+
+
+def test_a_transparent_photo_stays_transparent_in_its_own_colours(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rgba = rng.integers(0, 256, (60, 40, 4), dtype=np.uint8)
+    rgba[:30, :, 3] = 255
+    write_image(tmp_path / "x.png", rgba)
+    picture = read_picture(tmp_path / "x.png")
+    photo = MarkedPhoto(picture.rgb, rng.random((8, 8), np.float32), 0.5)
+    before = draw("cutout", photo, CLEAR).astype(float)
+    cutout = draw("cutout", photo, CLEAR, picture.rgba)
+    np.testing.assert_array_equal(cutout[:, :, :3], rgba[:, :, :3])
+    expected = before[:, :, 3] * rgba[:, :, 3] / 255
+    assert np.abs(cutout[:, :, 3] - expected).max() <= 1
+    np.testing.assert_array_equal(cutout[:30, :, 3], before[:30, :, 3])
+    green = draw("cutout", photo, Background("#00ff00"), picture.rgba)
+    alpha = expected[:, :, None] / 255
+    assert np.abs(green - (rgba[:, :, :3] * alpha + np.array((0, 255, 0)) * (1 - alpha))).max() <= 2
+
+
+def test_clean_colours_stay_where_a_photo_is_opaque() -> None:
+    class Cleaned(MarkedPhoto):
+        def colours(self, rows: slice) -> ImageArray:
+            return np.full_like(self.image[rows], 7)
+
+    rgba = np.full((2, 3, 4), 200, np.uint8)
+    rgba[0, :, 3] = 255
+    photo = Cleaned(np.full((2, 3, 3), 100, np.uint8), np.ones((2, 3), np.float32), 0.5)
+    cutout = draw("cutout", photo, CLEAR, rgba)
+    assert cutout[:, 0].tolist() == [[7, 7, 7, 255], [200, 200, 200, 200]]

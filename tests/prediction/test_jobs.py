@@ -31,7 +31,7 @@ def test_subfolders_are_left_out_where_asked(tmp_path: Path) -> None:
 def test_videos_are_found_and_share_names_with_photos(tmp_path: Path) -> None:
     photo(tmp_path / "a.png")
     (tmp_path / "a.MP4").write_bytes(b"")
-    found, problems = find_jobs([tmp_path], Sources(tmp_path / "out"))
+    found, problems, *_ = find_jobs([tmp_path], Sources(tmp_path / "out"))
     results = {str(job.result(tmp_path / "out", "map").relative_to(tmp_path)) for job in found}
     assert results == {"out/map/a.png", "out/map/a.mp4"} and not problems
 
@@ -59,7 +59,7 @@ def test_a_file_is_done_when_every_result_exists(tmp_path: Path) -> None:
 def names_of(paths: list[Path], output: Path) -> list[str]:
     """Names of results, all of which are then made."""
     sources = Sources(output)
-    jobs, _ = find_jobs(paths, sources)
+    jobs, *_ = find_jobs(paths, sources)
     output.mkdir(exist_ok=True)
     for job in jobs:
         sources.add(job.key, job.source, ("map",))
@@ -111,3 +111,20 @@ def test_batches_are_bounded_in_photos_and_pixels(tmp_path: Path, monkeypatch: p
         (["7"], True),
         (["8", "damaged"], False),
     ]
+
+
+def test_a_photo_whose_name_changed_its_form_is_still_the_same() -> None:
+    assert Source("/a/caf\u00e9.png", 5, 7).is_the_file(Source("/b/cafe\u0301.png", 5, 7))
+
+
+def test_raw_photos_and_heic_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    photo(tmp_path / "in" / "b.jpg")
+    for name in ("a.nef", "b.heic"):
+        (tmp_path / "in" / name).touch()
+    for is_read in (True, False):  # names do not depend on what is installed
+        monkeypatch.setattr("saliency_gan.formats.has_heif", lambda is_read=is_read: is_read)
+        listed = find_jobs([tmp_path / "in"], Sources(tmp_path / "out"))
+        names = {job.path.name: str(job.name) for job in listed.jobs}
+        assert names == {"a.jpg": "a", "b.jpg": "b.jpg"} | ({"b.heic": "b.heic"} if is_read else {})
+        assert listed.unread == (1 if is_read else 2) and len(listed.remarks) == listed.unread

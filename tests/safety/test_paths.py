@@ -201,12 +201,12 @@ class TestMany:
 
     def test_a_folder_of_photos(self, tmp_path: Path) -> None:
         _touch(tmp_path / "in", (f"{number:05}.jpg" for number in range(MANY)))
-        jobs, problems = find_jobs([tmp_path / "in"], Sources(tmp_path / "out"))
+        jobs, problems, *_ = find_jobs([tmp_path / "in"], Sources(tmp_path / "out"))
         assert [job.name for job in jobs] == [Path(f"{number:05}") for number in range(MANY)] and problems == []
 
     def test_photos_that_share_a_name(self, tmp_path: Path) -> None:
         _touch(tmp_path / "in", (f"{number}/photo.jpg" for number in range(MANY)))
-        jobs, _ = find_jobs([tmp_path / "in" / str(number) / "photo.jpg" for number in range(MANY)], Sources(tmp_path))
+        jobs, *_ = find_jobs([tmp_path / "in" / str(number) / "photo.jpg" for number in range(MANY)], Sources(tmp_path))
         expected = ["photo", "photo.jpg", *(f"photo.jpg-{number}" for number in range(2, MANY))]
         assert [str(job.name) for job in jobs] == expected
 

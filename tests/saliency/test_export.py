@@ -96,18 +96,24 @@ def test_the_file_says_what_it_is(folder: Path) -> None:
 
 def test_the_card_s_examples_run_and_agree_with_predict(folder: Path, tmp_path: Path) -> None:
     assert code_of(folder / "saliency.md") == Path("examples/onnx_predict.py").read_text()
-    assert len(code_of(folder / "saliency.md").splitlines()) <= 22
-    photo = tmp_path / "photo.png"
-    Image.fromarray(disc(0)[0]).resize((48, 64)).save(photo)
-    expected = load_saliency_model(folder, "cpu").predict(photo) * 255
+    assert len(code_of(folder / "saliency.md").splitlines()) <= 26
+    plain = Image.fromarray(disc(0)[0]).resize((48, 64))
+    photo, grey16, clear = (tmp_path / f"{name}.png" for name in ("photo", "grey16", "clear"))
+    plain.save(photo)
+    Image.fromarray(np.array(plain.convert("L")).astype(np.uint16) * 257).save(grey16)
+    plain.putalpha(Image.linear_gradient("L").resize(plain.size))
+    plain.save(clear)
     without_torch = "import sys; sys.modules['torch'] = sys.modules['cv2'] = None\n"
-    for model, start in ((folder / "saliency.onnx", without_torch), (folder / "ts" / "saliency.pt", "")):
+    onnx, torchscript = folder / "saliency.onnx", folder / "ts" / "saliency.pt"
+    examples = [(onnx, without_torch, path) for path in (photo, grey16, clear)]
+    for model, start, path in (*examples, (torchscript, "", photo)):
+        expected = load_saliency_model(folder, "cpu").predict(path) * 255
         code = start + code_of(model.with_suffix(".md"))
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code, model, photo, tmp_path / "map.png"], check=True)
+        subprocess.run([sys.executable, "-W", "ignore", "-c", code, model, path, tmp_path / "map.png"], check=True)
         map_ = np.array(Image.open(tmp_path / "map.png"))
         assert map_.shape == (64, 48)
         assert np.abs(map_ - expected).mean() < 2  # Pillow resizes a little differently
-    assert expected.std() > 5
+        assert expected.std() > 5
 
 
 def test_what_differs_from_the_model_is_not_written(config: ExportConfig, monkeypatch: pytest.MonkeyPatch) -> None:

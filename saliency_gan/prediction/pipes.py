@@ -1,0 +1,60 @@
+"""A photo from standard input, and a result to standard output."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from saliency_gan.config import PredictConfig
+from saliency_gan.errors import UserError
+from saliency_gan.files import is_folder
+from saliency_gan.images import Picture, UnreadableImageError, decode_picture, encode, read_picture
+from saliency_gan.prediction.backgrounds import Background
+from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, check_length, draw, find_threshold
+from saliency_gan.prediction.jobs import STREAM, VIDEO_SUFFIXES
+from saliency_gan.prediction.refinement import refine
+from saliency_gan.saliency.photo_predictor import PhotoPredictor
+
+INPUT = "standard input"
+LARGEST_INPUT = 1 << 30
+"""Bytes that are read from standard input at the most, which may have no end."""
+
+
+def read_file_or_input(path: Path) -> Picture:
+    """Reads a photo; STREAM is the one that comes from standard input.
+
+    Raises:
+        UnreadableImageError: As `read_picture`.
+    """
+    if path != STREAM:
+        return read_picture(path)
+    data = sys.stdin.buffer.read(LARGEST_INPUT + 1) if sys.stdin else b""  # which may be closed
+    if len(data) > LARGEST_INPUT:
+        raise UnreadableImageError(f"{INPUT} has more than {LARGEST_INPUT:,} bytes: send a single photo.")
+    return decode_picture(data, INPUT)
+
+
+def check_output_is_one(config: PredictConfig, paths: Sequence[Path]) -> None:
+    """Refuses more than one result for standard output.
+
+    Raises:
+        UserError: If there is more than one photo or kind, or a video.
+    """
+    is_photo = len(paths) == 1 and not is_folder(paths[0]) and paths[0].suffix.lower() not in VIDEO_SUFFIXES
+    if len(config.save) != 1 or not is_photo:
+        raise UserError("--output - writes one result of one photo: give one photo, and one kind, as in --save cutout.")
+
+
+def mark_to_output(path: Path, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> None:
+    """Marks a photo and writes its only result to standard output, as PNG or JPEG.
+
+    Raises:
+        UserError: If the photo cannot be read, or is too long for the result.
+    """
+    (kind,) = config.save
+    picture = read_file_or_input(path)
+    check_length(path, picture.rgb, config.save)
+    small = predictor.mark([predictor.squeeze(picture.rgb)])[0]
+    marked = refine(picture.rgb, small, find_threshold(small, config.threshold), config.refine)
+    drawn = draw(kind, marked, background, picture.rgba)
+    sys.stdout.buffer.write(encode(drawn, PHOTO_SUFFIXES[kind], density=picture.density))
+    sys.stdout.buffer.flush()
