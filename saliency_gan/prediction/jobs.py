@@ -13,7 +13,9 @@ from saliency_gan.images import IMAGE_SUFFIXES, find_files, pixels_of
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
 from saliency_gan.prediction.sources import Source, Sources
 
-VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
+VIDEO_SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv",
+}  # fmt: skip
 VIDEO_RESULT = ".mp4"
 
 LONGEST_NAME = 251

@@ -195,13 +195,13 @@ def _write(photo: _Photo, small: SaliencyMap, background: Background, config: Pr
 def _fails(
     video: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig, sources: Sources
 ) -> bool:
+    """Marks a video; returns whether something of it could not be read. What a damaged one gave counts as made."""
     try:
-        mark_video(video, predictor, background, config)
+        problems = mark_video(video, predictor, background, config)
         sources.add(video.key, video.source, config.save)
     except UserError as error:
-        _complain(str(error))
-        return True
-    return False
+        problems = [str(error)]
+    return _complain(*problems) > 0
 
 
 def _complain(*problems: str) -> int:
