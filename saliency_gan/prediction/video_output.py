@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
@@ -19,15 +19,24 @@ from saliency_gan.files import disk_error, partial_of
 from saliency_gan.prediction.video_sound import SoundPiece, SoundTrack
 from saliency_gan.processes import cores, local_world_size
 
-# Without frames that are predicted from later ones, a frame's time is the one that players see, to the tick.
+# Without frames that are predicted from later ones, a frame's time is the one that players see, to the tick. Without
+# looking ahead, an encoder holds few frames, which at 4K take 12 MB each.
 ENCODERS = {
-    "libx264": {"preset": "veryfast", "crf": "18", "bf": "0", "rc-lookahead": "10"},
+    "libx264": {"preset": "superfast", "crf": "20", "bf": "0", "rc-lookahead": "0"},
     "mpeg4": {"flags": "+qscale", "global_quality": "354", "bf": "0"},
 }
 """Encoders, of which the first one is taken that FFmpeg has, and settings with which results look like the source."""
 
 FINEST_TIME = {"mpeg4": 65_535}
 """Units of time a second at the most, where an encoder has a limit."""
+
+BT_601 = 6
+"""The matrix of colours that OpenCV converts with, as H.264 numbers it."""
+
+GREY = (16 + np.arange(256) * (219 / 255)).round().astype(np.uint8)
+"""Luma of every grey value."""
+
+NO_COLOUR = 128
 
 MOST_THREADS = 4
 """Of an encoder; each one holds frames."""
@@ -93,9 +102,7 @@ class VideoFile:
             duration: How long it is shown, if it is the last one.
         """
         even: Any = cv2.copyMakeBorder(frame, 0, self._bottom, 0, self._right, cv2.BORDER_REPLICATE)
-        picture = av.VideoFrame.from_ndarray(even, "gray" if even.ndim == 2 else "rgb24").reformat(
-            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-        )
+        picture = av.VideoFrame.from_ndarray(_yuv(even), "yuv420p")
         picture.pts, picture.duration, picture.time_base = start, duration, self._time_base
         with self._writing():
             self._container.mux(self._video.encode(picture))
@@ -133,7 +140,7 @@ class VideoFile:
         context = stream.codec_context
         context.time_base = max(self._time_base, Fraction(1, FINEST_TIME.get(name, 2**31 - 1)))
         context.sample_aspect_ratio = pixel_aspect
-        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.colorspace, context.color_range = BT_601, ColorRange.MPEG
         context.flags |= Flags.frame_duration
         context.thread_count = max(1, min(MOST_THREADS, cores() // local_world_size()))
         stream.time_base = context.time_base
@@ -172,3 +179,13 @@ class VideoFile:
             self._container.close()  # which writes no end to a closed file
         with suppress(OSError):
             self._partial.unlink(missing_ok=True)
+
+
+def _yuv(image: Any) -> NDArray[np.uint8]:
+    """Grey or RGB with even sides as planes of luma and, at half the size, colour, one below the other."""
+    if image.ndim == 3:
+        return cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)  # type: ignore[return-value]
+    height, width = image.shape
+    planes = np.full((height * 3 // 2, width), NO_COLOUR, np.uint8)
+    planes[:height] = cv2.LUT(image, GREY)
+    return planes
