@@ -162,7 +162,7 @@ def _mark_batch(
 
 @contextmanager
 def _noting(job: Job, problems: list[str]) -> Iterator[None]:
-    """Makes whatever a photo raises that photo's problem; what the machine lacks, such as room on the disk, goes on."""
+    """Makes whatever a file raises that file's problem; what the machine lacks, such as room on the disk, goes on."""
     try:
         yield
     except (StageError, MemoryError):
@@ -196,11 +196,10 @@ def _fails(
     video: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig, sources: Sources
 ) -> bool:
     """Marks a video; returns whether something of it could not be read. What a damaged one gave counts as made."""
-    try:
-        problems = mark_video(video, predictor, background, config)
+    problems: list[str] = []
+    with _noting(video, problems):
+        problems += mark_video(video, predictor, background, config)
         sources.add(video.key, video.source, config.save)
-    except UserError as error:
-        problems = [str(error)]
     return _complain(*problems) > 0
 
 

@@ -25,6 +25,12 @@ FORMATS = ("mov", "avi", "matroska", "mpegts", "mpeg", "mpegvideo", "m4v", "asf"
 HONEST_DURATIONS = ("matroska,webm", "flv", "asf")
 """Formats whose header says how long the file is, whatever is left of it."""
 
+CLOSE_PACKED = ("matroska,webm", "flv")
+"""Formats in which packet follows packet."""
+
+MOST_BETWEEN = 2000
+"""Bytes between two packets of theirs that are not yet a sign of something skipped."""
+
 EARLY = 0.5
 """Seconds that a file may end before its header says so."""
 
@@ -104,6 +110,8 @@ class VideoInput:
         self._promised = len(stream.index_entries) if "mov" in container.format.name else stream.frames
         self.expected = self._promised or (round(self._duration * rate) if rate else 0) or None
         self._packets_read = self._read = self._faulty = self._lost = 0
+        self._bytes = self._skipped = 0
+        self._place: tuple[int, int] | None = None  # where the last packet is, and where it ends
         self._end = Fraction(0)
         self._size: tuple[int, ...] | None = None
 
@@ -131,6 +139,8 @@ class VideoInput:
         """One sentence for each thing that the results lack, after the last batch."""
         found = []
         expected = self._read + self._lost
+        if self._skipped:
+            expected += max(1, round(self._read * self._skipped / self._bytes))
         if self._ends_early():
             expected = max(expected, round(self._read * self._duration / self._end))
         if self._faulty or expected > self._read:
@@ -175,8 +185,21 @@ class VideoInput:
             return
         if packet.stream_index == self._stream.index:
             self._packets_read += 1
+        self._bytes += packet.size
+        if packet.pos is not None and self._container.format.name in CLOSE_PACKED:
+            self._note_place(packet.pos, packet.size)
         if packet.pts is not None:
             self._end = max(self._end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+
+    def _note_place(self, position: int, size: int) -> None:
+        """Counts the bytes that are in no packet because the reader found no sense in them."""
+        start, end = self._place or (position, position)
+        if position == start:  # several packets in one block
+            self._place = position, end + size
+            return
+        if position - end > MOST_BETWEEN:
+            self._skipped += position - end
+        self._place = position, max(end, position + size)
 
     def _frames(self, packet: av.Packet | None) -> Iterator[Frame]:
         """What a packet completes; None is the end. A packet that the decoder refuses counts as a lost frame."""

@@ -446,6 +446,8 @@ class TestFormats:
 class TestDamage:
     RECIPE = Recipe(tuple(range(0, 46 * 40, 40)), image=noise, options=(("g", "10"),))
 
+    SECONDS = {"times": range(100), "last": 1, "options": (("g", "5"),)}  # noqa: RUF012
+
     def damaged(self, tmp_path: Path, suffix: str, damage: Callable[[bytearray], Any], **change: Any) -> Path:
         path = Recipe(**{**vars(self.RECIPE), **change}).write(tmp_path / f"a{suffix}")
         content = bytearray(path.read_bytes())
@@ -493,6 +495,17 @@ class TestDamage:
         path, said = mark(self.damaged(tmp_path, ".ts", lose))
         assert "is damaged" in said[0] and "with errors" in said[0]
         assert len(Result.read(path).images) >= 44
+
+    @pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "mpeg4"), (".flv", "flv")])
+    def test_frames_that_the_reader_skips(self, mark: Marking, tmp_path: Path, suffix: str, codec: str) -> None:
+        def wipe(content: bytearray) -> None:
+            middle = len(content) // 2
+            content[middle : middle + 20_000] = bytes(20_000)
+
+        path, said = mark(self.damaged(tmp_path, suffix, wipe, codec=codec, base=Fraction(1, 25), **self.SECONDS))
+        found = re.search(r"is damaged: (\d+) of about (\d+) frames could be read", said[0])
+        assert found and int(found[1]) == len(Result.read(path).images) < 100
+        assert int(found[2]) == pytest.approx(100, abs=8)  # by their bytes
 
     def test_whole_files_are_not_called_damaged(self, mark: Marking, tmp_path: Path) -> None:
         trimmed = Recipe(tuple(range(0, 1000, 40)), options=(("bf", "2"),), sound="aac")
