@@ -342,6 +342,29 @@ class TestSound:
         for kind in config.save:
             assert Result.read(config.output / kind / "result.mp4").codecs == ["h264", "aac", "aac"]
 
+    @pytest.mark.parametrize(
+        ("rate", "layout", "expected"),
+        [(8000, "mono", (8000, "mono")), (192_000, "2.1", (96_000, "stereo")), (48_000, "5.1(side)", (48_000, "5.1"))],
+    )
+    def test_rates_and_channels_that_aac_has_not(
+        self, mark: Marking, tmp_path: Path, rate: int, layout: str, expected: tuple[int, str]
+    ) -> None:
+        with av.open(str(tmp_path / "a.mkv"), "w") as file:
+            video: Any = file.add_stream("mpeg4", rate=10)
+            video.height, video.width = HEIGHT, WIDTH
+            sound: Any = file.add_stream("pcm_s16le", rate=rate, layout=layout)
+            file.mux(video.encode(av.VideoFrame.from_ndarray(picture(), "rgb24")))
+            file.mux(video.encode(None))
+            wave = np.zeros((av.AudioLayout(layout).nb_channels, rate), np.float32)
+            samples = av.AudioFrame.from_ndarray(wave, "fltp", layout)
+            samples.sample_rate, samples.pts, samples.time_base = rate, 0, Fraction(1, rate)
+            file.mux(sound.encode(samples))
+        path, said = mark(tmp_path / "a.mkv")
+        with av.open(str(path)) as file:
+            context = file.streams.audio[0].codec_context
+            assert (context.sample_rate, context.layout.name) == expected and said == []
+        assert len(sound_of(path)[0]) / context.sample_rate == pytest.approx(1, abs=0.05 if rate > 8000 else 0.3)
+
     def test_sound_longer_than_the_film(self, mark: Marking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(video_input, "MOST_SOUND", 5)
         source = two_tracks(tmp_path / "a.mkv", seconds=2.0)
