@@ -15,7 +15,8 @@ class PredictConfig(StageConfig):
         output: Folder for the results; a folder's photos keep their relative paths. `-` is standard output, for one
             result of one photo.
         save: What to write of a photo: map (soft, 8-bit grey PNG), map16 (soft, 16-bit), mask (binary PNG), cutout (PNG
-            with opacity, or on a background), overlay (JPEG). Of a video: map, mask, cutout or overlay as mp4.
+            with opacity, or on a background), overlay (JPEG). Of a video: map, mask, cutout or overlay as mp4
+            with the video's times and sound.
         recursive: Search folders with their subfolders.
         skip_existing: Leave out files all of whose results exist and were made of the file as it is.
         threshold: Saliency in [0, 1] from which a pixel belongs to the mask, or otsu: Otsu's threshold of every photo.

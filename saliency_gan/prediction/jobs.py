@@ -4,7 +4,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
+from itertools import chain, count, filterfalse
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,9 @@ from saliency_gan.images import pixels_of
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
 from saliency_gan.prediction.sources import Source, Sources
 
-VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"}
+VIDEO_SUFFIXES = {
+    ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv",
+}  # fmt: skip
 SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 VIDEO_RESULT = ".mp4"
 
@@ -113,7 +115,7 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
         left_out.results += held.results
         if not held.files and not held.closed:
             problems.append(f"{path} holds no photo or video that is read ({', '.join(sorted(SUFFIXES))}).")
-        for file in held.files:
+        for file in filterfalse(_is_typescript, held.files):
             resolved = _real(file)
             if not any(resolved.is_relative_to(folder) for folder in own):
                 found.setdefault(resolved, (file, file.relative_to(path)))
@@ -121,6 +123,17 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
     jobs = [Job(path, relative, Source.of(path)) for path, relative in found.values()]
     named = [replace(job, name=names.free(job)) for job in jobs]
     return Listed(named, problems, left_out.remarks(), len(left_out.unread))
+
+
+def _is_typescript(path: Path) -> bool:
+    """Whether a file shares only its suffix with MPEG transport streams, which begin with the letter G."""
+    if path.suffix.lower() != ".ts":
+        return False
+    try:
+        with open(path, "rb") as file:
+            return file.read(1) not in (b"G", b"")
+    except OSError:
+        return False  # reading it is going to say why it cannot be read
 
 
 def _real(path: Path) -> Path:

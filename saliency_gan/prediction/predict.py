@@ -179,7 +179,7 @@ def _mark_batch(
 
 @contextmanager
 def _noting(job: Job, problems: list[str]) -> Iterator[None]:
-    """Makes whatever a photo raises that photo's problem; what the machine lacks, such as room on the disk, goes on."""
+    """Makes whatever a file raises that file's problem; what the machine lacks, such as room on the disk, goes on."""
     try:
         yield
     except (StageError, MemoryError):
@@ -209,13 +209,12 @@ def _write(photo: _Photo, small: SaliencyMap, background: Background, config: Pr
 def _fails(
     video: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig, sources: Sources
 ) -> bool:
-    try:
-        mark_video(video, predictor, background, config)
+    """Marks a video; returns whether something of it could not be read. What a damaged one gave counts as made."""
+    problems: list[str] = []
+    with _noting(video, problems):
+        problems += mark_video(video, predictor, background, config)
         sources.add(video.key, video.source, config.save)
-    except UserError as error:
-        _complain(str(error))
-        return True
-    return False
+    return _complain(*problems) > 0
 
 
 def _complain(*problems: str) -> int:

@@ -36,6 +36,13 @@ def test_videos_are_found_and_share_names_with_photos(tmp_path: Path) -> None:
     assert results == {"out/map/a.png", "out/map/a.mp4"} and not problems
 
 
+def test_source_code_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "film.ts").write_bytes(b"G\x40\x11\x10")
+    (tmp_path / "page.ts").write_text("export const answer = 42;")
+    found, problems, *_ = find_jobs([tmp_path], Sources(tmp_path / "out"))
+    assert [job.path.name for job in found] == ["film.ts"] and not problems
+
+
 def test_a_file_is_done_when_every_result_exists(tmp_path: Path) -> None:
     job = job_of(photo(tmp_path / "a.png"), "deep/a")
     sources = Sources(tmp_path)

@@ -235,6 +235,25 @@ def test_photos_and_videos_in_one_folder(config: PredictConfig, tmp_path: Path, 
     assert results(tmp_path / "out") == ["map/a.png", "map/deep/b.mp4", "mask/a.png", "mask/deep/b.mp4"]
 
 
+def test_a_damaged_video_fails_once_and_keeps_its_results(
+    config: PredictConfig, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    noise = [np.random.default_rng(index).integers(0, 256, (64, 64, 3), np.uint8) for index in range(12)]
+    path = write_video(tmp_path / "in" / "a.mp4", noise)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 3000] = bytes(3000)
+    path.write_bytes(content)
+    config = replace(config, skip_existing=True)
+    assert predict(config, [tmp_path / "in"]) == 1
+    said = capsys.readouterr()
+    assert "of about 12 frames could be read" in said.err and "0 photos and videos marked" in said.out
+    assert results(tmp_path / "out") == ["map/a.mp4", "mask/a.mp4"]
+    assert predict(config, [tmp_path / "in"]) == 0  # it would give the same again
+    assert "1 skipped" in capsys.readouterr().out
+    path.write_bytes(bytes(content) + bytes(8))
+    assert predict(config, [tmp_path / "in"]) == 1  # but a changed file is another one
+
+
 def test_processes_of_a_job_do_their_shares(
     config: PredictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,8 @@ from saliency_gan.images import ImageArray
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.jobs import Job
 from saliency_gan.prediction.sources import Source
-from saliency_gan.prediction.video import Smoothing, VideoFile, mark_video
+from saliency_gan.prediction.video import Smoothing, mark_video
+from saliency_gan.prediction.video_output import VideoFile
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
 
 FRAMES, HEIGHT, WIDTH = 7, 45, 64
@@ -42,9 +44,9 @@ def frames() -> list[ImageArray]:
 
 
 def write_video(path: Path, images: Sequence[ImageArray]) -> Path:
-    with VideoFile(path, 12, *images[0].shape[:2]) as file:
-        for image in images:
-            file.add(image)
+    with VideoFile(path, Fraction(1, 12), *images[0].shape[:2]) as file:
+        for index, image in enumerate(images):
+            file.add(image, index, 1)
         file.keep()
     return path
 
@@ -120,7 +122,7 @@ def test_damaged_videos_give_one_sentence(
     playlist = b"#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
     contents = {"empty": b"", "text": b"no video", "playlist": playlist, "cut": whole[: len(whole) // 2]}
     if damage == "no frames":
-        with VideoFile(job.path, 12, 32, 32) as file:
+        with VideoFile(job.path, Fraction(1, 12), 32, 32) as file:
             file.keep()
     elif damage == "missing":
         job.path.unlink()
