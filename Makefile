@@ -72,8 +72,8 @@ export: setup
 bench: setup  ## speed, each against a reference in the same run
 	$(VENV)/bin/python benchmarks/all.py $(ARGS)
 
-lint: setup  ## ruff and mypy
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+lint: setup  ## ruff, mypy, and the contract that imports run one way
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/lint-imports --no-logo
 
 format: setup  ## ruff's formatter
 	$(VENV)/bin/ruff check --fix . ; $(VENV)/bin/ruff format .

@@ -24,13 +24,13 @@ from timing import ROUNDS, print_row, take_turns, times
 from torch import nn
 from torchvision.models import resnet18
 
+from saliency_gan.compute.devices import pick_device
 from saliency_gan.config import DiscoverConfig
-from saliency_gan.devices import pick_device
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import draw_pairs
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 SMALL, LARGE = "biggan-caltech101-64", "biggan-deep-128"
 LARGE_BATCH = 2

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saliency_gan.dissection.concepts import Appearance
 from saliency_gan.dissection.units import AgreementCounts, JointCounts, information_quality, threshold_candidates
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 SIDE, FEATURE_SIDE, BATCH = 64, 16, 32
 REFERENCE_UNITS = 2

@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 from timing import median_ratio, print_row
 
-from saliency_gan.artifacts import Background, Directions
+from saliency_gan.artifacts.directions import Background, Directions
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig
-from saliency_gan.devices import make_fabric
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.masks.synthesis import synthesise
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 
 def main() -> None:

@@ -26,11 +26,11 @@ from timing import median_ratio, print_row
 from torchvision.transforms.functional import normalize, resize, to_tensor
 
 from saliency_gan.config import PredictConfig
+from saliency_gan.encoders.pretrained import statistics_of
 from saliency_gan.errors import UserError
-from saliency_gan.folders import find_images
-from saliency_gan.images import read_image
+from saliency_gan.images.folders import find_images
+from saliency_gan.images.reading import read_image
 from saliency_gan.prediction.predict import predict
-from saliency_gan.saliency.encoders import statistics_of
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
 from saliency_gan.saliency.predictor import Predictor
 

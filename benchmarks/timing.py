@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from saliency_gan.allocator import keep_freed_memory
+from saliency_gan.compute.allocator import keep_freed_memory
 
 HEADER = "| what | against | reach | measured |\n|---|---|---:|---:|"
 ROUNDS = 5

@@ -18,9 +18,9 @@ from pathlib import Path
 import torch
 from timing import ROUNDS, median_ratio, print_row, quiet, take_turns
 
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig
-from saliency_gan.devices import make_fabric
-from saliency_gan.images import to_signed
+from saliency_gan.images.tensors import to_signed
 from saliency_gan.masks.synthesis import synthesise
 from saliency_gan.saliency.learner import Learner, saliency_loss
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel

@@ -2,6 +2,6 @@
 
 import sys
 
-from saliency_gan.cli import main
+from saliency_gan.cli.main import main
 
 sys.exit(main())

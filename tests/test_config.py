@@ -15,8 +15,8 @@ from saliency_gan.config import (
     TrainSaliencyConfig,
     to_plain,
 )
+from saliency_gan.config.pipeline import load_pipeline, read_yaml
 from saliency_gan.errors import UserError
-from saliency_gan.pipeline import load_pipeline, read_yaml
 from saliency_gan.saliency.learner import learning_rate
 
 PIPELINES = Path(__file__).parent.parent / "pipelines"

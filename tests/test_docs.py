@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from saliency_gan.arguments import parse
+from saliency_gan.cli.arguments import parse
 from saliency_gan.config import STAGES
 
 ROOT = Path(__file__).parents[1]

@@ -10,13 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saliency_gan import images as im
 from saliency_gan.app.sampling import sample
-from saliency_gan.bundled import bundled_folder
 from saliency_gan.dissection.interventions import edited, setting
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs import random_stream, read_json
+from saliency_gan.images import ImageArray
+from saliency_gan.images.tensors import to_uint8
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage.bundled import bundled_folder
+from saliency_gan.storage.files import read_json
 
 STREAM_EDIT = 71
 """First part of the key of the tab's random streams."""
@@ -71,7 +73,7 @@ class Editor:
         path = next((place / DISSECTION for place in places if (place / DISSECTION).is_file()), None)
         self.sets = read_unit_sets(path, generator) if path else ()
 
-    def start(self, draw: int, class_index: int | None) -> im.ImageArray:
+    def start(self, draw: int, class_index: int | None) -> ImageArray:
         """Draws G(z, c).
 
         Args:
@@ -91,7 +93,7 @@ class Editor:
         chosen: int,
         count: int,
         action: Action,
-    ) -> im.ImageArray:
+    ) -> ImageArray:
         """Draws the same with units switched where it was painted.
 
         Args:
@@ -117,9 +119,9 @@ class Editor:
         return sample(self._generator, random_stream(self._seed, STREAM_EDIT, draw), 1, class_index)
 
     @torch.no_grad()
-    def _draw(self, latents: Tensor, classes: Tensor) -> im.ImageArray:
+    def _draw(self, latents: Tensor, classes: Tensor) -> ImageArray:
         device = next(self._generator.parameters()).device
-        image = im.to_uint8(self._generator(latents.to(device), classes.to(device)))[0]
+        image = to_uint8(self._generator(latents.to(device), classes.to(device)))[0]
         how = cv2.INTER_AREA if len(image) > SIDE else cv2.INTER_CUBIC
         return np.asarray(cv2.resize(image, (SIDE, SIDE), interpolation=how), np.uint8)
 

@@ -9,19 +9,21 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from saliency_gan import images as im
 from saliency_gan.app.sampling import sample
+from saliency_gan.artifacts.painters import load_painters
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig
-from saliency_gan.devices import make_fabric
+from saliency_gan.config.pipeline import read_yaml
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.directions.drawing import draw_shifted
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_uint8
 from saliency_gan.masks.filters import clean
 from saliency_gan.masks.masker import Masker
-from saliency_gan.painters import load_painters
-from saliency_gan.pipeline import read_yaml
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 STREAM_APP = 70
 """First part of the key of the page's random streams, apart from those of the stages."""
@@ -47,8 +49,8 @@ class Moved:
         masks: Of the same images, uint8 [H, W, 3] of 0 and 255 on white.
     """
 
-    images: im.ImageArray
-    masks: im.ImageArray
+    images: ImageArray
+    masks: ImageArray
 
 
 class Explorer:
@@ -97,7 +99,7 @@ class Explorer:
         theta = f", theta {config.theta}" if {"threshold", "two-sided"} & set(config.rules) else ""
         return f"rule {name}{theta}" + (f", h_bg with shift {self._masker.shift:g}" if config.shifts else "")
 
-    def start(self, draw: int, class_index: int | None) -> im.ImageArray:
+    def start(self, draw: int, class_index: int | None) -> ImageArray:
         """Draws G(z, c) as a row.
 
         Args:
@@ -108,9 +110,7 @@ class Explorer:
             uint8 [H, W, 3].
         """
         latents, classes = self._sample(draw, class_index)
-        return _row(
-            im.to_uint8(draw_shifted(self._generator, latents, classes, latents.new_zeros(1, 1), self._fabric)[0])
-        )
+        return _row(to_uint8(draw_shifted(self._generator, latents, classes, latents.new_zeros(1, 1), self._fabric)[0]))
 
     def move(self, draw: int, class_index: int | None, direction: int, shift: float) -> Moved:
         """Draws G(z + s h, c) with h of unit length as a row, and the masks that stage 2 gives those images.
@@ -136,7 +136,7 @@ class Explorer:
         found = self._masker.masks(evidence).chosen.cpu().numpy()
         masks = np.stack([clean(mask, self._config) for mask in found]) * np.uint8(255)
         return Moved(
-            _row(im.to_uint8(evidence.plain)), _row(np.repeat(masks[:, :, :, None], 3, axis=3), cv2.INTER_NEAREST)
+            _row(to_uint8(evidence.plain)), _row(np.repeat(masks[:, :, :, None], 3, axis=3), cv2.INTER_NEAREST)
         )
 
     def _ranked(self) -> list[dict]:
@@ -173,8 +173,8 @@ def mask_settings(run: Path, **others: object) -> MasksConfig:
     return MasksConfig(run=run, **rule, **others)  # type: ignore[arg-type]
 
 
-def _row(images: im.ImageArray, enlarged_by: int = cv2.INTER_CUBIC) -> im.ImageArray:
+def _row(images: ImageArray, enlarged_by: int = cv2.INTER_CUBIC) -> ImageArray:
     """Images, uint8 [N, H, W, 3], side by side in tiles of TILE pixels."""
     how = cv2.INTER_AREA if images.shape[1] > TILE else enlarged_by
     tiles = [np.asarray(cv2.resize(image, (TILE, TILE), interpolation=how), np.uint8) for image in images]
-    return im.grid(tiles, len(tiles), GAP)
+    return grid(tiles, len(tiles), GAP)

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, Picture, decode_picture, write_image
+from saliency_gan.images import ImageArray
+from saliency_gan.images.reading import Picture, decode_picture
+from saliency_gan.images.writing import write_image
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import draw, find_threshold
 from saliency_gan.prediction.refinement import MarkedPhoto, Refinement, refine, shrink

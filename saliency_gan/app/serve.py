@@ -13,14 +13,14 @@ from pathlib import Path
 from saliency_gan.app.editing import Editor
 from saliency_gan.app.exploring import Explorer, mask_settings
 from saliency_gan.app.guard import HOST, no_connections
-from saliency_gan.bundled import bundled_directions
+from saliency_gan.compute.devices import pick_device
 from saliency_gan.config import AppConfig
 from saliency_gan.config.stage import StageConfig
-from saliency_gan.devices import pick_device
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import GENERATORS
 from saliency_gan.saliency.model import load_model
 from saliency_gan.saliency.predictor import Predictor
+from saliency_gan.storage.bundled import bundled_directions
 
 SETTINGS = {
     "GRADIO_ANALYTICS_ENABLED": "False",

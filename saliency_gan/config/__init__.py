@@ -1,5 +1,6 @@
 """The settings of every stage: one frozen dataclass a stage."""
 
+from saliency_gan.compute.kinds import Device, Precision
 from saliency_gan.config.app import AppConfig
 from saliency_gan.config.directions import DiscoverConfig, MaskRule, MasksConfig
 from saliency_gan.config.dissection import DissectConfig
@@ -10,7 +11,7 @@ from saliency_gan.config.generators import GeneratorsConfig, TrainGanConfig
 from saliency_gan.config.prediction import PredictConfig
 from saliency_gan.config.rating import AnnotateConfig, MosConfig, RateConfig, WalkConfig
 from saliency_gan.config.saliency import TrainSaliencyConfig
-from saliency_gan.config.stage import Device, Precision, StageConfig, to_plain
+from saliency_gan.config.stage import StageConfig, to_plain
 from saliency_gan.config.student import AdaptConfig, Refinement, SelfTrainingConfig, TrainStudentConfig
 from saliency_gan.config.sweep import SweepConfig, SweepPoint, paper_name, shown, sweep_points
 

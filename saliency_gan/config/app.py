@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from saliency_gan.bundled import directions_folder
 from saliency_gan.config.directions import generator_files
 from saliency_gan.config.stage import StageConfig
+from saliency_gan.storage.bundled import directions_folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from saliency_gan.config.stage import StageConfig
-from saliency_gan.exported import exported_file
+from saliency_gan.storage.exported import exported_file
 
 ExportFormat = Literal["onnx", "torchscript"]
 SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torchscript": ".pt"}

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from saliency_gan.config.stage import Precision, StageConfig
+from saliency_gan.compute.kinds import Precision
+from saliency_gan.config.stage import StageConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from saliency_gan.bundled import directions_folder
+from saliency_gan.compute.kinds import Precision
 from saliency_gan.config.classes import read_class_files
 from saliency_gan.config.directions import generator_files
-from saliency_gan.config.stage import Precision, StageConfig
+from saliency_gan.config.stage import StageConfig
+from saliency_gan.storage.bundled import directions_folder
 
 
 @dataclass(frozen=True, kw_only=True)

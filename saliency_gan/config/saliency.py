@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from saliency_gan.config.stage import Precision, StageConfig
-from saliency_gan.files import is_address
+from saliency_gan.compute.kinds import Precision
+from saliency_gan.config.stage import StageConfig
+from saliency_gan.storage.files import is_address
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
-Precision = Literal["auto", "fp32", "bf16"]
+from saliency_gan.compute.kinds import Device
 
 
 @dataclass(frozen=True, kw_only=True)

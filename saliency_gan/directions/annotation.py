@@ -3,12 +3,12 @@
 import unicodedata
 from pathlib import Path
 
-from saliency_gan.artifacts import Directions, load_directions
+from saliency_gan.artifacts.directions import Directions, load_directions
 from saliency_gan.config import AnnotateConfig
 from saliency_gan.directions.gallery import write_index
 from saliency_gan.errors import UserError
-from saliency_gan.locks import lock_folder
-from saliency_gan.runs import read_json, write_json
+from saliency_gan.storage.files import read_json, write_json
+from saliency_gan.storage.locks import lock_folder
 
 LONGEST_NAME = 40
 RESERVED = ("none", "null")

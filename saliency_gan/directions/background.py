@@ -10,14 +10,15 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan.artifacts import Background, Polarity
+from saliency_gan.artifacts.directions import Background
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import combine, measure_criteria
 from saliency_gan.directions.drawing import draw, draw_shifted, images_at_once
 from saliency_gan.directions.optimised import optimise_direction
 from saliency_gan.directions.streams import STREAM_BACKGROUND
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs import random_stream
+from saliency_gan.images.brightness import Polarity
+from saliency_gan.runs.random_streams import random_stream
 
 COARSE_SAMPLES = 16
 """Images on which every candidate is scored first."""

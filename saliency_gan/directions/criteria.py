@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saliency_gan import otsu
-from saliency_gan.artifacts import Polarity
-from saliency_gan.brightness import brightness
+from saliency_gan.images import otsu
+from saliency_gan.images.brightness import Polarity, brightness
 
 SANE_AREA = (0.05, 0.60)
 """Share of the image that a useful mask covers."""

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from saliency_gan.artifacts import Directions, load_directions
-from saliency_gan.bundled import directions_folder
+from saliency_gan.artifacts.directions import Directions, load_directions
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.custom import is_custom
 from saliency_gan.generators.zoo import GENERATORS, is_bundled, load_generator
+from saliency_gan.storage.bundled import directions_folder
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan.artifacts import Directions, load_directions
+from saliency_gan.artifacts.directions import Directions, load_directions
+from saliency_gan.compute.devices import make_fabric, own_parts, peak_memory
+from saliency_gan.compute.processes import is_main
 from saliency_gan.config import DiscoverConfig, to_plain
-from saliency_gan.devices import make_fabric, own_parts, peak_memory
 from saliency_gan.directions.background import choose_background
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
 from saliency_gan.directions.rca import measure_rca
@@ -22,9 +23,10 @@ from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.images import write_image
-from saliency_gan.processes import is_main
-from saliency_gan.runs import MEMORY_AFTER, StageFolder, delaying_interrupt, saving_on_interrupt, write_bytes
+from saliency_gan.images.writing import write_image
+from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
+from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
+from saliency_gan.storage.files import write_bytes
 
 CHANGEABLE = {
     "rca_samples", "rca_every", "method", "background_shifts", "background_samples", "theta", "direction", "sign",

@@ -6,8 +6,10 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from saliency_gan import images as im
 from saliency_gan.generators.base import Generator
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_uint8
 
 
 def images_at_once(generator: Generator) -> int:
@@ -55,7 +57,7 @@ def draw_shifted(generator: Generator, latents: Tensor, classes: Tensor, offsets
     return images.unflatten(0, (len(offsets), len(latents)))
 
 
-def lay_out(shown: Tensor, tile: int) -> im.ImageArray:
+def lay_out(shown: Tensor, tile: int) -> ImageArray:
     """Images of `draw_shifted` as one sheet with a row a latent and a column a shift.
 
     Args:
@@ -65,8 +67,6 @@ def lay_out(shown: Tensor, tile: int) -> im.ImageArray:
     Returns:
         uint8 [H', W', 3].
     """
-    tiles = im.to_uint8(shown.transpose(0, 1).flatten(0, 1))
+    tiles = to_uint8(shown.transpose(0, 1).flatten(0, 1))
     how = cv2.INTER_AREA if tiles.shape[1] > tile else cv2.INTER_NEAREST
-    return im.grid(
-        [np.asarray(cv2.resize(one, (tile, tile), interpolation=how), np.uint8) for one in tiles], len(shown)
-    )
+    return grid([np.asarray(cv2.resize(one, (tile, tile), interpolation=how), np.uint8) for one in tiles], len(shown))

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from saliency_gan.brightness import brightness
 from saliency_gan.directions.criteria import border, centre, gradient_magnitude
-from saliency_gan.images import to_unit
+from saliency_gan.images.brightness import brightness
+from saliency_gan.images.tensors import to_unit
 
 EFFECTS = {
     "brightness": "mean brightness of the image",

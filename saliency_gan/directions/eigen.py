@@ -10,11 +10,9 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan import images as im
-from saliency_gan.artifacts import load_directions
-from saliency_gan.bundled import directions_folder
+from saliency_gan.artifacts.directions import load_directions
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import EigenConfig
-from saliency_gan.devices import make_fabric
 from saliency_gan.directions.drawing import draw, lay_out
 from saliency_gan.directions.effects import EFFECTS, mean_and_spread, measure_effects, selectivities
 from saliency_gan.directions.streams import STREAM_EIGEN
@@ -22,8 +20,12 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.health import health_warnings, layer_health
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.reporting.page import Section, Table, render
-from saliency_gan.runs import StageFolder, random_stream, write_json, write_text
+from saliency_gan.images.writing import write_image
+from saliency_gan.pages.page import Section, Table, render
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.stage_folder import StageFolder
+from saliency_gan.storage.bundled import directions_folder
+from saliency_gan.storage.files import write_json, write_text
 
 TILE = 64
 
@@ -114,7 +116,7 @@ def _draw(config: EigenConfig, generator: EigenGAN, fabric: Fabric, folder: Path
         everywhere = traversal(latents, int(direction.argmax()), values)
         images = draw(generator, everywhere.flatten(0, 1), classes.repeat(len(values)), fabric)
         sheet = lay_out(images.unflatten(0, (len(values), len(latents))), max(TILE, generator.resolution))
-        im.write_image(folder / f"{name}.png", sheet)
+        write_image(folder / f"{name}.png", sheet)
 
 
 def traversal(latents: Tensor, column: int, values: Tensor) -> Tensor:

@@ -13,15 +13,18 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan import images as im
-from saliency_gan.artifacts import Background
-from saliency_gan.brightness import brightness
+from saliency_gan.artifacts.directions import Background
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import CRITERIA
 from saliency_gan.directions.drawing import draw_shifted, lay_out
 from saliency_gan.directions.streams import STREAM_GALLERY
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs import random_stream, write_text
+from saliency_gan.images import ImageArray
+from saliency_gan.images.brightness import brightness
+from saliency_gan.images.layout import grid
+from saliency_gan.images.writing import write_image
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage.files import write_text
 
 RANKING_ROWS = 3
 RANKING_TILE = 64
@@ -36,7 +39,7 @@ def draw_ranking(
     chosen: Background,
     among: Sequence[int] | None,
     fabric: Fabric,
-) -> im.ImageArray:
+) -> ImageArray:
     """A captioned block a direction: G(z + s h, c) from s = 0 to its shift along a row, its mask at the end.
 
     Args:
@@ -63,7 +66,7 @@ def draw_ranking(
         caption = f"{name}  sign {entry['sign']:+d}  shift {entry['shift']:g}  {entry['polarity']}"
         caption += f"  score {entry['score']:.3f}" + ("  <- h_bg" if is_chosen else "")
         blocks.append(_captioned(sheet, caption))
-    return im.grid(blocks, columns=2, gap=12)
+    return grid(blocks, columns=2, gap=12)
 
 
 def write_gallery(
@@ -94,7 +97,7 @@ def write_gallery(
         tqdm(F.normalize(matrix.float().cpu(), dim=0).T, "drawing the gallery", unit="direction")
     ):
         shown = draw_shifted(generator, latents, classes, steps * unit, fabric)
-        im.write_image(folder / f"direction-{index:03d}.png", lay_out(shown, min(generator.resolution, 128)))
+        write_image(folder / f"direction-{index:03d}.png", lay_out(shown, min(generator.resolution, 128)))
     write_index(folder, scores, names)
 
 
@@ -130,7 +133,7 @@ def _subjects(generator: Generator, count: int, seed: int, among: Sequence[int] 
     return generator.sample_latents(count, random), generator.sample_classes(count, random, among)
 
 
-def _captioned(sheet: im.ImageArray, caption: str) -> im.ImageArray:
+def _captioned(sheet: ImageArray, caption: str) -> ImageArray:
     strip = np.full((18, sheet.shape[1], 3), 255, np.uint8)
     cv2.putText(strip, caption, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     return np.concatenate([strip, sheet])

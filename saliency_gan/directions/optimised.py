@@ -8,13 +8,12 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan.artifacts import Polarity
-from saliency_gan.brightness import brightness
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import border, centre, gradient_magnitude
 from saliency_gan.directions.streams import STREAM_OPTIMISE
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs import random_stream
+from saliency_gan.images.brightness import Polarity, brightness
+from saliency_gan.runs.random_streams import random_stream
 
 ITERATIONS = 300
 EDGE_WEIGHT = 5.0

@@ -7,12 +7,12 @@ import torch
 from lightning.fabric import Fabric
 from tqdm import tqdm
 
+from saliency_gan.compute.processes import share, total
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import PairSampler, draw_pairs
 from saliency_gan.directions.reconstructor import Reconstructor
 from saliency_gan.directions.streams import STREAM_RCA
-from saliency_gan.processes import share, total
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 
 @torch.no_grad()

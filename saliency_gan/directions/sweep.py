@@ -9,8 +9,9 @@ from saliency_gan.directions.discovery import CHANGEABLE, discover
 from saliency_gan.directions.sweep_figures import SweepResult, figures_of, markdown_table, picture
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.locks import working_in
-from saliency_gan.runs import RESUMABLE_SETTINGS, StageFolder, read_json, write_bytes, write_json, write_text
+from saliency_gan.runs.stage_folder import RESUMABLE_SETTINGS, StageFolder
+from saliency_gan.storage.files import read_json, write_bytes, write_json, write_text
+from saliency_gan.storage.locks import working_in
 
 IMMATERIAL = (RESUMABLE_SETTINGS | CHANGEABLE) - {"steps", "rca_samples"}
 """Settings of discover on which a point's figures do not depend."""

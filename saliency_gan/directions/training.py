@@ -7,16 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from saliency_gan.batch_norm import synchronise
+from saliency_gan.compute.batch_norm import synchronise
+from saliency_gan.compute.devices import make_fabric, mean_over_processes, own_parts
 from saliency_gan.config import DiscoverConfig
-from saliency_gan.devices import make_fabric, mean_over_processes, own_parts
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import PairSample, PairSampler, draw_pairs
 from saliency_gan.directions.reconstructor import Reconstructor
 from saliency_gan.directions.streams import STREAM_INIT, STREAM_STEP
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 METRICS = ("loss", "loss_direction", "loss_shift", "accuracy", "mae")
 

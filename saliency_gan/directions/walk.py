@@ -13,15 +13,19 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from saliency_gan import images as im
-from saliency_gan.artifacts import Directions
+from saliency_gan.artifacts.directions import Directions
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import WalkConfig
-from saliency_gan.devices import make_fabric
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.directions.drawing import draw_shifted, images_at_once
 from saliency_gan.directions.streams import STREAM_WALK
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.runs import random_stream, write_bytes
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_uint8
+from saliency_gan.images.writing import encode
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage.files import write_bytes
 
 ANIMATION_FRAMES, STRIP_FRAMES = 33, 9
 SUFFIXES = (".gif", ".mp4", ".png")
@@ -54,13 +58,13 @@ def walk(config: WalkConfig) -> Path:
     shown = []
     for some in tqdm(offsets.split(max(1, images_at_once(generator) // config.samples)), "walking", unit="batch"):
         for images in draw_shifted(generator, latents, classes, some, fabric):
-            shown.append([_resized(image, config.scale) for image in im.to_uint8(images)])
+            shown.append([_resized(image, config.scale) for image in to_uint8(images)])
     if suffix == ".png":
         rows = [tile for row in zip(*shown, strict=True) for tile in row]
-        data = im.encode(im.grid(rows, columns=frames))
+        data = encode(grid(rows, columns=frames))
     else:
         columns = math.ceil(math.sqrt(config.samples))
-        sheets = [im.grid(tiles, columns) for tiles in shown]
+        sheets = [grid(tiles, columns) for tiles in shown]
         data = (_gif if suffix == ".gif" else _mp4)(sheets + sheets[-2:0:-1] * config.back, config.fps)
     write_bytes(config.output, data)
     print(f"walk from {config.start:g} to {config.end:g} written to {config.output}")
@@ -84,12 +88,12 @@ def _unit_vector(directions: Directions, direction: int | str | None) -> torch.T
     return F.normalize(directions.matrix[:, directions.index_of(direction)], dim=0)
 
 
-def _resized(image: im.ImageArray, scale: float) -> im.ImageArray:
+def _resized(image: ImageArray, scale: float) -> ImageArray:
     side = max(1, round(scale * image.shape[0]))
     return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
 
 
-def _gif(sheets: Sequence[im.ImageArray], fps: int) -> bytes:
+def _gif(sheets: Sequence[ImageArray], fps: int) -> bytes:
     """An animation without end; every frame has its own 256 colours."""
     frames = [Image.fromarray(sheet).quantize(256, Image.Quantize.MEDIANCUT) for sheet in sheets]
     buffer = io.BytesIO()
@@ -97,7 +101,7 @@ def _gif(sheets: Sequence[im.ImageArray], fps: int) -> bytes:
     return buffer.getvalue()
 
 
-def _mp4(sheets: Sequence[im.ImageArray], fps: int) -> bytes:
+def _mp4(sheets: Sequence[ImageArray], fps: int) -> bytes:
     """MPEG-4 video; OpenCV writes only to files with a video's suffix, and only even sizes play everywhere."""
     height, width = (side + side % 2 for side in sheets[0].shape[:2])
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saliency_gan import images as im
 from saliency_gan.config import DissectConfig
 from saliency_gan.dissection.effects import CONTROLS, SHOWN, counts_up_to, random_sets
 from saliency_gan.dissection.interventions import Effect, edited, effect_of, setting
@@ -21,6 +20,9 @@ from saliency_gan.dissection.realism import (
 )
 from saliency_gan.dissection.sampling import Sampler
 from saliency_gan.errors import UserError
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_uint8
+from saliency_gan.images.writing import write_image
 from saliency_gan.saliency.model import SaliencyModel
 
 FIRST_RANKED_IMAGE, FIRST_VERIFIED_IMAGE = 3_000_000, 4_000_000
@@ -205,9 +207,7 @@ def _verify(
             "improvement": values[0] - values[1],
         }
     changed = (after - before).abs().mean((1, 2, 3)).topk(min(SHOWN, len(before))).indices
-    im.write_image(
-        folder / "artifacts.png", im.grid(im.to_uint8(torch.cat([before[changed], after[changed]])), len(changed))
-    )
+    write_image(folder / "artifacts.png", grid(to_uint8(torch.cat([before[changed], after[changed]])), len(changed)))
     return verified
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saliency_gan.directions.criteria import gradient_magnitude
-from saliency_gan.images import to_unit
+from saliency_gan.images.tensors import to_unit
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.photo_predictor import STRIDE
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import DissectConfig
-from saliency_gan.devices import make_fabric
 from saliency_gan.dissection.artifact_units import check_artifact_settings, measure_artifacts
 from saliency_gan.dissection.concepts import ConceptSource
 from saliency_gan.dissection.effects import measure_interventions
@@ -20,8 +20,10 @@ from saliency_gan.dissection.units import MIN_QUALITY, AgreementCounts, JointCou
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import StageFolder, random_stream, write_json
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import load_model
+from saliency_gan.storage.files import write_json
 
 STREAM_BOOTSTRAP = 81
 TOP_IMAGES = 5

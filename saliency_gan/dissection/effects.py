@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from saliency_gan import images as im
 from saliency_gan.config import DissectConfig
 from saliency_gan.dissection.concepts import ConceptSource
 from saliency_gan.dissection.interventions import (
@@ -20,7 +19,11 @@ from saliency_gan.dissection.interventions import (
     setting,
 )
 from saliency_gan.dissection.sampling import Sampler
-from saliency_gan.runs import random_stream
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_uint8
+from saliency_gan.images.writing import write_image
+from saliency_gan.runs.random_streams import random_stream
 
 if TYPE_CHECKING:
     from saliency_gan.dissection.dissect import DissectedLayer
@@ -93,7 +96,7 @@ def measure_interventions(
         ]
     chosen = ranking[: config.units]
     picture = _picture(sampler, layer, chosen, levels, latents[:SHOWN], classes[:SHOWN], region)
-    im.write_image(folder / "interventions.png", picture)
+    write_image(folder / "interventions.png", picture)
     return found
 
 
@@ -133,10 +136,10 @@ def _picture(
     latents: Tensor,
     classes: Tensor,
     region: Tensor | None,
-) -> im.ImageArray:
+) -> ImageArray:
     """Three rows: the images, the same with the units ablated, the same with them inserted."""
     rows = [sampler.generator(latents, classes)]
     for level in levels:
         with edited(sampler.generator, layer, setting(units, level[units], region)):
             rows.append(sampler.generator(latents, classes))
-    return im.grid(im.to_uint8(torch.cat(rows)), len(latents))
+    return grid(to_uint8(torch.cat(rows)), len(latents))

@@ -11,12 +11,15 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from saliency_gan import images as im
 from saliency_gan.config import DissectConfig
 from saliency_gan.dissection.sampling import Sampler
-from saliency_gan.files import write_bytes, write_text
 from saliency_gan.generators.base import Generator
-from saliency_gan.reporting.page import Section, Table, render
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_uint8
+from saliency_gan.images.writing import write_image
+from saliency_gan.pages.page import Section, Table, render
+from saliency_gan.storage.files import write_bytes, write_text
 
 TILE = 96
 EFFECT = ["units", "ACE", "95 % interval", "random units", "margin", "95 % interval of the margin"]
@@ -35,13 +38,13 @@ def write_unit_pictures(config: DissectConfig, sampler: Sampler, found: dict[str
                 seen = sampler.draw([number])
                 large = F.interpolate(seen.features[layer], seen.images.shape[-2:], mode="bilinear")
                 active = (large[0, unit["unit"]] > unit["threshold"]).cpu().numpy()
-                rows.append(_outlined(im.to_uint8(seen.images)[0], active))
+                rows.append(_outlined(to_uint8(seen.images)[0], active))
         if rows:
             columns = len(units[0]["top_images"])
-            im.write_image(folder / f"{layer}.png", im.grid(rows, columns))
+            write_image(folder / f"{layer}.png", grid(rows, columns))
 
 
-def _outlined(image: im.ImageArray, active: np.ndarray) -> im.ImageArray:
+def _outlined(image: ImageArray, active: np.ndarray) -> ImageArray:
     """A tile of the image, darkened but for the active pixels, with a yellow line around them."""
     colour = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
     large = cv2.resize(colour, (TILE, TILE), interpolation=cv2.INTER_CUBIC)

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saliency_gan.artifacts.painters import Painter, Painters
 from saliency_gan.dissection.units import MIN_QUALITY, AgreementCounts, JointCounts
-from saliency_gan.painters import Painter, Painters
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 STREAM_PAINTING = 83
 

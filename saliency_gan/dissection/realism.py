@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from saliency_gan import images as im
-from saliency_gan.bundled import bundled_folder
 from saliency_gan.dissection.interventions import Effect
 from saliency_gan.errors import UserError
-from saliency_gan.folders import find_images
 from saliency_gan.generators.discriminator import ProjectionDiscriminator, read_discriminator
 from saliency_gan.generators.training_images import read_squares
 from saliency_gan.generators.zoo import is_bundled
-from saliency_gan.runs import load_torch
+from saliency_gan.images.folders import find_images
+from saliency_gan.images.tensors import to_signed, to_uint8
 from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.storage.bundled import bundled_folder
+from saliency_gan.storage.torch_files import load_torch
 
 Realism = Callable[[Tensor, Tensor], Tensor]
 """Images [N, channels, H, W] in [-1, 1] and classes int64 [N] -> how real each is, float [N], with a gradient."""
@@ -56,7 +56,7 @@ def read_photos(folder: Path, side: int) -> Tensor:
     squares = [square for square in read_squares(chosen, side) if isinstance(square, np.ndarray)]
     if len(squares) < 2:
         raise UserError(f"{folder} holds {len(squares)} readable images, but a distance needs 2 or more, better 1,000.")
-    return im.to_signed(np.stack(squares))
+    return to_signed(np.stack(squares))
 
 
 class FeatureDistance:
@@ -190,7 +190,7 @@ class _Pictures(Dataset):
     """uint8 [3, H, W] each, as torch-fidelity takes them."""
 
     def __init__(self, images: Tensor) -> None:
-        self.pictures = torch.from_numpy(im.to_uint8(images)).permute(0, 3, 1, 2)
+        self.pictures = torch.from_numpy(to_uint8(images)).permute(0, 3, 1, 2)
 
     def __len__(self) -> int:
         return len(self.pictures)

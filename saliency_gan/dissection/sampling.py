@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.units import watched
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 STREAM_DISSECT = 80
 """First part of the key of the random streams, apart from those of the stages."""

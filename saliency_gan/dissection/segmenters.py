@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights, list_models, segmentation
 
 from saliency_gan.dissection.concepts import Appearance, ConceptSource, Joined, Saliency
+from saliency_gan.encoders.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from saliency_gan.errors import UserError
-from saliency_gan.files import read_text
 from saliency_gan.generators.custom import is_custom, running
-from saliency_gan.images import to_unit
-from saliency_gan.runs import load_torch
-from saliency_gan.saliency.encoders import IMAGENET_MEAN, IMAGENET_STD
+from saliency_gan.images.tensors import to_unit
+from saliency_gan.storage.files import read_text
+from saliency_gan.storage.torch_files import load_torch
 
 BUILT_IN: dict[str, type[ConceptSource]] = {"saliency": Saliency, "appearance": Appearance}
 TORCHVISION = "torchvision:"

@@ -5,13 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from saliency_gan.config import EvaluateConfig
 from saliency_gan.errors import UserError
-from saliency_gan.folders import by_name, find_images, some
-from saliency_gan.images import UnreadableImageError, read_mask
+from saliency_gan.images.folders import by_name, find_images, some
+from saliency_gan.images.reading import UnreadableImageError, read_mask
 
 
 @dataclass(frozen=True)
@@ -136,16 +133,6 @@ def find_dataset(config: EvaluateConfig) -> Dataset:
         if (alone := sorted(path.name for name, path in side.items() if name not in names))
     )
     return Dataset(_name_of(config.masks), pairs, unmatched)
-
-
-def read_truth(path: Path) -> NDArray[np.bool_]:
-    """Reads a drawn mask: bool [H, W], true where it is brighter than half; a mask of 0 and 1 counts as 0 and 255.
-
-    Raises:
-        UnreadableImageError: If it cannot be read.
-    """
-    mask = read_mask(path)
-    return mask > (0 if mask.max() == 1 else 127)
 
 
 def maps_are_of_0_and_1(pairs: Iterable[Pair]) -> bool:

@@ -19,10 +19,10 @@ from saliency_gan.evaluation.measuring import Example, MapMaker, Measured, measu
 from saliency_gan.evaluation.metrics import Map
 from saliency_gan.evaluation.published import published_rows
 from saliency_gan.evaluation.tables import COUNTING, markdown_table, rich_table, table_rows
-from saliency_gan.files import LONGEST_NAME, write_bytes, write_json, write_text
-from saliency_gan.images import write_image
-from saliency_gan.locks import working_in
-from saliency_gan.runs import random_stream
+from saliency_gan.images.writing import write_image
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage.files import LONGEST_NAME, write_bytes, write_json, write_text
+from saliency_gan.storage.locks import working_in
 
 EXAMPLES = 12
 """Random, worst and best pairs that are shown."""

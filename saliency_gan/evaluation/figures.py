@@ -9,7 +9,8 @@ import numpy as np
 from saliency_gan.evaluation.measuring import Example
 from saliency_gan.evaluation.metrics import Curves, Map
 from saliency_gan.evaluation.scoring import fit
-from saliency_gan.images import ImageArray, grid
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
 
 TILE = 128
 CAPTION = 18

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from saliency_gan.compute.processes import cores, gather, is_main, local_world_size, share
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.evaluation.benchmarks import BENCHMARKS, Dataset, Pair, read_truth
+from saliency_gan.evaluation.benchmarks import BENCHMARKS, Dataset, Pair
 from saliency_gan.evaluation.metrics import Map, SaliencyMetrics
 from saliency_gan.evaluation.scoring import Scores, ScoringPool
-from saliency_gan.images import ImageArray, UnreadableImageError, read_image, read_mask
-from saliency_gan.processes import cores, gather, is_main, local_world_size, share
+from saliency_gan.images import ImageArray
+from saliency_gan.images.reading import UnreadableImageError, read_image, read_mask, read_truth
 
 PAIRS_WORTH_PROCESSES = 100
 """With fewer pairs, starting processes takes longer than what they save."""

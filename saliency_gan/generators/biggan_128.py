@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from saliency_gan.generators import imagenet
 from saliency_gan.generators.biggan import BIGGAN_128, BigGAN, BigGANArchitecture
 from saliency_gan.generators.checkpoints import read_checkpoint
-from saliency_gan.runs import sha256_of
+from saliency_gan.storage.files import sha256_of
 
 PUBLIC_FILE = "G_ema.pth"
 

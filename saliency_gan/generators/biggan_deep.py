@@ -18,7 +18,8 @@ from saliency_gan.generators import imagenet
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.biggan import SelfAttention
 from saliency_gan.generators.upsampling import UpsampledConv2d
-from saliency_gan.runs import load_torch, read_json, sha256_of
+from saliency_gan.storage.files import read_json, sha256_of
+from saliency_gan.storage.torch_files import load_torch
 
 CONFIG, WEIGHTS = "config.json", "pytorch_model.bin"
 

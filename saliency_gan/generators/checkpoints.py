@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saliency_gan.errors import UserError
-from saliency_gan.runs import load_torch
+from saliency_gan.storage.torch_files import load_torch
 
 
 def read_checkpoint(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -> dict[str, Tensor]:

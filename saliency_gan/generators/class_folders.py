@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saliency_gan import images as im
 from saliency_gan.errors import UserError
-from saliency_gan.folders import find_files
 from saliency_gan.generators.training_images import TrainingImages, read_squares
+from saliency_gan.images.folders import find_files
+from saliency_gan.images.reading import UnreadableImageError
 
 
 def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min_images: int = 2) -> TrainingImages:
@@ -30,7 +30,7 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
     folders = [folder for folder in folders if folder.name not in exclude]
     files = [path for folder in folders for path in find_files(folder)]
     results = list(zip(files, read_squares(files, side), strict=True))
-    left_out = [str(result) for _, result in results if isinstance(result, im.UnreadableImageError)]
+    left_out = [str(result) for _, result in results if isinstance(result, UnreadableImageError)]
     readable = [(path.parent.name, result) for path, result in results if isinstance(result, np.ndarray)]
     counts = Counter(name for name, _ in readable)
     names = tuple(folder.name for folder in folders if counts[folder.name] >= max(1, min_images))

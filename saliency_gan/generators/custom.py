@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 STREAM_CHECK = 60
 """First part of the key of the random stream of the two images that are drawn on load."""

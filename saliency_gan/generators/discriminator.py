@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from saliency_gan.errors import UserError
-from saliency_gan.runs import write_bytes
+from saliency_gan.storage.files import write_bytes
 
 
 class ProjectionDiscriminator(nn.Module):

@@ -19,8 +19,8 @@ import requests
 from tqdm import tqdm
 
 from saliency_gan.errors import StageError
-from saliency_gan.files import cache_folder, disk_error, read_json, sha256_of, write_json
-from saliency_gan.locks import open_lock
+from saliency_gan.storage.files import cache_folder, disk_error, read_json, sha256_of, write_json
+from saliency_gan.storage.locks import open_lock
 
 HASHES = "sha256.json"
 """Beside the downloads whose publisher names no sha256: the one of what was downloaded first and could be used."""

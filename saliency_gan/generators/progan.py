@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.checkpoints import read_checkpoint
 from saliency_gan.generators.upsampling import UpsampledConv2d
-from saliency_gan.runs import sha256_of
+from saliency_gan.storage.files import sha256_of
 
 PUBLIC_FILE = "100_celeb_hq_network-snapshot-010403.pth"
 """Git calls the published one blob 754ddb07be656eb799e59cdb4610218fc8cf0569, which `git hash-object` prints for it."""

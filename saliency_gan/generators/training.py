@@ -12,11 +12,11 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from saliency_gan import images as im
-from saliency_gan.averaging import measure_statistics, update_average
-from saliency_gan.batch_norm import synchronise
+from saliency_gan.compute.averaging import measure_statistics, update_average
+from saliency_gan.compute.batch_norm import synchronise
+from saliency_gan.compute.devices import make_fabric, mean_over_processes, own_parts, peak_memory
+from saliency_gan.compute.processes import is_main, rank, world_size
 from saliency_gan.config import TrainGanConfig
-from saliency_gan.devices import make_fabric, mean_over_processes, own_parts, peak_memory
 from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.class_folders import load_class_folders
@@ -33,8 +33,13 @@ from saliency_gan.generators.objectives import (
 from saliency_gan.generators.training_images import TrainingImages
 from saliency_gan.generators.unlabelled_images import load_unlabelled_images
 from saliency_gan.generators.zoo import load_generator, save_generator
-from saliency_gan.processes import is_main, rank, world_size
-from saliency_gan.runs import MEMORY_AFTER, StageFolder, delaying_interrupt, random_stream, saving_on_interrupt
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_signed, to_uint8
+from saliency_gan.images.writing import write_image
+from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 
 STREAM_INIT, STREAM_STEP, STREAM_SAMPLES, STREAM_STATISTICS = range(4)
 """Second part of the key of each random stream, after the seed, so that they never coincide."""
@@ -83,7 +88,7 @@ def train_gan(config: TrainGanConfig) -> Path:
                         shown = {name: f"{value:.3f}" for name, value in values.items()}
                         progress.set_postfix(shown | {"images/s": f"{rate:.0f}"})
                     if trainer.step % config.sample_every == 0 and is_main():
-                        im.write_image(folder.path / "samples" / f"step-{trainer.step:06d}.png", trainer.sample_grid())
+                        write_image(folder.path / "samples" / f"step-{trainer.step:06d}.png", trainer.sample_grid())
                         if health := trainer.health():
                             folder.log(trainer.step, **health)
                         for warning in health_warnings(health):
@@ -223,7 +228,7 @@ class _Trainer:
         chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
         flip = torch.rand(len(chosen), 1, 1, 1, generator=random) < (0.5 if self.config.flip else 0.0)
         device, chosen = self.fabric.device, chosen[self.own]
-        images = im.to_signed(self.data.images[chosen.numpy()], device)
+        images = to_signed(self.data.images[chosen.numpy()], device)
         images = torch.where(flip[self.own].to(device), images.flip(3), images)
         return images, self.data.labels[chosen].to(device)
 
@@ -251,7 +256,7 @@ class _Trainer:
             chosen = torch.multinomial(self.weights, 64, replacement=True, generator=random)
             yield latents, self.data.labels[chosen].to(self.fabric.device)
 
-    def sample_grid(self, rows: int = 8, columns: int = 12) -> im.ImageArray:
+    def sample_grid(self, rows: int = 8, columns: int = 12) -> ImageArray:
         """The same latents at every call: one class a column, uint8 [H, W, 3]."""
         measure_statistics(self.average, self._fresh_batches(4))
         random = random_stream(self.config.seed, STREAM_SAMPLES)
@@ -259,7 +264,7 @@ class _Trainer:
         classes = torch.arange(columns).mul(len(self.data.names)).div(columns, rounding_mode="floor").repeat(rows)
         with torch.no_grad():
             drawn = self.average(latents.to(self.fabric.device), classes.to(self.fabric.device))
-        return im.grid(im.to_uint8(drawn), columns)
+        return grid(to_uint8(drawn), columns)
 
     def health(self) -> dict[str, float]:
         """How much each dimension of an EigenGAN does, see `layer_health`; nothing for other families."""

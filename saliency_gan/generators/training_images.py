@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan import images as im
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import square
+from saliency_gan.images.reading import UnreadableImageError, read_image
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class TrainingImages:
         left_out: One sentence a file or class folder that was left out.
     """
 
-    images: im.ImageArray
+    images: ImageArray
     labels: Tensor
     names: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -45,17 +47,17 @@ class TrainingImages:
         return "\n".join(lines)
 
 
-def read_squares(files: Sequence[Path], side: int) -> Iterable[im.ImageArray | im.UnreadableImageError]:
+def read_squares(files: Sequence[Path], side: int) -> Iterable[ImageArray | UnreadableImageError]:
     """Reads every file as uint8 [side, side, 3], resized to fit and padded with its edge pixels.
 
     A file that cannot be used gives its error instead.
     """
 
-    def read(path: Path) -> im.ImageArray | im.UnreadableImageError:
+    def read(path: Path) -> ImageArray | UnreadableImageError:
         try:
-            return im.square(im.read_image(path), side)
-        except im.UnreadableImageError as error:
-            return im.UnreadableImageError(str(error))  # a caught one keeps its traceback, with all that was read
+            return square(read_image(path), side)
+        except UnreadableImageError as error:
+            return UnreadableImageError(str(error))  # a caught one keeps its traceback, with all that was read
 
     with ThreadPoolExecutor() as pool:
         yield from tqdm(pool.map(read, files), "reading images", len(files), unit="image")

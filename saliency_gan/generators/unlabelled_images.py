@@ -12,10 +12,12 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from saliency_gan import images as im
 from saliency_gan.errors import UserError
-from saliency_gan.folders import find_images
 from saliency_gan.generators.training_images import TrainingImages, read_squares
+from saliency_gan.images import ImageArray
+from saliency_gan.images.folders import find_images
+from saliency_gan.images.layout import square
+from saliency_gan.images.reading import UnreadableImageError, decode_image
 
 MNIST = Path("mnist")
 """Stands for the 60,000 training digits of MNIST where a path is expected."""
@@ -45,16 +47,16 @@ def load_unlabelled_images(source: Path, side: int, channels: int) -> TrainingIm
     left_out: list[str] = []
     readable = []
     for image in _images_of(source, side):
-        if isinstance(image, im.UnreadableImageError):
+        if isinstance(image, UnreadableImageError):
             left_out.append(str(image))
         else:
-            readable.append(_with_channels(im.square(image, side), channels))
+            readable.append(_with_channels(square(image, side), channels))
     if not readable:
         raise UserError(f"None of the {len(left_out)} images in {source} can be read; the first: {left_out[0]}")
     return TrainingImages(np.stack(readable), torch.zeros(len(readable), dtype=torch.int64), ("all",), tuple(left_out))
 
 
-def _images_of(source: Path, side: int) -> Iterable[im.ImageArray | im.UnreadableImageError]:
+def _images_of(source: Path, side: int) -> Iterable[ImageArray | UnreadableImageError]:
     """Images of any size, uint8 [H, W] or [H, W, 3], or the reason why one cannot be read."""
     if source == MNIST:
         return _mnist_digits()
@@ -63,7 +65,7 @@ def _images_of(source: Path, side: int) -> Iterable[im.ImageArray | im.Unreadabl
     return read_squares(find_images(source, recursive=True), side)
 
 
-def _mnist_digits() -> im.ImageArray:
+def _mnist_digits() -> ImageArray:
     from torchvision import datasets
 
     try:
@@ -76,7 +78,7 @@ def _mnist_digits() -> im.ImageArray:
         ) from None
 
 
-def _archive_images(path: Path) -> Iterable[im.ImageArray | im.UnreadableImageError]:
+def _archive_images(path: Path) -> Iterable[ImageArray | UnreadableImageError]:
     if not path.exists():
         raise UserError(f"There is no archive {path}: check --images.")
     try:
@@ -103,7 +105,7 @@ def _refuse_bombs(path: Path) -> None:
                 raise ValueError(f"{entry.filename[:80]} would take {entry.file_size:,} bytes of memory")
 
 
-def _first_image_array(path: Path, archive: NpzFile) -> im.ImageArray:
+def _first_image_array(path: Path, archive: NpzFile) -> ImageArray:
     found = []
     for name in archive.files:
         array = archive[name]
@@ -120,7 +122,7 @@ def _first_image_array(path: Path, archive: NpzFile) -> im.ImageArray:
 
 def _encoded_images(
     path: Path, blob: NDArray[np.uint8], offset: NDArray[np.int64]
-) -> Iterable[im.ImageArray | im.UnreadableImageError]:
+) -> Iterable[ImageArray | UnreadableImageError]:
     fits = blob.dtype == np.uint8 and blob.ndim == offset.ndim == 1 and offset.dtype.kind in "iu" and len(offset) > 1
     if not fits or offset[0] < 0 or offset[-1] > len(blob) or (offset[1:] < offset[:-1]).any():
         raise UserError(
@@ -132,15 +134,15 @@ def _encoded_images(
 
 def _decoded(
     path: Path, blob: NDArray[np.uint8], offset: NDArray[np.int64]
-) -> Iterable[im.ImageArray | im.UnreadableImageError]:
+) -> Iterable[ImageArray | UnreadableImageError]:
     for number in tqdm(range(len(offset) - 1), "decoding images", unit="image"):
         try:
-            yield im.decode_image(blob[offset[number] : offset[number + 1]].tobytes(), f"{path}[{number}]")
-        except im.UnreadableImageError as error:
+            yield decode_image(blob[offset[number] : offset[number + 1]].tobytes(), f"{path}[{number}]")
+        except UnreadableImageError as error:
             yield error
 
 
-def _with_channels(image: im.ImageArray, channels: int) -> im.ImageArray:
+def _with_channels(image: ImageArray, channels: int) -> ImageArray:
     """uint8 [H, W] or [H, W, 3] -> [H, W, channels]."""
     if channels == 1:
         return (image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[:, :, None]  # type: ignore[return-value]

@@ -13,20 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saliency_gan.artifacts import load_directions
-from saliency_gan.brightness import brightness
-from saliency_gan.bundled import directions_folder
+from saliency_gan.artifacts.directions import load_directions
+from saliency_gan.artifacts.painters import load_painters
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig
-from saliency_gan.devices import make_fabric
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.images import ImageArray, to_uint8
+from saliency_gan.images import ImageArray
+from saliency_gan.images.brightness import brightness
+from saliency_gan.images.tensors import to_uint8
 from saliency_gan.masks.filters import Mask, clean, rejected_by
 from saliency_gan.masks.masker import Masker
 from saliency_gan.masks.rules import Evidence
-from saliency_gan.painters import load_painters
-from saliency_gan.runs import random_stream, sha256_of
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage.bundled import directions_folder
+from saliency_gan.storage.files import sha256_of
 
 STREAM_CANDIDATE = 20
 """First part of the key of each candidate's random stream, apart from those of the other stages."""

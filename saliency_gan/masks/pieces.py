@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saliency_gan.compute.processes import is_main, meet, rank, world_size
 from saliency_gan.masks.candidates import Candidate, CandidateSource
-from saliency_gan.processes import is_main, meet, rank, world_size
-from saliency_gan.runs import write_bytes
+from saliency_gan.storage.files import write_bytes
 
 
 class Pieces:

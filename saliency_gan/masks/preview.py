@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from saliency_gan.images import ImageArray, grid, to_uint8
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_uint8
 from saliency_gan.masks.candidates import Candidate, CandidateSource
 
 PREVIEW_PAIRS = 48

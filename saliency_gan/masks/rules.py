@@ -5,10 +5,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from saliency_gan import otsu
-from saliency_gan.artifacts import Polarity
-from saliency_gan.brightness import brightness
 from saliency_gan.config import MaskRule
+from saliency_gan.images import otsu
+from saliency_gan.images.brightness import Polarity, brightness
 
 Theta = float | Literal["otsu"]
 

@@ -17,8 +17,9 @@ from PIL import Image
 from webdataset.tariterators import group_by_keys
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, encode
-from saliency_gan.runs import read_json, sha256_of, write_bytes
+from saliency_gan.images import ImageArray
+from saliency_gan.images.writing import encode
+from saliency_gan.storage.files import read_json, sha256_of, write_bytes
 
 Pair = tuple[ImageArray, NDArray[np.uint8], dict[str, Any]]
 """Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and what is known of them: {"class": name, "seed": number of

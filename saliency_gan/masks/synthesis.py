@@ -11,16 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from saliency_gan.compute.processes import is_main, meet, rank, world_size
 from saliency_gan.config import MasksConfig, to_plain
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.images import ImageArray, write_image
+from saliency_gan.images import ImageArray
+from saliency_gan.images.writing import write_image
 from saliency_gan.masks.candidates import Candidate, CandidateSource
 from saliency_gan.masks.pieces import Pieces
 from saliency_gan.masks.preview import PREVIEW_PAIRS, preview
 from saliency_gan.masks.shards import encode_pair, shard_name, write_shard
 from saliency_gan.masks.tally import HopelessError, Tally
-from saliency_gan.processes import is_main, meet, rank, world_size
-from saliency_gan.runs import StageFolder, read_json, sha256_of, write_json
+from saliency_gan.runs.stage_folder import StageFolder
+from saliency_gan.storage.files import read_json, sha256_of, write_json
 
 Record = dict[str, Any]
 """What records/shard-000000.json says of a finished shard: file, pairs, sha256, identity of what it was drawn from, and

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, read_image
+from saliency_gan.images import ImageArray
+from saliency_gan.images.reading import read_image
 from saliency_gan.prediction.refinement import MarkedPhoto, shrink
 from saliency_gan.prediction.strips import Stretched
 

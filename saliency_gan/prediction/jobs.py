@@ -8,12 +8,12 @@ from itertools import chain, count, filterfalse
 from pathlib import Path
 from typing import NamedTuple
 
-from saliency_gan.files import is_folder
-from saliency_gan.folders import Found, search
-from saliency_gan.formats import IMAGE_SUFFIXES
-from saliency_gan.images import pixels_of
+from saliency_gan.images.folders import Found, search
+from saliency_gan.images.formats import IMAGE_SUFFIXES
+from saliency_gan.images.reading import pixels_of
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
-from saliency_gan.prediction.sources import Source, Sources
+from saliency_gan.storage.files import is_folder
+from saliency_gan.storage.sources import Source, Sources
 
 VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv",

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
-from saliency_gan.files import cache_folder
 from saliency_gan.images import ImageArray
 from saliency_gan.prediction.refinement import (
     GUIDED_SIDE,
@@ -23,6 +22,7 @@ from saliency_gan.prediction.refinement import (
     shrink,
 )
 from saliency_gan.prediction.strips import Stretched
+from saliency_gan.storage.files import cache_folder
 
 MATTING_SIDE = 384
 """Opacity is solved for on the photo shrunk to this longer side: time and memory grow with the unknown pixels."""

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
-from saliency_gan.files import is_folder
-from saliency_gan.images import Picture, UnreadableImageError, decode_picture, encode, read_picture
+from saliency_gan.images.reading import Picture, UnreadableImageError, decode_picture, read_picture
+from saliency_gan.images.writing import encode
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, check_length, draw, find_threshold
 from saliency_gan.prediction.jobs import STREAM, VIDEO_SUFFIXES
 from saliency_gan.prediction.refinement import refine
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
+from saliency_gan.storage.files import is_folder
 
 INPUT = "standard input"
 LARGEST_INPUT = 1 << 30

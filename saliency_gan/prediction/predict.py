@@ -11,21 +11,23 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from saliency_gan.compute.processes import cores, is_main, local_world_size, share, total
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import StageError, UserError, one_line
-from saliency_gan.files import remove_partials
-from saliency_gan.images import ImageArray, Picture, write_image
-from saliency_gan.locks import working_in
+from saliency_gan.images import ImageArray
+from saliency_gan.images.reading import Picture
+from saliency_gan.images.writing import write_image
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.checks import check_settings
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, check_length, draw, find_threshold, kinds_too_long
 from saliency_gan.prediction.jobs import STREAM, Batch, Job, batches, find_jobs
 from saliency_gan.prediction.pipes import check_output_is_one, mark_to_output, read_file_or_input
 from saliency_gan.prediction.refinement import refine
-from saliency_gan.prediction.sources import Sources
 from saliency_gan.prediction.video import mark_video
-from saliency_gan.processes import cores, is_main, local_world_size, share, total
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
+from saliency_gan.storage.files import remove_partials
+from saliency_gan.storage.locks import working_in
+from saliency_gan.storage.sources import Sources
 
 
 def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
@@ -101,7 +103,7 @@ def _predictor(config: PredictConfig) -> PhotoPredictor:
         network = load_onnx_model(config.weights, config.device)
         return PhotoPredictor(network, config.resolution, config.scales, config.flip)
 
-    from saliency_gan.devices import pick_device
+    from saliency_gan.compute.devices import pick_device
     from saliency_gan.saliency.model import load_model
     from saliency_gan.saliency.predictor import Predictor
 

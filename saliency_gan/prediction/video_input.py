@@ -16,7 +16,8 @@ from av.stream import Disposition
 from av.video.reformatter import Colorspace
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import MAX_PIXELS, ImageArray
+from saliency_gan.images import ImageArray
+from saliency_gan.images.reading import MAX_PIXELS
 from saliency_gan.prediction.video_sound import Clock, SoundPiece, SoundTrack, can_be_read, time_base_of
 
 FORMATS = ("mov", "avi", "matroska", "mpegts", "mpeg", "mpegvideo", "m4v", "asf", "flv")

@@ -14,10 +14,10 @@ from av.codec.context import Flags
 from av.video.reformatter import ColorRange
 from numpy.typing import NDArray
 
+from saliency_gan.compute.processes import cores, local_world_size
 from saliency_gan.errors import UserError
-from saliency_gan.files import disk_error, partial_of
 from saliency_gan.prediction.video_sound import SoundPiece, SoundTrack
-from saliency_gan.processes import cores, local_world_size
+from saliency_gan.storage.files import disk_error, partial_of
 
 # Without frames that are predicted from later ones, a frame's time is the one that players see, to the tick. Without
 # looking ahead, an encoder holds few frames, which at 4K take 12 MB each.

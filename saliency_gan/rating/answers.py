@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from saliency_gan.errors import UserError
-from saliency_gan.runs import read_json, write_json
+from saliency_gan.storage.files import read_json, write_json
 
 RATER = re.compile(r"[^\W_][\w-]{0,31}")
 """A rater's name is the name of a file, so it holds letters, digits, - and _ of any script and nothing else."""

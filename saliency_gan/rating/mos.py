@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from saliency_gan.artifacts import load_directions
+from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import MosConfig
 from saliency_gan.errors import UserError
 from saliency_gan.rating.agreement import (
@@ -24,7 +24,8 @@ from saliency_gan.rating.agreement import (
 from saliency_gan.rating.answers import Answer, load_raters
 from saliency_gan.rating.study import KINDS, check_study
 from saliency_gan.rating.tables import direction_table, kind_table, rater_table
-from saliency_gan.runs import random_stream, read_json, write_json
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage.files import read_json, write_json
 
 STREAM_BOOTSTRAP = 42
 

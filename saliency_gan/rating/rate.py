@@ -8,7 +8,7 @@ from saliency_gan.rating.answers import clean_rater, load_raters
 from saliency_gan.rating.server import RatingServer
 from saliency_gan.rating.session import Session
 from saliency_gan.rating.study import Study
-from saliency_gan.runs import StageFolder
+from saliency_gan.runs.stage_folder import StageFolder
 
 CHANGEABLE = {"generator", "weights", "learned", "random", "coordinate", "rater", "port", "browser", "precision"}
 """Settings that may differ from one sitting to the next; seed and samples decide what a rater sees."""

@@ -4,7 +4,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from saliency_gan.artifacts import load_directions
+from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.directions.annotation import clean_name, rename
 from saliency_gan.directions.gallery import GALLERY_SHIFTS
 from saliency_gan.errors import UserError

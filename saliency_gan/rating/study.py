@@ -11,15 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from saliency_gan import images as im
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import RateConfig
-from saliency_gan.devices import make_fabric
 from saliency_gan.directions.deformator import FIXED_KINDS, Deformator
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.directions.drawing import draw_shifted, lay_out
 from saliency_gan.directions.gallery import GALLERY_SHIFTS
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.runs import random_stream, read_json, write_json
+from saliency_gan.images.writing import encode
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage.files import read_json, write_json
 
 KINDS = ("learned", "random", "coordinate")
 """Where a rated direction is from: the run's A, a random orthonormal A, or the latent axes."""
@@ -145,7 +146,7 @@ class Study:
     def _draw(self, rater: str, direction: RatedDirection) -> bytes:
         offsets = torch.tensor(GALLERY_SHIFTS)[:, None] * self.vector(direction)
         shown = draw_shifted(self._generator, *self.subjects(rater), offsets, self._fabric)
-        return im.encode(lay_out(shown, min(self._generator.resolution, LARGEST_TILE)), ".jpg", quality=90)
+        return encode(lay_out(shown, min(self._generator.resolution, LARGEST_TILE)), ".jpg", quality=90)
 
     def _stream(self, rater: str, purpose: int) -> torch.Generator:
         number = int.from_bytes(hashlib.sha256(rater.encode()).digest()[:7])

@@ -10,10 +10,10 @@ from typing import Any
 from saliency_gan.directions.criteria import CRITERIA
 from saliency_gan.evaluation.metrics import METRICS
 from saliency_gan.evaluation.tables import cells, heading, table_rows, told
-from saliency_gan.folders import find_images
-from saliency_gan.reporting.charts import read_charts
-from saliency_gan.reporting.page import Section, Table
-from saliency_gan.runs import read_json
+from saliency_gan.images.folders import find_images
+from saliency_gan.pages.charts import read_charts
+from saliency_gan.pages.page import Section, Table
+from saliency_gan.storage.files import read_json
 
 GALLERY_PICTURES = 4
 RANKED_DIRECTIONS = 12

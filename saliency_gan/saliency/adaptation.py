@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from saliency_gan.compute.devices import make_fabric
+from saliency_gan.compute.processes import is_main
 from saliency_gan.config import AdaptConfig
-from saliency_gan.devices import make_fabric
 from saliency_gan.errors import UserError
-from saliency_gan.processes import is_main
-from saliency_gan.runs import StageFolder
+from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.pairs import Part
 from saliency_gan.saliency.schedule import ROUND_SETTINGS, at_round, check_settings

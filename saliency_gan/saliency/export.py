@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from saliency_gan.config import ExportConfig
 from saliency_gan.config.export import SUFFIXES
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.files import write_bytes, write_text
-from saliency_gan.folders import find_images
-from saliency_gan.images import ImageArray, read_image
-from saliency_gan.runs import random_stream
+from saliency_gan.images import ImageArray
+from saliency_gan.images.folders import find_images
+from saliency_gan.images.reading import read_image
+from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.onnx_model import FORMAT, INPUT, OUTPUT, OnnxNetwork, import_onnxruntime
 from saliency_gan.saliency.photo_predictor import STRIDE, SaliencyMap
 from saliency_gan.saliency.predictor import TorchNetwork
+from saliency_gan.storage.files import write_bytes, write_text
 
 STREAM = 39
 """First part of the key of the random images' stream; stage 3 has 30 to 39."""

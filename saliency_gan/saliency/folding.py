@@ -9,9 +9,9 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
+from saliency_gan.encoders.norms import fold_norms
 from saliency_gan.generators.upsampling import transposed_kernel
 from saliency_gan.saliency.model import SaliencyModel
-from saliency_gan.saliency.norms import fold_norms
 
 TOLERANCE = 1e-3
 """How far logits may be from those of the model itself; rounding makes a hundredth of it."""

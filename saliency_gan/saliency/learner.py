@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from saliency_gan.averaging import measure_statistics, update_average
-from saliency_gan.batch_norm import synchronise
-from saliency_gan.devices import mean_over_processes
+from saliency_gan.compute.averaging import measure_statistics, update_average
+from saliency_gan.compute.batch_norm import synchronise
+from saliency_gan.compute.devices import mean_over_processes
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, to_signed
+from saliency_gan.images import ImageArray
+from saliency_gan.images.tensors import to_signed
 from saliency_gan.saliency.model import SaliencyModel
 
 Loss = Literal["bce", "bce+dice", "bce+iou", "iou", "paper"]

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from saliency_gan.compute.processes import cores
 from saliency_gan.config import Refinement, SelfTrainingConfig
 from saliency_gan.images import ImageArray
-from saliency_gan.processes import cores
 from saliency_gan.saliency.bilateral_solver import solve
 from saliency_gan.saliency.pairs import Pairs
 from saliency_gan.saliency.photos import Photos

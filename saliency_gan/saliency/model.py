@@ -13,9 +13,8 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from saliency_gan.errors import StageError, UserError
-from saliency_gan.runs import read_json, sha256_of, write_bytes, write_json
-from saliency_gan.saliency.encoders import (
+from saliency_gan.encoders.norms import fold_norms
+from saliency_gan.encoders.pretrained import (
     PACKAGES,
     encoder_names,
     load_packaged_weights,
@@ -24,8 +23,9 @@ from saliency_gan.saliency.encoders import (
     statistics_of,
     weights_to_download,
 )
-from saliency_gan.saliency.norms import fold_norms
+from saliency_gan.errors import StageError, UserError
 from saliency_gan.saliency.photo_predictor import LARGEST_RESOLUTION
+from saliency_gan.storage.files import read_json, sha256_of, write_bytes, write_json
 
 PAPER_TEMPERATURE = 10.0
 """The paper's code divides its two logits by this before the softmax."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from saliency_gan.compute.processes import cores
 from saliency_gan.config import Device
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.exported import exported_file
 from saliency_gan.images import ImageArray
-from saliency_gan.processes import cores
 from saliency_gan.saliency.photo_predictor import STRIDE, SaliencyMap
+from saliency_gan.storage.exported import exported_file
 
 FORMAT = "saliency-gan-onnx/1"
 INPUT, OUTPUT = "images", "saliency"

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from saliency_gan.compute.processes import cores, end_with_parent, local_world_size
 from saliency_gan.images import ImageArray
-from saliency_gan.processes import cores, end_with_parent, local_world_size
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.backdrop import change_backdrop
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, read_image, to_rgb
+from saliency_gan.images import ImageArray
+from saliency_gan.images.reading import read_image, to_rgb
 
 SaliencyMap = NDArray[np.float32]
 STRIDE = 32

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from saliency_gan.compute.processes import cores
 from saliency_gan.errors import UserError
-from saliency_gan.folders import find_images
-from saliency_gan.images import ImageArray, read_image
-from saliency_gan.processes import cores
-from saliency_gan.runs import random_stream
+from saliency_gan.images import ImageArray
+from saliency_gan.images.folders import find_images
+from saliency_gan.images.reading import read_image
+from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.saliency.predictor import resize
 from saliency_gan.saliency.streams import STREAM_PHOTOS
 

@@ -7,9 +7,10 @@ from threading import Lock
 
 import torch
 
+from saliency_gan.compute.devices import pick_device, pick_precision
 from saliency_gan.config import Device, Precision
-from saliency_gan.devices import pick_device, pick_precision
-from saliency_gan.images import ImageArray, to_signed
+from saliency_gan.images import ImageArray
+from saliency_gan.images.tensors import to_signed
 from saliency_gan.saliency.folding import fold
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.photo_predictor import STRIDE, PhotoPredictor, SaliencyMap, resize, stretch

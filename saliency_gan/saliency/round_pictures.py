@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from saliency_gan.images import ImageArray, grid
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
 from saliency_gan.saliency.marking import Mark, MarkedPhotos
 from saliency_gan.saliency.photos import Photos
 from saliency_gan.saliency.predictor import SaliencyMap, resize, stretch

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+from saliency_gan.compute.devices import own_parts
 from saliency_gan.config import SelfTrainingConfig
-from saliency_gan.devices import own_parts
 from saliency_gan.errors import UserError
 from saliency_gan.saliency.photo_predictor import LARGEST_RESOLUTION
 

@@ -13,12 +13,15 @@ import torch
 from lightning.fabric import Fabric
 from tqdm import tqdm
 
+from saliency_gan.compute.devices import own_parts
+from saliency_gan.compute.processes import is_main, total, world_size
 from saliency_gan.config import SelfTrainingConfig, to_plain
-from saliency_gan.devices import own_parts
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.images import ImageArray, write_image
-from saliency_gan.processes import is_main, total, world_size
-from saliency_gan.runs import StageFolder, delaying_interrupt, random_stream, saving_on_interrupt, write_json
+from saliency_gan.images import ImageArray
+from saliency_gan.images.writing import write_image
+from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.area import keep_area
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, freeze, one_cycle
@@ -31,6 +34,7 @@ from saliency_gan.saliency.round_pictures import comparison, drawn, preview
 from saliency_gan.saliency.schedule import ROUND_SETTINGS, at_round, rounds_of
 from saliency_gan.saliency.streams import STREAM_PHOTOS, STREAM_SAMPLE, STREAM_STATISTICS
 from saliency_gan.saliency.validation import PhotoCheck
+from saliency_gan.storage.files import write_json
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 COMPARED_PHOTOS = 12

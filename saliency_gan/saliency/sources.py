@@ -7,14 +7,14 @@ from typing import Any, Protocol
 
 import torch
 
+from saliency_gan.compute.devices import own_parts
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
-from saliency_gan.devices import own_parts
 from saliency_gan.errors import UserError
-from saliency_gan.files import is_address
-from saliency_gan.runs import random_stream, sha256_of
+from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.pairs import Batch, Mixture, Pairs, Part, augment
 from saliency_gan.saliency.streams import STREAM_SAMPLE, STREAM_SPLIT
+from saliency_gan.storage.files import is_address, sha256_of
 
 
 class Source(Protocol):

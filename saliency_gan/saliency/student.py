@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
+from saliency_gan.compute.devices import make_fabric
+from saliency_gan.compute.processes import is_main
 from saliency_gan.config import TrainStudentConfig
-from saliency_gan.devices import make_fabric
-from saliency_gan.processes import is_main
-from saliency_gan.runs import StageFolder
+from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
 from saliency_gan.saliency.schedule import ROUND_SETTINGS, at_round, check_settings
 from saliency_gan.saliency.self_training import run_rounds

@@ -10,12 +10,15 @@ import torch
 from lightning.fabric import Fabric
 from tqdm import tqdm
 
+from saliency_gan.compute.devices import make_fabric, own_parts, peak_memory
+from saliency_gan.compute.processes import is_main
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
-from saliency_gan.devices import make_fabric, own_parts, peak_memory
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, grid, write_image
-from saliency_gan.processes import is_main
-from saliency_gan.runs import MEMORY_AFTER, StageFolder, delaying_interrupt, saving_on_interrupt
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
+from saliency_gan.images.writing import write_image
+from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
+from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, learning_rate
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel

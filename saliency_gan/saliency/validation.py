@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from saliency_gan.config import Precision
 from saliency_gan.errors import UserError
-from saliency_gan.evaluation.benchmarks import read_truth
-from saliency_gan.folders import by_name, find_images
-from saliency_gan.images import ImageArray, read_image
+from saliency_gan.images import ImageArray
+from saliency_gan.images.folders import by_name, find_images
+from saliency_gan.images.reading import read_image, read_truth
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.pairs import Pairs
 from saliency_gan.saliency.predictor import Predictor, SaliencyMap, stretch

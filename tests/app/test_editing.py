@@ -7,7 +7,7 @@ import torch
 
 from saliency_gan.app.editing import SIDE, STREAM_EDIT, Editor
 from saliency_gan.errors import UserError
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from tests.dissection.dissected import write_dissection
 from tests.dissection.worlds import SquareWorld
 

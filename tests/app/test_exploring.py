@@ -8,10 +8,10 @@ import torch
 import yaml
 
 from saliency_gan.app.exploring import GAP, NO_COLUMN, SHOWN, STREAM_APP, TILE, Explorer, mask_settings
-from saliency_gan.artifacts import load_directions
+from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from tests.directions.finished import finished_run
 
 

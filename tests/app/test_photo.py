@@ -8,7 +8,9 @@ from PIL import Image
 from saliency_gan.app.photo import PREVIEW_SIDE, Look, Photo, draw_pictures, mark, parse_colour, write_pictures
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, encode, read_image
+from saliency_gan.images import ImageArray
+from saliency_gan.images.reading import read_image
+from saliency_gan.images.writing import encode
 from saliency_gan.prediction.predict import predict
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 

@@ -2,8 +2,8 @@ import pytest
 
 from saliency_gan.config import DiscoverConfig, MasksConfig, to_plain
 from saliency_gan.config.classes import read_class_files
+from saliency_gan.config.pipeline import load_pipeline
 from saliency_gan.errors import UserError
-from saliency_gan.pipeline import load_pipeline
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from saliency_gan.arguments import parse
-from saliency_gan.cli import main
+from saliency_gan.cli.arguments import parse
+from saliency_gan.cli.main import main
 from saliency_gan.config import DiscoverConfig, SweepConfig, sweep_points
 from saliency_gan.errors import UserError
 

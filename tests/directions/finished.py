@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from saliency_gan.artifacts import Background, Directions
+from saliency_gan.artifacts.directions import Background, Directions
 from saliency_gan.directions.gallery import write_index
 from saliency_gan.generators.zoo import load_generator, save_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from tests.directions.worlds import tiny_biggan
 
 K = 6

@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from saliency_gan.artifacts import Background, Directions, load_directions
-from saliency_gan.cli import main
+from saliency_gan.artifacts.directions import Background, Directions, load_directions
+from saliency_gan.cli.main import main
 from saliency_gan.directions.annotation import clean_name
 from saliency_gan.errors import UserError
-from saliency_gan.runs import sha256_of
+from saliency_gan.storage.files import sha256_of
 from tests.directions.finished import finished_run
 
 

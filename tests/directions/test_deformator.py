@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.errors import UserError
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 KINDS = ("orthonormal", "unit", "linear", "coordinate", "random")
 

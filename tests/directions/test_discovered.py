@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from saliency_gan.bundled import bundled_folder
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import save_generator
+from saliency_gan.storage.bundled import bundled_folder
 from tests.directions.finished import finished_run
 from tests.directions.worlds import tiny_biggan
 

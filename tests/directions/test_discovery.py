@@ -9,8 +9,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from saliency_gan import images as im
-from saliency_gan.artifacts import load_directions
+from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import AnnotateConfig, DiscoverConfig
 from saliency_gan.directions.annotation import annotate
 from saliency_gan.directions.discovery import discover
@@ -18,6 +17,7 @@ from saliency_gan.directions.rca import measure_rca
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator, save_generator
+from saliency_gan.images.reading import read_image
 from tests.directions.worlds import tiny_biggan, tiny_sngan
 
 
@@ -69,7 +69,7 @@ def test_writes_everything_that_the_next_stages_read(config):
     assert [line["step"] for line in read_metrics(config)] == [3, 6, 9]
     assert set(read_metrics(config)[0]) == {"step", "loss", "loss_direction", "loss_shift", "accuracy", "mae"}
     assert list((folder / "tensorboard").iterdir())
-    assert im.read_image(folder / "ranking.png").shape[1] == 2 * (7 * 66 - 2) + 12
+    assert read_image(folder / "ranking.png").shape[1] == 2 * (7 * 66 - 2) + 12
     assert len(list((folder / "gallery").glob("direction-*.png"))) == 6
     with safetensors.safe_open(folder / "reconstructor.safetensors", "pt") as file:
         assert json.loads(file.metadata()["reconstructor"]) == {"kind": "lenet", "K": 6, "channels": 3}
@@ -265,6 +265,6 @@ def test_grey_images_without_classes_go_through(config, tmp_path, reconstructor)
     with safetensors.safe_open(folder / "reconstructor.safetensors", "pt") as file:
         assert json.loads(file.metadata()["reconstructor"]) == {"kind": reconstructor, "K": 6, "channels": 1}
         assert file.get_tensor(first).shape[1] == 2, "the two grey images are stacked"
-    picture = im.read_image(folder / "gallery" / "direction-000.png")
+    picture = read_image(folder / "gallery" / "direction-000.png")
     assert picture.shape == (2 * 18 - 2, 9 * 18 - 2, 3)
     assert (picture == picture[:, :, :1]).all(), "grey is repeated"

@@ -2,12 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan import images as im
-from saliency_gan.artifacts import Background
+from saliency_gan.artifacts.directions import Background
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
 from saliency_gan.directions.streams import STREAM_GALLERY
-from saliency_gan.runs import random_stream
+from saliency_gan.images.reading import read_image
+from saliency_gan.images.tensors import to_uint8
+from saliency_gan.runs.random_streams import random_stream
 from tests.directions.worlds import DiscWorld, cpu_fabric
 
 
@@ -24,10 +25,10 @@ def test_gallery_shows_every_direction_from_minus_8_to_8(tmp_path):
     random = random_stream(4, STREAM_GALLERY)
     latents, classes = world.sample_latents(2, random), world.sample_classes(2, random)
     for index in range(3):
-        sheet = im.read_image(tmp_path / f"direction-00{index}.png")
+        sheet = read_image(tmp_path / f"direction-00{index}.png")
         assert sheet.shape == (2 * 34 - 2, 9 * 34 - 2, 3)
         for column, shift in enumerate(range(-8, 9, 2)):
-            expected = im.to_uint8(world(latents + shift * torch.eye(8)[index], classes))
+            expected = to_uint8(world(latents + shift * torch.eye(8)[index], classes))
             for row in range(2):
                 tile = sheet[row * 34 : row * 34 + 32, column * 34 : column * 34 + 32]
                 assert np.abs(tile.astype(int) - expected[row]).max() <= 1
@@ -69,4 +70,4 @@ def test_large_images_are_shown_at_128_pixels(tmp_path):
     write_gallery(
         tmp_path, DiscoverConfig(gallery_samples=1), world, torch.eye(8)[:, :1], [entry(0)], {}, None, cpu_fabric()
     )
-    assert im.read_image(tmp_path / "direction-000.png").shape == (128, 9 * 130 - 2, 3)
+    assert read_image(tmp_path / "direction-000.png").shape == (128, 9 * 130 - 2, 3)

@@ -10,15 +10,15 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from saliency_gan.batch_norm import JointBatchNorm
+from saliency_gan.compute.batch_norm import JointBatchNorm
+from saliency_gan.compute.processes import rank
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.discovery import discover
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import save_generator
-from saliency_gan.processes import rank
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from tests.directions.worlds import tiny_biggan
 from tests.jobs import JobError, kill_self, run_job
 

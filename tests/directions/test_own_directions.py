@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from saliency_gan.artifacts import load_directions
+from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import (
     AnnotateConfig,
     DiscoverConfig,
@@ -26,7 +26,7 @@ from saliency_gan.evaluation.evaluate import evaluate
 from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.zoo import save_generator
 from saliency_gan.masks.synthesis import synthesise
-from saliency_gan.reporting.page import Section
+from saliency_gan.pages.page import Section
 from saliency_gan.reporting.stages import discover_section
 from saliency_gan.saliency.training import train_saliency
 from tests.directions.finished import finished_run

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import PairSampler, draw_pairs
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from tests.directions.worlds import DiscWorld, tiny_biggan
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import PairSampler
 from saliency_gan.directions.rca import measure_rca, wilson_interval
 from saliency_gan.directions.streams import STREAM_RCA
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from tests.directions.worlds import DiscWorld, cpu_fabric
 
 

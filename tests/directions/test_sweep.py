@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from saliency_gan.cli import main
+from saliency_gan.cli.main import main
 from saliency_gan.config import DiscoverConfig, SweepConfig, sweep_points
 from saliency_gan.directions import sweep as module
 from saliency_gan.directions.discovery import discover

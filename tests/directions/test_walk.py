@@ -6,16 +6,17 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_gan import images as im
-from saliency_gan.artifacts import load_directions
-from saliency_gan.cli import main
+from saliency_gan.artifacts.directions import load_directions
+from saliency_gan.cli.main import main
 from saliency_gan.config import WalkConfig
 from saliency_gan.directions.annotation import rename
 from saliency_gan.directions.streams import STREAM_WALK
 from saliency_gan.directions.walk import walk
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.images.reading import read_image
+from saliency_gan.images.tensors import to_uint8
+from saliency_gan.runs.random_streams import random_stream
 from tests.directions.finished import finished_run
 
 SIDE, GAP = 16, 2
@@ -37,7 +38,7 @@ def expected(run: Path, shift: float, vector: torch.Tensor, samples: int = 3, cl
     random = random_stream(7, STREAM_WALK)
     latents = generator.sample_latents(samples, random)
     with torch.no_grad():
-        return im.to_uint8(generator(latents + shift * vector, generator.sample_classes(samples, random, classes)))
+        return to_uint8(generator(latents + shift * vector, generator.sample_classes(samples, random, classes)))
 
 
 def tile(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
@@ -46,7 +47,7 @@ def tile(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
 
 
 def test_a_strip_has_a_row_a_latent_and_a_column_a_shift(run: Path) -> None:
-    sheet = im.read_image(walk(settings(run, ".png", start=-4.0, end=4.0)))
+    sheet = read_image(walk(settings(run, ".png", start=-4.0, end=4.0)))
     assert sheet.shape == (3 * (SIDE + GAP) - GAP, 5 * (SIDE + GAP) - GAP, 3)
     vector = load_directions(run / "discover").matrix[:, 3]
     for column, shift in enumerate((-4, -2, 0, 2, 4)):
@@ -95,16 +96,16 @@ def test_names_mean_their_direction_and_none_means_h_bg(run: Path) -> None:
     by_name, by_index = walk(settings(run, ".png", direction="pose")), run / "index.png"
     walk(WalkConfig(**vars(settings(run, ".png")) | {"output": by_index}))
     assert by_name.read_bytes() == by_index.read_bytes()
-    sheet = im.read_image(walk(settings(run, ".png", direction=None, start=0.0, end=6.0, frames=2)))
+    sheet = read_image(walk(settings(run, ".png", direction=None, start=0.0, end=6.0, frames=2)))
     signed = -load_directions(run / "discover").matrix[:, 4]
     assert np.abs(tile(sheet, 0, 1) - expected(run, 6.0, signed)[0]).max() <= 1
 
 
 def test_classes_and_seed_choose_what_is_shown(run: Path) -> None:
-    sheet = im.read_image(walk(settings(run, ".png", classes=("2",), start=0.0, end=1.0, frames=2)))
+    sheet = read_image(walk(settings(run, ".png", classes=("2",), start=0.0, end=1.0, frames=2)))
     vector = load_directions(run / "discover").matrix[:, 3]
     assert np.abs(tile(sheet, 1, 0) - expected(run, 0, vector, classes=(2,))[1]).max() <= 1
-    other = im.read_image(walk(settings(run, ".png", classes=("2",), start=0.0, end=1.0, frames=2, seed=8)))
+    other = read_image(walk(settings(run, ".png", classes=("2",), start=0.0, end=1.0, frames=2, seed=8)))
     assert np.abs(sheet.astype(int) - other).max() > 10
 
 
@@ -134,4 +135,4 @@ def test_settings_out_of_range_are_refused(run: Path, others: dict[str, object],
 def test_the_command_line_walks(run: Path) -> None:
     words = ["--direction", "0", "--start", "-2", "--end", "2", "--frames", "2", "--samples", "1", "--device", "cpu"]
     assert main(["walk", "--run", str(run), "--output", str(run / "a" / "walk.PNG"), *words]) == 0
-    assert im.read_image(run / "a" / "walk.PNG").shape == (32, 66, 3)
+    assert read_image(run / "a" / "walk.PNG").shape == (32, 66, 3)

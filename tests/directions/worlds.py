@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
 from saliency_gan.generators.sngan import SNGAN, SNGANArchitecture
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 TINY = BigGANArchitecture(resolution=16, latent_dim=12, num_classes=3, embedding_dim=4, channels=(16, 12, 8))
 

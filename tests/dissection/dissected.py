@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs import write_json
+from saliency_gan.storage.files import write_json
 
 
 def write_dissection(folder: Path, generator: Generator, layer: str, units: list[tuple[int, str, float]]) -> Path:

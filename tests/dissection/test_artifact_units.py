@@ -7,7 +7,7 @@ from saliency_gan.dissection import artifact_units
 from saliency_gan.dissection.artifact_units import check_artifact_settings, first_order, measure_artifacts
 from saliency_gan.dissection.sampling import Sampler
 from saliency_gan.errors import UserError
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.saliency.model import load_model
 from tests.dissection.worlds import SQUARE, SquareWorld
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from saliency_gan import images as im
 from saliency_gan.config import DissectConfig
 from saliency_gan.dissection import dissect as stage
 from saliency_gan.dissection.concepts import Appearance, ConceptSource, Joined, Saliency
@@ -14,7 +13,8 @@ from saliency_gan.dissection.interventions import blend, causal_effect, edited, 
 from saliency_gan.dissection.sampling import Sampler
 from saliency_gan.dissection.units import AgreementCounts, JointCounts, joint_histogram, threshold_candidates
 from saliency_gan.errors import UserError
-from saliency_gan.runs import random_stream
+from saliency_gan.images.writing import write_image
+from saliency_gan.runs.random_streams import random_stream
 from tests.dissection.worlds import SQUARE, SquareWorld
 
 
@@ -249,7 +249,7 @@ def test_the_verb_writes_a_page_about_everything(world, tmp_path, monkeypatch):
     photos = tmp_path / "photos"
     for number in range(6):
         noise = np.random.default_rng(number).integers(0, 255, (16, 16, 3), np.uint8)
-        im.write_image(photos / f"{number}.png", noise)
+        write_image(photos / f"{number}.png", noise)
     config = DissectConfig(
         run=tmp_path, device="cpu", images=24, concept="white", units=2, effect_images=12, region="everywhere",
         artifact_images=8, real=photos, generator="squares",

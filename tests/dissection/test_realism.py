@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan import images as im
-from saliency_gan.bundled import bundled_folder
 from saliency_gan.dissection import realism
 from saliency_gan.dissection.realism import FeatureDistance, find_discriminator, frechet_inception_distance, read_photos
 from saliency_gan.errors import UserError
 from saliency_gan.generators.discriminator import ProjectionDiscriminator, read_discriminator, save_discriminator
-from saliency_gan.runs import random_stream
+from saliency_gan.images.tensors import to_uint8
+from saliency_gan.images.writing import write_image
+from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.saliency.model import load_model
+from saliency_gan.storage.bundled import bundled_folder
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_photos_are_read_from_a_tree_and_damaged_ones_left_out(tmp_path):
     with pytest.raises(UserError, match="no folder"):
         read_photos(tmp_path / "none", 16)
     for name in ("a.png", "deeper/b.png"):
-        im.write_image(tmp_path / name, np.full((8, 16, 3), 255, np.uint8))
+        write_image(tmp_path / name, np.full((8, 16, 3), 255, np.uint8))
     (tmp_path / "c.png").write_bytes(b"damaged")
     photos = read_photos(tmp_path, 16)
     assert photos.shape == (2, 3, 16, 16) and (photos == 1).all()
@@ -120,7 +121,7 @@ def test_fid_is_that_of_the_features_of_the_network(tmp_path):
     found = frechet_inception_distance(one, two * 0.5, tmp_path / "inception.pth")
     sets = []
     for images in (one, two * 0.5):
-        pixels = torch.from_numpy(im.to_uint8(images)).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(to_uint8(images)).permute(0, 3, 1, 2)
         sets.append(network(pixels)[0].double().numpy())
     means, covariances = [some.mean(0) for some in sets], [np.cov(some, rowvar=False) for some in sets]
     roots = np.linalg.eigvals(covariances[0] @ covariances[1])

@@ -6,7 +6,7 @@ from torchvision.models import get_model
 from saliency_gan.dissection import segmenters
 from saliency_gan.dissection.segmenters import concept_sources
 from saliency_gan.errors import UserError
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 MODEL = "lraspp_mobilenet_v3_large"
 OWN = """

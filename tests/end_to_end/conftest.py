@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from saliency_gan.cli import main
+from saliency_gan.cli.main import main
 
 SIDE = 32
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import saliency_gan
-from saliency_gan.cli import main
-from saliency_gan.images import read_image, read_mask
+from saliency_gan.cli.main import main
+from saliency_gan.images.reading import read_image, read_mask
 
 
 def test_every_stage_leaves_its_files(finished: Path) -> None:

@@ -12,8 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from saliency_gan.cli import main
-from saliency_gan.images import read_mask
+from saliency_gan.cli.main import main
+from saliency_gan.images.reading import read_mask
 
 pytestmark = pytest.mark.slow
 VERBS = ("discover", "masks", "train-saliency", "train-student", "adapt", "evaluate", "predict")

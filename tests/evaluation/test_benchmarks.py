@@ -7,7 +7,8 @@ import pytest
 from saliency_gan.config import EvaluateConfig
 from saliency_gan.errors import UserError
 from saliency_gan.evaluation import benchmarks
-from saliency_gan.evaluation.benchmarks import BENCHMARKS, find_dataset, read_truth
+from saliency_gan.evaluation.benchmarks import BENCHMARKS, find_dataset
+from saliency_gan.images.reading import read_truth
 
 
 def touch(folder: Path, names):

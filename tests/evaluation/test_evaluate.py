@@ -11,7 +11,7 @@ from saliency_gan.evaluation import benchmarks
 from saliency_gan.evaluation.baselines import BASELINES, centre_prior
 from saliency_gan.evaluation.evaluate import evaluate
 from saliency_gan.evaluation.metrics import METRICS, SaliencyMetrics
-from saliency_gan.images import read_image
+from saliency_gan.images.reading import read_image
 
 COUNT = 15
 FILES = ["{}.json", "{}.md", "{}-curves.png", "{}-random.png", "{}-worst.png", "{}-best.png"]

@@ -13,7 +13,7 @@ from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
 from saliency_gan.generators.eigengan import EigenGAN, EigenGANArchitecture
 from saliency_gan.generators.sngan import SNGAN, SNGANArchitecture
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 NARROW_DEEP = {"z_dim": 16, "class_embed_dim": 16, "channel_width": 4, "num_classes": 10}
 """The 128 px model of the paper with all layers, but few channels and classes."""

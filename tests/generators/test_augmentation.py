@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from saliency_gan.generators.augmentation import augment
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 
 def make_images(count=16, side=8, dtype=torch.float64) -> torch.Tensor:

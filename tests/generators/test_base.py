@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from saliency_gan.errors import UserError
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 FAMILIES = (
     "biggan",

@@ -14,7 +14,7 @@ from saliency_gan.generators.biggan import (
     GeneratorBlock,
     SelfAttention,
 )
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 from .conftest import make_biggan
 

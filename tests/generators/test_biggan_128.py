@@ -12,7 +12,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.biggan import BigGANArchitecture
 from saliency_gan.generators.biggan_128 import load_biggan_128
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 from .conftest import Payload
 

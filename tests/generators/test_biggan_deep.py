@@ -10,7 +10,7 @@ from pytorch_pretrained_biggan.model import PRETRAINED_CONFIG_ARCHIVE_MAP, PRETR
 from saliency_gan.errors import UserError
 from saliency_gan.generators import zoo
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 from .conftest import NARROW_DEEP, Payload, make_deep, save_deep
 from .mirrors import serving

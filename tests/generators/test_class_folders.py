@@ -7,7 +7,7 @@ from PIL import Image
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.class_folders import load_class_folders
-from saliency_gan.images import read_image
+from saliency_gan.images.reading import read_image
 
 
 def test_images_labels_and_names_belong_together(class_folders):

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from saliency_gan import cli
-from saliency_gan.artifacts import Background, Directions
+from saliency_gan.artifacts.directions import Background, Directions
+from saliency_gan.cli import main as cli
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.errors import UserError
 from saliency_gan.generators.custom import load_custom
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 REPOSITORY = Path(__file__).parents[2]
 DCGAN = f"{REPOSITORY / 'examples' / 'dcgan.py'}:load"

@@ -3,7 +3,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from saliency_gan.generators.discriminator import DiscriminatorBlock, ProjectionDiscriminator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 
 def make_discriminator() -> ProjectionDiscriminator:

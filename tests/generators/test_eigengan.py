@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import TrainGanConfig
-from saliency_gan.devices import make_fabric
 from saliency_gan.errors import UserError
 from saliency_gan.generators import training
 from saliency_gan.generators.eigengan import EigenGAN, EigenGANArchitecture, Subspace
@@ -18,7 +18,7 @@ from saliency_gan.generators.objectives import generator_loss, gradient_penalty,
 from saliency_gan.generators.training import train_gan
 from saliency_gan.generators.unlabelled_images import load_unlabelled_images
 from saliency_gan.generators.zoo import load_generator, save_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 from .conftest import make_eigengan
 

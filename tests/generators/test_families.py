@@ -4,13 +4,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from saliency_gan.arguments import parse
+from saliency_gan.cli.arguments import parse
 from saliency_gan.errors import UserError
 from saliency_gan.generators import zoo
 from saliency_gan.generators.families import new_generator
 from saliency_gan.generators.sngan import SNGAN
 from saliency_gan.generators.zoo import GENERATORS, load_generator, save_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 from .conftest import make_biggan, make_sngan
 

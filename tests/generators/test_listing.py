@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from saliency_gan.cli import main
+from saliency_gan.cli.main import main
 from saliency_gan.generators import listing, zoo
 from saliency_gan.generators.downloads import PublicFile
 

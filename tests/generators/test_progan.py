@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from saliency_gan.config import DiscoverConfig, MasksConfig
+from saliency_gan.config.pipeline import load_pipeline
 from saliency_gan.errors import UserError
 from saliency_gan.generators.progan import CELEBAHQ_1024, PUBLIC_FILE, ProGANArchitecture, load_progan, public_shapes
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.masks.candidates import check_settings
-from saliency_gan.pipeline import load_pipeline
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 from .conftest import Payload
 

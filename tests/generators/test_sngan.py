@@ -7,7 +7,7 @@ from torch import nn
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.sngan import SNGAN, SNGANArchitecture, UpsamplingBlock
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 from .conftest import make_sngan
 

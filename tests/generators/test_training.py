@@ -7,17 +7,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from saliency_gan import images as im
-from saliency_gan.averaging import measure_statistics
+from saliency_gan.compute.averaging import measure_statistics
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import TrainGanConfig
-from saliency_gan.devices import make_fabric
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators import training
 from saliency_gan.generators.class_folders import load_class_folders
 from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.training import train_gan
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.images.reading import read_image
+from saliency_gan.images.tensors import to_signed
+from saliency_gan.runs.random_streams import random_stream
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +124,7 @@ def test_real_batches_are_flipped_half_the_time(trainer):
     flipped = 0
     for index in range(50):
         images, labels = trainer._real_batch(random_stream(index))
-        pictures = im.to_signed(trainer.data.images)
+        pictures = to_signed(trainer.data.images)
         for image, label in zip(images, labels, strict=True):
             straight = (pictures == image).all(dim=(1, 2, 3))
             mirrored = (pictures == image.flip(2)).all(dim=(1, 2, 3))
@@ -148,7 +149,7 @@ def test_a_run_writes_a_generator_samples_and_metrics(config, precision, capsys)
     assert set(metrics[0]) == {"step", "loss_discriminator", "loss_generator", "score_real", "score_fake"}
     samples = settings.run / "generator" / "samples"
     assert [path.name for path in samples.iterdir()] == ["step-000004.png"]
-    assert im.read_image(samples / "step-000004.png").shape == (8 * 18 - 2, 12 * 18 - 2, 3)
+    assert read_image(samples / "step-000004.png").shape == (8 * 18 - 2, 12 * 18 - 2, 3)
 
 
 @pytest.fixture
@@ -310,7 +311,7 @@ def test_an_sngan_is_trained_on_grey_images_without_classes(digits, precision, c
     assert images.shape == (4, 1, 16, 16) and images.isfinite().all() and images.std() > 0.01
     assert set(metrics_of(settings)[0]) == {"step", "loss_discriminator", "loss_generator", "score_real", "score_fake"}
     samples = settings.run / "generator" / "samples" / "step-000004.png"
-    assert im.read_image(samples).shape == (8 * 18 - 2, 12 * 18 - 2, 3)
+    assert read_image(samples).shape == (8 * 18 - 2, 12 * 18 - 2, 3)
 
 
 def test_a_killed_sngan_goes_on_to_the_same_numbers(digits, monkeypatch):
@@ -331,7 +332,7 @@ def test_images_are_mirrored_only_where_that_is_asked_for(digits):
     for flip, share in ((False, 0.0), (True, 0.5)):
         settings = digits(flip=flip)
         trainer = training._Trainer(settings, training._read_images(settings), make_fabric("cpu", "fp32"))
-        pictures = im.to_signed(trainer.data.images)
+        pictures = to_signed(trainer.data.images)
         batches = [trainer._real_batch(random_stream(index))[0] for index in range(50)]
         straight = [(pictures == image).all(dim=(1, 2, 3)).any().item() for batch in batches for image in batch]
         assert 1 - sum(straight) / 200 == pytest.approx(share, abs=0.18 * share)  # five sigma

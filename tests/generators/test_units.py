@@ -7,7 +7,7 @@ import torch
 from saliency_gan.errors import UserError
 from saliency_gan.generators.units import ablate, watched
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from tests.dissection.worlds import SQUARE, SquareWorld
 
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from saliency_gan.generators.upsampling import UpsampledConv2d
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 
 def convolution(inputs: int = 3, outputs: int = 2) -> UpsampledConv2d:

@@ -7,13 +7,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from saliency_gan.arguments import parse
-from saliency_gan.bundled import bundled_folder
-from saliency_gan.cli import main
+from saliency_gan.cli.arguments import parse
+from saliency_gan.cli.main import main
 from saliency_gan.errors import UserError
 from saliency_gan.generators import zoo
 from saliency_gan.generators.zoo import load_generator, save_generator
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage.bundled import bundled_folder
 
 from .conftest import Payload, make_biggan
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from saliency_gan.artifacts import Background, Directions, Polarity
+from saliency_gan.artifacts.directions import Background, Directions
 from saliency_gan.config import MasksConfig
 from saliency_gan.generators.base import Generator
+from saliency_gan.images.brightness import Polarity
 
 
 class DiscGenerator(Generator):

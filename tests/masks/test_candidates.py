@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan.bundled import bundled_folder
 from saliency_gan.config import MasksConfig
 from saliency_gan.errors import UserError
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
 from saliency_gan.generators.zoo import save_generator
-from saliency_gan.images import to_uint8
+from saliency_gan.images.tensors import to_uint8
 from saliency_gan.masks.candidates import Candidate, CandidateSource, draw_latents, find_directions
-from saliency_gan.runs import random_stream, sha256_of
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage.bundled import bundled_folder
+from saliency_gan.storage.files import sha256_of
 
 from .discs import DiscGenerator, save_directions
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from saliency_gan.compute.processes import rank
 from saliency_gan.config import MasksConfig
 from saliency_gan.masks import candidates, synthesis
 from saliency_gan.masks.candidates import CandidateSource
 from saliency_gan.masks.pieces import Pieces
 from saliency_gan.masks.shards import shard_name
 from saliency_gan.masks.synthesis import synthesise
-from saliency_gan.processes import rank
 from tests.jobs import JobError, kill_self, run_job
 
 from .discs import DiscGenerator, elsewhere

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saliency_gan.brightness import brightness
+from saliency_gan.images.brightness import brightness
 from saliency_gan.masks.rules import (
     SHIFTS,
     Evidence,

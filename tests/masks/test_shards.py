@@ -11,7 +11,7 @@ import webdataset as wds
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import encode
+from saliency_gan.images.writing import encode
 from saliency_gan.masks import shards
 from saliency_gan.masks.shards import encode_pair, open_shards, shard_name, write_shard
 

@@ -18,18 +18,19 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan import files
-from saliency_gan.artifacts import Polarity
 from saliency_gan.config import MasksConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
 from saliency_gan.generators.zoo import load_generator, save_generator
-from saliency_gan.images import to_uint8
+from saliency_gan.images.brightness import Polarity
+from saliency_gan.images.tensors import to_uint8
 from saliency_gan.masks import synthesis, tally
 from saliency_gan.masks.candidates import CandidateSource, draw_latents
 from saliency_gan.masks.shards import open_shards, shard_name
 from saliency_gan.masks.synthesis import PairStream, synthesise
-from saliency_gan.runs import random_stream, sha256_of
+from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.storage import files
+from saliency_gan.storage.files import sha256_of
 
 from .discs import DiscGenerator, elsewhere, save_directions
 

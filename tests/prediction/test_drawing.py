@@ -6,7 +6,9 @@ import pytest
 from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import ImageArray, read_picture, write_image
+from saliency_gan.images import ImageArray
+from saliency_gan.images.reading import read_picture
+from saliency_gan.images.writing import write_image
 from saliency_gan.prediction import strips
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import OTSU_FALLBACK, PHOTO_SUFFIXES, draw, find_threshold

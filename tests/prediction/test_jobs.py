@@ -5,7 +5,7 @@ from PIL import Image
 
 from saliency_gan.prediction import jobs
 from saliency_gan.prediction.jobs import Job, batches, find_jobs
-from saliency_gan.prediction.sources import Source, Sources
+from saliency_gan.storage.sources import Source, Sources
 
 
 def photo(path: Path, size: tuple[int, int] = (4, 4)) -> Path:
@@ -130,7 +130,7 @@ def test_raw_photos_and_heic_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for name in ("a.nef", "b.heic"):
         (tmp_path / "in" / name).touch()
     for is_read in (True, False):  # names do not depend on what is installed
-        monkeypatch.setattr("saliency_gan.formats.has_heif", lambda is_read=is_read: is_read)
+        monkeypatch.setattr("saliency_gan.images.formats.has_heif", lambda is_read=is_read: is_read)
         listed = find_jobs([tmp_path / "in"], Sources(tmp_path / "out"))
         names = {job.path.name: str(job.name) for job in listed.jobs}
         assert names == {"a.jpg": "a", "b.jpg": "b.jpg"} | ({"b.heic": "b.heic"} if is_read else {})

@@ -12,14 +12,14 @@ import tifffile
 from PIL import Image, ImageCms
 
 from saliency_gan.config import PredictConfig
-from saliency_gan.images import FirstFrameWarning
+from saliency_gan.images.reading import FirstFrameWarning
 from saliency_gan.prediction.predict import predict
-from saliency_gan.prediction.sources import Source, Sources
+from saliency_gan.storage.sources import Source, Sources
+from tests.images.test_folders import close
 from tests.prediction.test_predict import config, results
 from tests.prediction.test_video import write_video
 from tests.profiles import display_p3, p3_as_srgb
 from tests.saliency.toys import disc
-from tests.test_folders import close
 
 __all__ = ["config"]
 TINY = Image.fromarray(disc(0)[0]).resize((24, 16))
@@ -92,7 +92,7 @@ def fill(folder: Path, count: int = 200) -> dict[str, int]:
 def test_the_summary_of_200_files_adds_up(
     config: PredictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr("saliency_gan.formats.has_heif", lambda: False)
+    monkeypatch.setattr("saliency_gan.images.formats.has_heif", lambda: False)
     folder = tmp_path / "photos"
     fates = fill(folder)
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".sources.jsonl"]

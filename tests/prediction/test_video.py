@@ -13,10 +13,10 @@ from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.jobs import Job
-from saliency_gan.prediction.sources import Source
 from saliency_gan.prediction.video import Smoothing, mark_video
 from saliency_gan.prediction.video_output import VideoFile
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
+from saliency_gan.storage.sources import Source
 
 FRAMES, HEIGHT, WIDTH = 7, 45, 64
 

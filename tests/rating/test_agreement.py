@@ -11,7 +11,7 @@ from saliency_gan.rating.agreement import (
     mean_opinion,
     percent_agreement,
 )
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 
 TWO_RATERS = [(2, 2), (1, 2), (2, 2), (0, 1)]
 """Yes-yes, yes-no, yes-yes, and a direction that one rater said no about."""

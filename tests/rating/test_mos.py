@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from saliency_gan.artifacts import load_directions
-from saliency_gan.cli import main
+from saliency_gan.artifacts.directions import load_directions
+from saliency_gan.cli.main import main
 from saliency_gan.config import MosConfig
 from saliency_gan.directions.annotation import rename
 from saliency_gan.errors import UserError

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from saliency_gan.artifacts import load_directions
+from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import RateConfig
 from saliency_gan.directions.annotation import rename
 from saliency_gan.errors import UserError

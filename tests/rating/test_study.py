@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan import images as im
-from saliency_gan.artifacts import load_directions
+from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import RateConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.zoo import load_generator
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_uint8
+from saliency_gan.images.writing import encode
 from saliency_gan.rating.study import RatedDirection, Study, digest_of
 from tests.directions.finished import K, finished_run
 
@@ -69,10 +71,10 @@ def test_a_sheet_shows_the_rater_s_latents_from_minus_8_to_8(config: RateConfig)
         for z, c in zip(latents, classes, strict=True):
             moved = torch.stack([z + shift * study.vector(direction) for shift in range(-8, 9, 2)])
             with torch.no_grad():
-                rows += list(im.to_uint8(generator(moved, c.repeat(9))))
-        expected = im.grid(rows, columns=9)
+                rows += list(to_uint8(generator(moved, c.repeat(9))))
+        expected = grid(rows, columns=9)
         assert sheet.shape == expected.shape == (3 * 18 - 2, 9 * 18 - 2, 3)
-        jpeg = cv2.imdecode(np.frombuffer(im.encode(expected, ".jpg", 90), np.uint8), cv2.IMREAD_COLOR_RGB)
+        jpeg = cv2.imdecode(np.frombuffer(encode(expected, ".jpg", 90), np.uint8), cv2.IMREAD_COLOR_RGB)
         assert np.abs(sheet.astype(int) - jpeg).mean() < 0.5
 
 

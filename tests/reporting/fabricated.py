@@ -15,7 +15,7 @@ from saliency_gan.config import (
     to_plain,
 )
 from saliency_gan.evaluation.metrics import METRICS
-from saliency_gan.images import write_image
+from saliency_gan.images.writing import write_image
 
 EVIL = '<script>alert("x")</script> & <b>bold</b>'
 PARTS = ("border", "flat", "edges", "works")

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 import yaml
 
-from saliency_gan.prediction.sources import FILE as SOURCES_FILE
-from saliency_gan.runs import load_torch
+from saliency_gan.storage.sources import FILE as SOURCES_FILE
+from saliency_gan.storage.torch_files import load_torch
 from tests.jobs import launch
 
 NEEDS = {
@@ -139,7 +139,7 @@ def _work(words: list[str], root: Path, meddling: Meddling) -> None:
     import saliency_gan.generators.training
     import saliency_gan.saliency.self_training
     import saliency_gan.saliency.training
-    from saliency_gan.cli import main
+    from saliency_gan.cli.main import main
 
     os.dup2(os.open(root / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from saliency_gan.formats import has_heif
-from saliency_gan.images import UnreadableImageError, read_image, read_mask
+from saliency_gan.images.formats import has_heif
+from saliency_gan.images.reading import UnreadableImageError, read_image, read_mask
 from tests.profiles import display_p3
 from tests.safety.fuzzing import broken, fuzzed, survives
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saliency_gan.arguments import parse
+from saliency_gan.cli.arguments import parse
+from saliency_gan.config.pipeline import load_pipeline
 from saliency_gan.errors import UserError
-from saliency_gan.pipeline import load_pipeline
 from saliency_gan.rating.answers import Answer, load_answers, save_answers
 from tests.safety.fuzzing import broken, fuzzed, survives
 

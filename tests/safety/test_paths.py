@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from saliency_gan.cli import main
+from saliency_gan.cli.main import main
 from saliency_gan.config import EvaluateConfig, TrainGanConfig
 from saliency_gan.errors import UserError
 from saliency_gan.evaluation.benchmarks import find_dataset
 from saliency_gan.generators.class_folders import load_class_folders
 from saliency_gan.prediction.jobs import find_jobs
-from saliency_gan.prediction.sources import FILE as SOURCES_FILE
-from saliency_gan.prediction.sources import Sources
-from saliency_gan.runs import StageFolder
+from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.storage.sources import FILE as SOURCES_FILE
+from saliency_gan.storage.sources import Sources
 from tests.safety.stages import NEEDS, World
 from tests.saliency.toys import TINY_ARCHITECTURE
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from saliency_gan.config import ExportConfig
-from saliency_gan.saliency.encoders import statistics_of
+from saliency_gan.encoders.pretrained import statistics_of
 from saliency_gan.saliency.export import export
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
 from tests.saliency.toys import TINY_ARCHITECTURE

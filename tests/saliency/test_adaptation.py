@@ -9,7 +9,7 @@ import torch
 
 from saliency_gan.config import AdaptConfig
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.images import read_image
+from saliency_gan.images.reading import read_image
 from saliency_gan.saliency import self_training
 from saliency_gan.saliency.adaptation import adapt
 from saliency_gan.saliency.learner import Learner

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.saliency.augmentation import Augmentation, _flips, _zooms
 from tests.saliency.toys import disc
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from saliency_gan.runs import random_stream
+from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.backdrop import _above_horizon, _texture, change_backdrop
 from saliency_gan.saliency.pairs import Pairs, augment

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_gan.cli import main
+from saliency_gan.cli.main import main
 from saliency_gan.config import ExportConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.saliency.export import export

@@ -9,10 +9,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from saliency_gan.compute.devices import make_fabric, own_parts
+from saliency_gan.compute.processes import rank
 from saliency_gan.config import TrainSaliencyConfig
-from saliency_gan.devices import make_fabric, own_parts
 from saliency_gan.errors import UserError
-from saliency_gan.processes import rank
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner
 from saliency_gan.saliency.pairs import Mixture, Pairs, Part, augment

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from saliency_gan.devices import make_fabric
+from saliency_gan.compute.devices import make_fabric
+from saliency_gan.encoders.pretrained import DepthwiseConv2d, SameDepthwiseConv2d
 from saliency_gan.errors import UserError
-from saliency_gan.saliency.encoders import DepthwiseConv2d, SameDepthwiseConv2d
 from saliency_gan.saliency.learner import Learner, freeze, learning_rate, one_cycle, saliency_loss
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
 from tests.saliency.toys import TINY_ARCHITECTURE, discs

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.images import write_image
+from saliency_gan.images.writing import write_image
 from saliency_gan.saliency.model import load_model
 from saliency_gan.saliency.onnx_model import FORMAT, OnnxNetwork, load_onnx_model
 from saliency_gan.saliency.photo_predictor import PhotoPredictor

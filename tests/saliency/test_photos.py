@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import read_image
+from saliency_gan.images.reading import read_image
 from saliency_gan.saliency.photos import Photos, compress, read_photos
 from saliency_gan.saliency.predictor import resize
 from tests.saliency.toys import disc

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from saliency_gan.cli import main
+from saliency_gan.cli.main import main
 from saliency_gan.config import AdaptConfig, TrainSaliencyConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.downloads import CHUNK

@@ -11,7 +11,7 @@ import torch
 
 from saliency_gan.config import TrainStudentConfig
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.images import read_image
+from saliency_gan.images.reading import read_image
 from saliency_gan.saliency import learner, self_training
 from saliency_gan.saliency.learner import Learner
 from saliency_gan.saliency.marking import Mark, mark_photos

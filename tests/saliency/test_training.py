@@ -9,7 +9,7 @@ import torch
 
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig
 from saliency_gan.errors import UserError
-from saliency_gan.images import read_image
+from saliency_gan.images.reading import read_image
 from saliency_gan.masks import candidates
 from saliency_gan.saliency import sources
 from saliency_gan.saliency.learner import Learner

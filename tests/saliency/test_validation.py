@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from saliency_gan.errors import UserError
-from saliency_gan.images import write_image
+from saliency_gan.images.writing import write_image
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.pairs import Pairs
 from saliency_gan.saliency.predictor import Predictor

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from saliency_gan.images import write_image
+from saliency_gan.images.writing import write_image
 from saliency_gan.masks.shards import encode_pair, shard_name, write_shard
-from saliency_gan.runs import sha256_of, write_json
 from saliency_gan.saliency.model import SaliencyArchitecture
+from saliency_gan.storage.files import sha256_of, write_json
 
 TINY_ARCHITECTURE = SaliencyArchitecture(decoder_channels=(16, 8, 8), resolution=32)
 TINY: dict[str, Any] = {

@@ -1,0 +1,137 @@
+"""The words of the command line, and a pipeline YAML, as the settings of a verb."""
+
+import argparse
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from saliency_gan.config import STAGES
+from saliency_gan.config.pipeline import load_pipeline
+from saliency_gan.errors import UserError
+
+
+def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
+    """Resolves the settings of a verb: defaults, then the pipeline YAML, then flags.
+
+    Args:
+        verb: A key of `STAGES`.
+        words: What follows the verb on the command line.
+
+    Returns:
+        The stage's config, and what is no setting: "config", "dry_run" and, for predict, "paths".
+
+    Raises:
+        UserError: If a flag, a key or a value is not valid.
+    """
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(
+        prog=f"saliency-gan {verb}",
+        description=(STAGES[verb].__doc__ or "").partition("\n\n")[0],
+        exit_on_error=False,
+        usage=f"saliency-gan {verb} {'PATH ... ' * (verb == 'predict')}[--config YAML] [--SETTING VALUE ...]",
+    )
+    if verb == "predict":
+        about = "Photos, videos, and folders of them; - reads a photo from standard input."
+        parser.add_argument("paths", nargs="+", type=str, metavar="PATH", help=about)
+    parser.add_argument("--config", type=str | None, metavar="YAML", help="Pipeline file; flags override it.")
+    parser.add_argument("--dry-run", action="store_true", help="Print the settings, what is read and what is written.")
+    parser.add_class_arguments(STAGES[verb], None)
+    try:
+        words = _normalise(verb, words, {option for action in parser._actions for option in action.option_strings})
+        pipeline = _pipeline_of(words)
+        if pipeline:
+            parser.set_defaults(_checked(verb, pipeline))
+        namespace = parser.parse_args(words)
+        settings = dict(vars(parser.instantiate_classes(namespace)))
+    except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{verb}: {_sentence(error)}") from None
+    options = {key: settings.pop(key, None) for key in ("config", "dry_run", "paths")}
+    return STAGES[verb](**{key: _tuples(value) for key, value in settings.items()}), options
+
+
+def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
+    """Takes `--lr-drops` for `--lr_drops`, `--save map,mask` for `--save [map,mask]` where a setting is a list, and a
+    switch without a value, `--remove`, for `--remove true`. What follows `--` stays as it is."""
+    end = words.index("--") if "--" in words else len(words)
+    words, untouched = words[:end], words[end:]
+    switches = {f"--{field.name}" for field in fields(STAGES[verb]) if field.type is bool}
+    lists = {f"--{field.name}" for field in fields(STAGES[verb]) if "tuple[" in str(field.type)}
+    words = _gathered(words)
+    normal: list[str] = []
+    for word, following in zip(words, [*words[1:], "--"], strict=False):
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            name = name if name in known else "--" + name[2:].replace("-", "_")
+            if name not in known:
+                raise UserError(f"{verb} has no setting {name}: did you mean {nearest(name, known)}?")
+            word = name + equals + (_bracketed(value) if name in lists and equals else value)
+            word += "=true" * (word in switches and following.startswith("--"))
+        elif normal and normal[-1] in lists:
+            word = _bracketed(word)
+        normal.append(word)
+    return [*normal, *untouched]
+
+
+def _gathered(words: Sequence[str]) -> list[str]:
+    """Takes `--over A --over B` for `--over ["A", "B"]`, where what follows holds commas itself."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--over", action="append")
+    finder.add_argument("--ablate_units", "--ablate-units", action="append")
+    found, others = finder.parse_known_args(list(words))
+    for name, values in vars(found).items():
+        if values:
+            is_list = len(values) == 1 and values[0].startswith("[")
+            others.append(f"--{name}={values[0] if is_list else json.dumps(values)}")
+    return others
+
+
+def _bracketed(value: str) -> str:
+    """A list as YAML has it. Whatever is no number is quoted, for YAML has ideas about words such as @FILE and no."""
+    if value.startswith("[") or value in ("null", "None"):
+        return value
+    if re.search(r"(^|,)\s*[\"']", value):
+        return f"[{value}]"  # with quotes of the user's own
+    words = [word.strip() for word in value.split(",")]
+    number = r"[-+]?[\d._]*([eE][-+]?\d+)?"
+    return f"[{', '.join(word if re.fullmatch(number, word) else json.dumps(word) for word in words)}]"
+
+
+def _pipeline_of(words: Sequence[str]) -> str | None:
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    finder.add_argument("--config")
+    return finder.parse_known_args(list(words))[0].config
+
+
+def _checked(verb: str, pipeline: str) -> dict[str, Any]:
+    """The verb's settings in a pipeline YAML, whose values are checked as flags are."""
+    import jsonargparse
+
+    settings = load_pipeline(Path(pipeline))[verb]
+    checker = jsonargparse.ArgumentParser(exit_on_error=False)
+    checker.add_class_arguments(STAGES[verb], None)
+    try:
+        checker.parse_object(settings)
+    except jsonargparse.ArgumentError as error:
+        raise UserError(f"{pipeline}: {verb}: {_sentence(error)}") from None
+    return settings
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _sentence(error: BaseException) -> str:
+    """A parser's message, often many lines long, as one line."""
+    text = re.sub(r"\s+", " ", str(error)).strip()
+    text = re.sub(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.)?", r"expected \1", text)
+    return text if len(text) < 300 else text[:300] + " ..."
+
+
+def nearest(name: str, known: Any) -> str:
+    """The known name that is most like a wrong one."""
+    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]

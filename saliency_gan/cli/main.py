@@ -1,0 +1,316 @@
+"""The command `saliency-gan`: one function a verb that parses and calls, nothing else.
+
+Heavy libraries are imported by the verb that needs them, so `--help` answers at once.
+"""
+
+import io
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from saliency_gan.cli.arguments import nearest, parse
+from saliency_gan.compute import processes
+from saliency_gan.compute.allocator import keep_freed_memory
+from saliency_gan.config import STAGES, StageConfig, SweepPoint, sweep_points, to_plain
+from saliency_gan.errors import StageError, UserError, one_line
+
+USAGE = """usage: saliency-gan VERB [--config YAML] [--SETTING VALUE ...]
+
+saliency masks without labels, from the latent directions of a frozen GAN
+
+verbs, in the order of the pipeline:
+  generators      what generators there are, with their size, licence and preset
+  train-gan       train a generator on your own images: BigGAN, SN-GAN or EigenGAN
+  discover        stage 1: find latent directions and choose the background direction
+  eigen           what the layers of an EigenGAN hold, on a page
+  dissect         which units of a generator paint what, and what happens without them
+  sweep           stage 1 over a grid of settings: one table and one plot of the RCA
+  annotate        name directions of stage 1
+  walk            an animation or a strip of the images along a direction
+  rate            a local page on which people judge directions, blind
+  mos             what they answered: MOS, its intervals and the raters' agreement
+  masks           stage 2: synthesise pairs of images and masks
+  train-saliency  stage 3: train a saliency model on those pairs
+  train-student   train a student that knows photos, on that model's marks of unlabelled ones
+  adapt           go on training a saliency model on unlabelled photos of your own
+  evaluate        measure a saliency model, or finished maps, against drawn masks
+  predict         saliency maps, masks and cut-outs of photos
+  export          a saliency model as ONNX or TorchScript, for other programs
+  app             a local page: cut out photos, move along directions
+  report          one HTML page about everything in a run folder
+
+saliency-gan VERB --help lists a verb's settings with their units and defaults."""
+
+SHARED = ("train-gan", "discover", "masks", "train-saliency", "train-student", "adapt", "evaluate", "predict")
+"""Verbs whose work several processes of a torchrun job share; the others would do it once each, in each other's way."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        arguments: Words of the command line; None takes those of the process.
+
+    Returns:
+        Exit code: 0 done, 1 a failure on the way, 2 a mistake in what was asked, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    processes.quieten()
+    processes.wait_asleep()
+    _make_streams_usable()
+    warnings.showwarning = _show_warning
+    try:
+        return _run(words)
+    except (UserError, StageError) as error:
+        _say(f"saliency-gan: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        again = " with --skip-existing" if words[:1] == ["predict"] else ""
+        _say(f"\nsaliency-gan: interrupted; the same command{again} goes on from what was saved.")
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # such as of a path that is too long, or a folder that may not be looked into
+        print(f"saliency-gan: {one_line(str(error))}: look at this path and try again.", file=sys.stderr)
+        return 1
+
+
+def _make_streams_usable() -> None:
+    """Lets stdout and stderr take any file's name, and be closed: what they cannot show is escaped or dropped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say(sentence: str) -> None:
+    """Says why a command ends, once a job, whatever signal torchrun sends meanwhile to end its other processes."""
+    if processes.world_size() > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if processes.speaks():
+        print(sentence, file=sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+) -> None:
+    """What the package itself warns of is said as a sentence, above the progress bars."""
+    from tqdm import tqdm
+
+    own = category.__module__.startswith("saliency_gan")
+    text = f"saliency-gan: {message}" if own else warnings.formatwarning(message, category, filename, lineno, line)
+    tqdm.write(text.rstrip(), file=file or sys.stderr)
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if words else 2
+    verb, rest = words[0], words[1:]
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(version("saliency-gan"))
+        return 0
+    if verb not in STAGES:
+        raise UserError(f"There is no verb {verb!r}: did you mean {nearest(verb, STAGES)!r}?")
+    config, options = parse(verb, rest)
+    if options["dry_run"]:
+        _print_plan(verb, config)
+        for point in _points(config, options) if verb == "sweep" else ():
+            print(f"  {point.discover.run}")
+        return 0
+    if processes.world_size() > 1 and verb not in SHARED:
+        raise UserError(f"{verb} is done by one process: call it without torchrun, which is for {', '.join(SHARED)}.")
+    signal.signal(signal.SIGTERM, _interrupt)
+    keep_freed_memory()
+    return VERBS[verb](config, options)
+
+
+def _interrupt(*_: object) -> None:
+    """What ends a job saves as Ctrl-C does, also where Ctrl-C is ignored, as in a background job of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
+def _print_plan(verb: str, config: StageConfig) -> None:
+    import yaml
+
+    print(yaml.safe_dump({verb: to_plain(config)}, sort_keys=False), end="")
+    for title, paths in (("reads", config.reads()), ("writes", config.writes())):
+        print(f"{title}:")
+        for path in paths:
+            print(f"  {path}{'' if title == 'writes' or path.exists() else '  (missing)'}")
+
+
+def _generators(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.generators.listing import list_generators
+
+    list_generators(config)
+    return 0
+
+
+def _train_gan(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.generators.training import train_gan
+
+    train_gan(config)
+    return 0
+
+
+def _discover(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.directions.discovery import discover
+
+    discover(config)
+    return 0
+
+
+def _eigen(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.directions.eigen import eigen
+
+    eigen(config)
+    return 0
+
+
+def _dissect(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.dissection.dissect import dissect
+
+    dissect(config)
+    return 0
+
+
+def _sweep(config: Any, options: dict[str, Any]) -> int:
+    from saliency_gan.directions.sweep import sweep
+
+    return 1 if sweep(config, _points(config, options)) else 0
+
+
+def _points(config: Any, options: dict[str, Any]) -> list[SweepPoint]:
+    base, _ = parse("discover", ["--config", options["config"]] if options["config"] else [])
+    return sweep_points(config, base)
+
+
+def _annotate(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.directions.annotation import annotate
+
+    annotate(config)
+    return 0
+
+
+def _walk(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.directions.walk import walk
+
+    walk(config)
+    return 0
+
+
+def _rate(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.rating.rate import rate
+
+    rate(config)
+    return 0
+
+
+def _mos(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.rating.mos import mos
+
+    mos(config)
+    return 0
+
+
+def _masks(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.masks.synthesis import synthesise
+
+    synthesise(config)
+    return 0
+
+
+def _train_saliency(config: Any, options: dict[str, Any]) -> int:
+    from saliency_gan.saliency.training import train_saliency
+
+    masks, _ = parse("masks", ["--config", options["config"]] if options["config"] else [])
+    train_saliency(config, replace(masks, run=config.run))
+    return 0
+
+
+def _train_student(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.saliency.student import train_student
+
+    train_student(config)
+    return 0
+
+
+def _adapt(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.saliency.adaptation import adapt
+
+    adapt(config)
+    return 0
+
+
+def _evaluate(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.evaluation.evaluate import evaluate
+
+    evaluate(config)
+    return 0
+
+
+def _predict(config: Any, options: dict[str, Any]) -> int:
+    from saliency_gan.prediction.predict import predict
+
+    return 1 if predict(config, [Path(path) for path in options["paths"]]) else 0
+
+
+def _export(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.saliency.export import export
+
+    export(config)
+    return 0
+
+
+def _app(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.app.serve import serve_app
+
+    serve_app(config)
+    return 0
+
+
+def _report(config: Any, _: dict[str, Any]) -> int:
+    from saliency_gan.reporting.report import report
+
+    report(config)
+    return 0
+
+
+VERBS: dict[str, Callable[[Any, dict[str, Any]], int]] = {
+    "generators": _generators,
+    "train-gan": _train_gan,
+    "discover": _discover,
+    "eigen": _eigen,
+    "dissect": _dissect,
+    "sweep": _sweep,
+    "annotate": _annotate,
+    "walk": _walk,
+    "rate": _rate,
+    "mos": _mos,
+    "masks": _masks,
+    "train-saliency": _train_saliency,
+    "train-student": _train_student,
+    "adapt": _adapt,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "export": _export,
+    "app": _app,
+    "report": _report,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

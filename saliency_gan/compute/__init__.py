@@ -1,0 +1,1 @@
+"""Devices, processes and memory: what the machine computes with."""

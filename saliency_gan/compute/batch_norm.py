@@ -1,0 +1,81 @@
+"""Batch normalisation over the whole batch when several processes each have a part of it."""
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from saliency_gan.compute.processes import join, world_size
+
+
+def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
+    """Makes the batch normalisation in `module` one over all processes of the job; without torchrun it stays as it is.
+
+    On GPUs this is torch's SyncBatchNorm, which has no implementation for the CPU; there it is `JointBatchNorm`.
+    """
+    if world_size() == 1:
+        return module
+    join()
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    for norm in module.modules():
+        if type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            norm.__class__ = JointBatchNorm  # the same parameters and buffers under the same names
+    return module
+
+
+class JointBatchNorm(_BatchNorm):
+    """Batch normalisation whose mean and variance are those of all processes' samples, with gradients through both.
+
+    Every process has to bring equally many samples.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalises float [N, C] or [N, C, H, W]; in evaluation mode as torch's own."""
+        if not self.training:
+            return super().forward(values)
+        exact = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
+        others = [dimension for dimension in range(values.dim()) if dimension != 1]
+        shape = [1, -1, *[1] * (values.dim() - 2)]
+        mean = _average(exact.mean(others))
+        centred = exact - mean.view(shape)
+        variance = _average(centred.square().mean(others))
+        self._remember(mean, variance, world_size() * values.numel() // values.shape[1])
+        normalised = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
+        return normalised.to(values.dtype)
+
+    def _check_input_dim(self, _: Tensor) -> None:
+        """Any shape will do."""
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Moves the running statistics as torch does, the variance being the unbiased one."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean), weight)
+        self.running_var.lerp_((variance * count / max(1, count - 1)).to(self.running_var), weight)
+
+
+@torch.compiler.disable
+def _average(values: Tensor) -> Tensor:
+    return _Sum.apply(values) / world_size()
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes; each one's loss depends on it, so its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(_: object, values: Tensor) -> Tensor:
+        summed = values.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(_: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        summed = gradient.clone(memory_format=torch.contiguous_format)
+        torch.distributed.all_reduce(summed)
+        return summed

@@ -1,0 +1,120 @@
+"""Where a stage computes, in which precision, and which part of a batch."""
+
+import warnings
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from saliency_gan.compute import processes
+from saliency_gan.compute.kinds import Device, Precision
+from saliency_gan.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+
+def pick_device(device: Device) -> torch.device:
+    """Turns `auto` into CUDA, MPS or CPU, in this order. Under torchrun every process of a machine has its own GPU.
+
+    Raises:
+        UserError: If a device is asked for that this machine does not have, or has too few of.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if available[name])  # type: ignore[assignment]
+    if not available[device]:
+        raise UserError(f"--device {device} was asked for, but torch {torch.__version__} finds none: use --device cpu.")
+    if processes.world_size() == 1 or device == "cpu":
+        return torch.device(device)
+    count = torch.cuda.device_count() if device == "cuda" else 1
+    if processes.local_world_size() > count:
+        raise UserError(
+            f"torchrun started {processes.local_world_size()} processes on a machine with {count} of the device"
+            f" {device}: give --nproc-per-node {count} to torchrun, or --device cpu."
+        )
+    return torch.device(device, processes.local_rank())
+
+
+def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
+    """Turns `auto` into bf16 where the hardware computes in it, and into fp32 elsewhere.
+
+    A CPU without AVX512-BF16 emulates bf16, ten times slower than fp32 and, in a convolution's gradient, far more.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # older releases of torch cannot tell
+        native = device.type == "cpu" and hasattr(torch.cpu, "get_capabilities")
+        native = native and torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return "bf16" if native else "fp32"
+
+
+def make_fabric(device: Device, precision: Precision) -> "Fabric":
+    """Lightning Fabric on one device a process; bf16 means automatic mixed precision.
+
+    Under torchrun, modules that `fabric.setup` returns average their gradients over the processes.
+    """
+    # Importing it takes as long as marking fifty photos, which need none.
+    from lightning.fabric import Fabric
+    from lightning.fabric.strategies import DDPStrategy
+
+    chosen = pick_device(device)
+    mixed = pick_precision(precision, chosen) == "bf16"
+    processes.join()
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # the only name that older torches know
+    local = processes.local_world_size()
+    fabric = Fabric(
+        accelerator=chosen.type,
+        devices=local,
+        num_nodes=processes.world_size() // local,
+        # The buffers are those of batch_norm.synchronise, which are the same everywhere.
+        strategy=DDPStrategy(broadcast_buffers=False) if processes.world_size() > 1 else "auto",
+        precision="bf16-mixed" if mixed else "32-true",
+    )
+    fabric.launch()
+    return fabric
+
+
+def own_parts(batch: int, accumulate: int) -> list[range]:
+    """What this process takes of a global batch: a range for each part that its gradient is accumulated over.
+
+    The random numbers of a step are drawn for the whole batch and then cut, so they do not depend on the number of
+    processes. The ranges of all processes are equally long, so means of means over them are means over the batch.
+
+    Raises:
+        UserError: If the batch cannot be cut like that.
+    """
+    world, rank = processes.world_size(), processes.rank()
+    if accumulate < 1 or batch % (world * accumulate):
+        raise UserError(
+            f"--batch {batch} cannot be cut into equal parts for {world} process{'es' * (world > 1)} with --accumulate"
+            f" {accumulate}: give a multiple of {world * max(1, accumulate)}."
+        )
+    length = batch // (world * accumulate)
+    firsts = [(part * world + rank) * length for part in range(accumulate)]
+    return [range(first, first + length) for first in firsts]
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of the values that the processes have, which carries no gradient; `value` itself without torchrun."""
+    if processes.world_size() == 1:
+        return value
+    total = value.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total / processes.world_size()
+
+
+def peak_memory(device: torch.device) -> str:
+    """The most memory that this process has used so far, as a sentence."""
+    if device.type == "cuda":
+        used, kind = torch.cuda.max_memory_allocated(device), "GPU memory"
+    else:
+        import resource
+        import sys
+
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        kind = "memory, that of the program and its data included"
+    return f"A training step takes up to {used / 1e9:.2f} GB of {kind}."

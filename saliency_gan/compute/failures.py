@@ -1,0 +1,56 @@
+"""Failures of a stage that come from the machine, as sentences that name what to change."""
+
+import re
+from typing import Any
+
+from saliency_gan.compute.processes import lost_process, world_size
+from saliency_gan.errors import StageError
+
+OUT_OF_MEMORY = r"can't allocate memory|out of memory|not enough memory|CUBLAS_STATUS_ALLOC_FAILED"
+LOST_PROCESS = r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|process group"
+
+
+def explain(error: BaseException | None, config: Any) -> StageError | None:
+    """What an exception means for the settings of the stage that it ended; None where it says so itself.
+
+    Args:
+        error: What ended the stage.
+        config: The stage's settings.
+    """
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return _out_of_memory(config)
+    if isinstance(error, RuntimeError):
+        text = str(error)
+        if re.search(OUT_OF_MEMORY, text, re.IGNORECASE):
+            return _out_of_memory(config)
+        if text.startswith("DataLoader worker"):
+            return StageError(
+                "A process that augments was killed, perhaps for lack of memory: run the command again, which goes on"
+                " from what was saved, or do it in the main process with --workers 0."
+            )
+        if world_size() > 1 and re.search(LOST_PROCESS, text):
+            return lost_process()
+        if getattr(config, "compile", False) and re.search(r"torch\._(dynamo|inductor)", str(type(error))):
+            reason = " ".join(text.split())[:160]
+            return StageError(f"The networks could not be compiled ({reason}): leave --compile out.")
+    return None
+
+
+def _out_of_memory(config: Any) -> StageError:
+    """Names the settings that a run may change when it goes on first, then those that need a new folder."""
+    accumulate = getattr(config, "accumulate", None)
+    advice = []
+    if accumulate:
+        advice.append(f"do it in more parts with --accumulate {2 * accumulate}")
+    if world_size() == 1 and accumulate:
+        advice.append("spread it over more devices with torchrun")
+    sizes = {name: getattr(config, name, None) for name in ("batch", "resolution")}
+    anew = [f"--{name} below {value}" for name, value in sizes.items() if value]
+    if getattr(config, "precision", "bf16") != "bf16":
+        anew.insert(0, "--precision bf16")
+    if anew:
+        advice.append(f"{'begin anew in another --run with' if accumulate else 'give'} {' or '.join(anew)}")
+    what = f"a batch of {sizes['batch']}" if sizes["batch"] else "this"
+    return StageError(f"The memory is too small for {what}: {', or '.join(advice) or 'free some memory'}.")

@@ -1,0 +1,125 @@
+"""The pipeline YAML: one file with the settings of every stage."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from saliency_gan.config import STAGES
+from saliency_gan.errors import UserError
+from saliency_gan.storage.files import read_text
+
+SHARED_EVERYWHERE = ("run", "seed", "device", "precision")
+SHARED_GENERATOR = ("generator", "weights", "truncation", "ablate_units")
+"""Keys that a pipeline YAML may give once, at the top, for every stage that has them; those of the generator reach
+only stages that draw from one, for elsewhere `weights` is a saliency model."""
+
+
+LARGEST_FILE, MOST_VALUES, LONGEST_NUMBER = 2**18, 100_000, 100
+"""Bytes of a YAML file, values in it with every alias written out, and characters of a number. Files beyond these are
+refused before they are built, for a few lines of aliases can stand for more than any memory holds."""
+
+
+def load_pipeline(path: Path) -> dict[str, dict[str, Any]]:
+    """Reads a pipeline: shared settings at the top, one section a verb.
+
+    Returns:
+        For every verb of `STAGES`, the shared settings that it has, overridden by those of its section. Lists come as
+        tuples and paths as `Path`, so `STAGES[verb](**settings)` works; what is not in the file is left out.
+
+    Raises:
+        UserError: If the file is missing, no YAML, or holds a key that no stage has.
+    """
+    content = read_yaml(path)
+    shared_keys = (*SHARED_EVERYWHERE, *SHARED_GENERATOR)
+    _refuse_unknown(content, (*shared_keys, *STAGES), f"{path} has")
+    pipeline = {}
+    for verb, stage in STAGES.items():
+        section = content.get(verb) or {}
+        if not isinstance(section, dict):
+            raise UserError(f"{path}: {verb} should hold 'name: value' lines, but holds {_short(section)}.")
+        kinds = {field.name: field.type for field in fields(stage)}
+        _refuse_unknown(section, kinds, f"{path}: {verb} has")
+        inherited = set(kinds) & set(shared_keys if "generator" in kinds else SHARED_EVERYWHERE)
+        settings = {key: value for key, value in content.items() if key in inherited} | section
+        pipeline[verb] = {key: _typed(value, kinds[key], f"{path}: {key}") for key, value in settings.items()}
+    return pipeline
+
+
+def _refuse_unknown(given: Iterable[object], known: Iterable[str], where: str) -> None:
+    known = list(known)
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(_short(key), known, n=1, cutoff=0.0)[0]
+            raise UserError(f"{where} a key {_short(key)} that is no setting: did you mean {near!r}?")
+
+
+def _short(value: object, at_most: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= at_most else f"{text[: at_most - 3]}..."
+
+
+def _typed(value: Any, kind: Any, where: str) -> Any:
+    if isinstance(value, str) and "\0" in value:
+        raise UserError(f"{where} holds a character of code 0, which no name of a file has: remove it.")
+    if isinstance(value, list):
+        return tuple(value)
+    return Path(value) if isinstance(value, str) and "Path" in str(kind) else value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML mapping; an empty file is an empty mapping. 1e-4 is a number, as people expect.
+
+    Raises:
+        UserError: If the file is missing or not a YAML mapping.
+    """
+
+    class Loader(yaml.SafeLoader):
+        """YAML 1.1 takes 1e-4, without a decimal point or a sign of the exponent, for text."""
+
+    exponent = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+0123456789"))
+    try:
+        value = _build(Loader(read_text(path, LARGEST_FILE)))
+    except FileNotFoundError:
+        raise UserError(f"There is no config {path}: give a YAML file, for example pipelines/demo.yaml.") from None
+    except RecursionError:
+        raise UserError(f"{path} cannot be read as YAML (it is nested too deeply).") from None
+    except Exception as error:  # a tag that does not fit its value raises whatever Python does on the way
+        summary = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} cannot be read as YAML ({summary}).") from None
+    if value is not None and not isinstance(value, dict):
+        raise UserError(f"{path} should hold 'name: value' lines, but holds a {type(value).__name__}.")
+    return value or {}
+
+
+def _build(loader: yaml.SafeLoader) -> Any:
+    try:
+        node = loader.get_single_node()
+        _count(node, {}) if node is not None else None
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _count(node: yaml.Node, counts: dict[int, int]) -> int:
+    """How many values a node stands for once all aliases are written out; `counts` holds those of finished nodes.
+
+    Raises:
+        ValueError: If they are too many, or a node holds itself, or a number is too long.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
+            raise ValueError(f"a number of {len(node.value):,} characters")
+        return 1
+    if id(node) not in counts:
+        counts[id(node)] = MOST_VALUES  # until it is finished: whoever meets it before then is inside it
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
+        counts[id(node)] = 1 + sum(_count(part, counts) for part in parts)
+        if counts[id(node)] > MOST_VALUES:
+            raise ValueError(f"it stands for more than {MOST_VALUES:,} values")
+    return counts[id(node)]

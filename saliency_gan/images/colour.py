@@ -1,0 +1,128 @@
+"""Whatever a decoded image holds, as 8-bit sRGB: its profile, depth, transparency and orientation."""
+
+import io
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, ImageOps
+
+from saliency_gan.images import ImageArray
+
+_BLOCK = 1 << 20
+"""Pixels that are converted at once where that takes more memory than the picture."""
+_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+"""Pillow's modes by the colours that a profile speaks of."""
+_SAME = 1
+"""Levels by which a profile may differ from sRGB and still count as sRGB."""
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation."""
+    if _orientation(image) != 1:  # exif_transpose copies in any case
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def is_on_its_side(image: Image.Image) -> bool:
+    """Whether the EXIF orientation is one that swaps width and height."""
+    return _orientation(image) in (5, 6, 7, 8)
+
+
+def _orientation(image: Image.Image) -> object:
+    return image.getexif().get(ExifTags.Base.Orientation, 1)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether an image is grey with more than 8 bits."""
+    return image.mode.startswith("I;16") or image.mode in ("I", "F")
+
+
+def has_alpha(image: Image.Image) -> bool:
+    """Whether an image says which of its pixels are transparent."""
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def deep_to_8_bit(image: Image.Image) -> ImageArray:
+    """Scales grey of more than 8 bits to uint8 [H, W]."""
+    values = np.asarray(image)
+    return _scaled(values, _full_scale(image, values))
+
+
+def _full_scale(image: Image.Image, values: NDArray[Any]) -> float:
+    """The value that is white.
+
+    Integers of 16 bits have their own. Those of 32 bits may be 8 or 16 bits in disguise, and numbers with a fraction
+    may end at 1 or 255; those a little above 1 are overshoots. Beyond that the brightest one is white.
+    """
+    if image.mode.startswith("I;16") or image.format == "PPM":  # whose values Pillow has scaled to 16 bits
+        return 65535
+    brightest = float(np.fmax.reduce(values, axis=None))  # which is NaN only where all of it is
+    if image.mode == "F" and not brightest >= 2:
+        return 1
+    if brightest <= 255:
+        return 255
+    return 65535 if image.mode == "I" and brightest <= 65535 else brightest
+
+
+def _scaled(grey: NDArray[Any], top: float) -> ImageArray:
+    scaled = np.empty(grey.shape, np.uint8)
+    rows = max(1, _BLOCK // grey.shape[1])
+    with np.errstate(invalid="ignore"):
+        for first in range(0, len(grey), rows):
+            part = grey[first : first + rows].astype(np.float64) / top * 255
+            scaled[first : first + rows] = np.nan_to_num(part).clip(0, 255).round()
+    return scaled
+
+
+def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """An image's own colours as sRGB, and its alpha; None where it is opaque."""
+    if not has_alpha(image):
+        return to_srgb(image), None
+    rgba = image.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    return to_srgb(rgba.convert("RGB")), None if alpha.getextrema() == (255, 255) else alpha
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Converts 8 bit grey, colour or CMYK to RGB, by its profile where it has one that differs from sRGB."""
+    profile = image.info.get("icc_profile")
+    mode, transform = _transform(profile) if profile else ("", None)
+    if transform is not None and mode == _kind_of(image):
+        converted = ImageCms.applyTransform(image.convert(mode), transform)
+        assert converted is not None  # only where an image is changed in place
+        return converted
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _kind_of(image: Image.Image) -> str:
+    return {"1": "L", "L": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
+    """The mode that a profile describes and its way into sRGB; None if it is damaged, of other colours, or sRGB."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = _MODES[source.profile.xcolor_space]
+        transform = ImageCms.buildTransform(source, _srgb(), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, KeyError):
+        return "", None
+    return mode, None if _changes_little(transform, mode) else transform
+
+
+@cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def _changes_little(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether a transform leaves colours all over the space where they are, give or take a level."""
+    if mode == "CMYK":
+        return False
+    steps = np.linspace(0, 255, 17).round().astype(np.uint8)
+    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
+    before = Image.fromarray(colours if mode == "RGB" else colours[:, :, 0])
+    after = ImageCms.applyTransform(before, transform)
+    return bool(np.abs(np.asarray(after, int) - np.asarray(before.convert("RGB"), int)).max() <= _SAME)

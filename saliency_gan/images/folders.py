@@ -1,0 +1,137 @@
+"""What a folder holds: images that are read, images that are not, results of earlier runs, folders that stay closed."""
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from saliency_gan.compute.processes import is_main
+from saliency_gan.errors import UserError, one_line
+from saliency_gan.images.formats import IMAGE_SUFFIXES, Unread, suffix_of, unread_kind
+from saliency_gan.storage.files import composed, is_folder
+from saliency_gan.storage.sources import FILE, Sources
+
+NAMED = 5
+"""Files that a sentence about many names."""
+
+
+@dataclass
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        files: Files of the suffixes asked for, sorted; hidden ones are left out.
+        unread: Images that are not read.
+        results: Folders of results of earlier runs, which are not looked into.
+        closed: One sentence for every folder that cannot be opened.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
+    results: list[Path] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+
+    def remarks(self) -> list[str]:
+        """One sentence for every kind of thing that is left out."""
+        kinds: defaultdict[Unread, list[Path]] = defaultdict(list)
+        for path in self.unread:
+            if kind := unread_kind(path):
+                kinds[kind].append(path)
+        remarks = [
+            f"{len(paths)} {kind.titles if len(paths) > 1 else kind.title} skipped"
+            f" ({some(path.name for path in paths)}): {kind.advice}."
+            for kind, paths in kinds.items()
+        ]
+        if self.results:
+            remarks.append(
+                f"Results of earlier runs are left out ({some(map(str, self.results))}): name such a folder itself to"
+                " have it read."
+            )
+        return remarks
+
+
+def search(folder: Path, suffixes: Collection[str], recursive: bool) -> Found:
+    """Looks for files by their suffixes, given in small letters.
+
+    Links to files are followed, those to folders are not. A pipe or a link to nothing counts as a file: reading it says
+    what it is.
+    """
+    found = Found()
+    for parent, subfolders, names in os.walk(folder, onerror=lambda error: found.closed.append(_closed(error))):
+        here = Path(parent)
+        results = Sources(here).kinds.intersection(subfolders) if FILE in names else set()
+        found.results += [here / name for name in sorted(results)]
+        subfolders[:] = [name for name in subfolders if recursive and name not in results]
+        for name in names:
+            if name.startswith("."):
+                continue
+            if unread_kind(name):
+                found.unread.append(here / name)
+            elif suffix_of(name) in suffixes:
+                found.files.append(here / name)
+    found.files.sort()
+    found.unread.sort()
+    return found
+
+
+def find_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES, recursive: bool = False) -> list[Path]:
+    """The files that `search` finds, which may be none; says on stderr what is left out.
+
+    Raises:
+        UserError: If the folder, or a subfolder that is searched, cannot be opened.
+    """
+    found = search(folder, suffixes, recursive)
+    if found.closed:
+        raise UserError(found.closed[0])
+    if is_main():
+        for remark in found.remarks():
+            print(f"saliency-gan: {one_line(remark)}", file=sys.stderr)
+    return found.files
+
+
+def find_images(folder: Path, recursive: bool = False) -> list[Path]:
+    """As `find_files`, for images.
+
+    Raises:
+        UserError: If the folder does not exist or holds no image, or one cannot be opened.
+    """
+    if not is_folder(folder):
+        raise UserError(f"There is no folder {folder}: give the folder that holds the images.")
+    files = find_files(folder, recursive=recursive)
+    if not files:
+        raise UserError(f"{folder} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return files
+
+
+def by_name(folder: Path, files: Iterable[Path]) -> dict[str, Path]:
+    """Files of a folder by their paths in it without suffix, whatever form of Unicode their names are in.
+
+    Raises:
+        UserError: If two have the same.
+    """
+    names: dict[str, Path] = {}
+    for path in files:
+        name = composed(str(path.relative_to(folder).with_suffix("")))
+        if name in names:
+            raise UserError(
+                f"{names[name]} and {path.name} differ only in their suffix, and it is not clear which one is"
+                " meant: move one of them away."
+            )
+        names[name] = path
+    return names
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few names, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more
+
+
+def _closed(error: OSError) -> str:
+    return (
+        f"{error.filename} cannot be opened ({error.strerror or error}), so nothing in it is done: change its"
+        " permissions or leave it out."
+    )

@@ -1,0 +1,33 @@
+"""Images in squares, and in rows and columns."""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+from saliency_gan.images import ImageArray
+
+
+def square(image: ImageArray, side: int) -> ImageArray:
+    """Fits an image into a square, padded with its edge pixels: uint8 [side, side, 3]."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    image = cv2.resize(image, (new_width, new_height), interpolation=interpolation)  # type: ignore[assignment]
+    top, left = (side - new_height) // 2, (side - new_width) // 2
+    return cv2.copyMakeBorder(  # type: ignore[return-value]
+        image, top, side - new_height - top, left, side - new_width - left, cv2.BORDER_REPLICATE
+    )
+
+
+def grid(images: Iterable[ImageArray], columns: int, gap: int = 2) -> ImageArray:
+    """Lays equally large uint8 [H, W, 3] images out in rows on white; returns uint8 [H', W', 3]."""
+    tiles = list(images)
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = index // columns * (height + gap), index % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet

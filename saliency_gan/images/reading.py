@@ -1,0 +1,183 @@
+"""The only place where files, uint8 HWC arrays, [0, 1] and [-1, 1] tensors meet."""
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from saliency_gan.errors import UserError, one_line
+from saliency_gan.images import ImageArray
+from saliency_gan.images.colour import deep_to_8_bit, is_deep, is_on_its_side, split_alpha, upright
+from saliency_gan.images.density import Density, density_of
+from saliency_gan.images.formats import pillow_formats, unread_kind
+from saliency_gan.images.grey import to_grey
+from saliency_gan.storage.files import is_plain
+
+if TYPE_CHECKING:
+    pass
+
+MAX_PIXELS = 100_000_000
+"""Larger files are refused before they are decoded, so that an image bomb cannot fill the memory."""
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked instead
+
+Converted = TypeVar("Converted")
+
+
+class UnreadableImageError(UserError):
+    """One image file cannot be used; callers that work on many files name it and go on."""
+
+
+class FirstFrameWarning(UserWarning):
+    """Of an animation, or a file of several pages, only the first picture is read."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image file.
+
+    Attributes:
+        rgb: What it shows, on white where it is transparent: sRGB, uint8 [H, W, 3].
+        rgba: Its own colours and its alpha, uint8 [H, W, 4]; None where it is opaque.
+        density: Dots an inch, across and down; None where it does not say.
+    """
+
+    rgb: ImageArray
+    rgba: ImageArray | None = None
+    density: Density | None = None
+
+
+def pixels_of(path: Path) -> int:
+    """Pixels that an image's header promises; 0 where it cannot be read, which decoding is going to explain."""
+    try:
+        if not is_plain(path):
+            return 0
+        with Image.open(path, formats=pillow_formats(path)) as image:
+            return image.width * image.height
+    except Exception:  # Pillow's readers raise many kinds for damaged files
+        return 0
+
+
+def read_image(path: Path) -> ImageArray:
+    """Decodes any common image file to sRGB.
+
+    EXIF orientation is applied, the profile is converted from, 16-bit is scaled to 8-bit, grey is repeated, CMYK is
+    converted, transparency is composited on white. Of several frames or pages the first one is read.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        UnreadableImageError: If the file is missing, truncated, of no format that is read, or has more than MAX_PIXELS.
+    """
+    return _decode(path, path, to_rgb)
+
+
+def decode_image(data: bytes, name: str) -> ImageArray:
+    """Decodes an image file's bytes as `read_image` does; errors call it `name`."""
+    return _decode(io.BytesIO(data), name, to_rgb)
+
+
+def read_picture(path: Path) -> Picture:
+    """As `read_image`, with what else the file holds.
+
+    Raises:
+        UnreadableImageError: As `read_image`.
+    """
+    return _decode(path, path, _to_picture)
+
+
+def decode_picture(data: bytes, name: str) -> Picture:
+    """Decodes an image file's bytes as `read_picture` does; errors call it `name`."""
+    return _decode(io.BytesIO(data), name, _to_picture)
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Decodes a mask or a saliency map as grey values, which no profile changes.
+
+    Where a file is transparent in parts and shows a single colour, or is a cut-out in colour, its alpha is the mask.
+
+    Returns:
+        uint8 [H, W]; integers of 0 and 1 stay as they are, whatever their depth.
+
+    Raises:
+        UnreadableImageError: As `read_image`, or if both grey values and alpha may be the mask.
+    """
+    return _decode(path, path, to_grey)
+
+
+def read_truth(path: Path) -> NDArray[np.bool_]:
+    """Reads a drawn mask: bool [H, W], true where it is brighter than half; a mask of 0 and 1 counts as 0 and 255.
+
+    Raises:
+        UnreadableImageError: If it cannot be read.
+    """
+    mask = read_mask(path)
+    return mask > (0 if mask.max() == 1 else 127)
+
+
+def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Image], Converted]) -> Converted:
+    if isinstance(file, Path) and not is_plain(file):
+        # A pipe would keep its reader waiting.
+        raise UnreadableImageError(f"{name} cannot be read as an image (it is a directory, pipe or device).")
+    if kind := unread_kind(name):
+        raise UnreadableImageError(f"{name} is a {kind.title}, which is not read: {kind.advice}.")
+    try:
+        with Image.open(file, formats=pillow_formats(name)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            converted = convert(image)
+            _warn_of_frames(image, name)
+            return converted
+    except FileNotFoundError:
+        raise UnreadableImageError(f"There is no image {name}.") from None
+    except UnidentifiedImageError:
+        size = file.stat().st_size if isinstance(file, Path) else len(file.getvalue())
+        reason = "it is empty" if size == 0 else "no known format"
+        raise UnreadableImageError(f"{name} cannot be read as an image ({reason}).") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImageError(
+            f"{name} has more than the {MAX_PIXELS:,} pixels allowed: shrink it first."
+        ) from None
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        raise UnreadableImageError(f"{name} cannot be read as an image ({_first_line(error)}).") from None
+
+
+def _warn_of_frames(image: Image.Image, name: object) -> None:
+    try:
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # an MPO's others are of the same photo
+    except Exception:  # those behind the first one may be damaged
+        return
+    if frames > 1:
+        sentence = one_line(f"{name} has {frames} frames or pages, of which only the first is read.")
+        warnings.warn(sentence, FirstFrameWarning, stacklevel=2)
+
+
+def to_rgb(image: Image.Image) -> ImageArray:
+    """Converts a Pillow image of any mode to uint8 [H, W, 3], as `read_image` does."""
+    return _to_picture(image).rgb
+
+
+def _to_picture(image: Image.Image) -> Picture:
+    density = density_of(image)
+    if density and is_on_its_side(image):
+        density = density[::-1]
+    image = upright(image)
+    if is_deep(image):
+        return Picture(np.repeat(deep_to_8_bit(image)[:, :, None], 3, axis=2), density=density)
+    colours, alpha = split_alpha(image)
+    if alpha is None:
+        return Picture(np.array(colours), density=density)
+    colours.putalpha(alpha)
+    shown = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+    return Picture(np.array(shown.convert("RGB")), np.array(colours), density)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]

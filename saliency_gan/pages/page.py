@@ -1,0 +1,121 @@
+"""The parts of the page: sections with sentences, tables, charts and pictures."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+
+from saliency_gan.config.pipeline import read_yaml
+from saliency_gan.images.reading import UnreadableImageError, read_image
+from saliency_gan.images.writing import encode
+from saliency_gan.pages.charts import Chart
+
+MAX_SIDE = 1600
+"""Pictures are shrunk to this many pixels on the longer side."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture inside the page.
+
+    Attributes:
+        caption: What it shows.
+        source: Data URI.
+        width: Pixels.
+        height: Pixels.
+        wide: Takes a row of its own.
+    """
+
+    caption: str
+    source: str
+    width: int
+    height: int
+    wide: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; cells are text, the first column is a heading of its row.
+
+    Attributes:
+        caption: What it shows.
+        head: Column headings.
+        rows: Cells of each row.
+        strong: Numbers of the rows to stress.
+        words: Numbers of the columns that hold words rather than figures, besides the first.
+        folded: Show it only on a click.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    strong: tuple[int, ...] = ()
+    words: tuple[int, ...] = ()
+    folded: bool = False
+
+
+@dataclass
+class Section:
+    """One part of the page; what is missing is said in `sentences`."""
+
+    title: str
+    anchor: str
+    sentences: list[str] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+
+    def show(self, path: Path, caption: str, wide: bool = True) -> None:
+        """Adds a picture, or a sentence where the file cannot be read; nothing where there is none."""
+        if not path.exists():
+            return
+        try:
+            self.pictures.append(load_picture(path, caption, wide))
+        except UnreadableImageError as error:
+            self.sentences.append(str(error))
+
+    def show_settings(self, folder: Path) -> None:
+        """Adds the stage's settings as a folded table."""
+        if (folder / "config.yaml").exists():
+            rows = [(name, _text(value)) for name, value in read_yaml(folder / "config.yaml").items()]
+            self.tables.append(Table("Settings", ("setting", "value"), rows, words=(1,), folded=True))
+
+
+def render(name: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
+    """Renders the page; all text is escaped.
+
+    Args:
+        name: Title of the page.
+        facts: Name and value of what identifies the run.
+        sections: What follows.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = (files("saliency_gan.pages") / "page.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(template).render(name=name, facts=facts, sections=sections)
+
+
+def load_picture(path: Path, caption: str, wide: bool = True) -> Picture:
+    """Reads a picture, shrinks it to MAX_SIDE and packs it into a data URI.
+
+    Raises:
+        UnreadableImageError: If it cannot be read.
+    """
+    image = read_image(path)
+    height, width = image.shape[:2]
+    scale = min(1.0, MAX_SIDE / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    data = base64.b64encode(encode(image, ".jpg", quality=88)).decode()
+    return Picture(caption, f"data:image/jpeg;base64,{data}", image.shape[1], image.shape[0], wide)
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

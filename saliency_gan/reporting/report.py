@@ -1,0 +1,81 @@
+"""The verb `report`: one self-contained HTML page about everything that a run folder holds."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from saliency_gan.config import ReportConfig
+from saliency_gan.errors import UserError
+from saliency_gan.pages.page import Section, render
+from saliency_gan.reporting.stages import (
+    adapt_section,
+    discover_section,
+    evaluation_section,
+    generator_section,
+    masks_section,
+    predictions_section,
+    rating_section,
+    student_section,
+    train_section,
+)
+from saliency_gan.storage.files import read_json, write_text
+
+PARTS: tuple[tuple[str, str, Callable[[Path, Section], bool]], ...] = (
+    ("Generator", "generator", generator_section),
+    ("Stage 1: directions", "discover", discover_section),
+    ("What people said about them", "rating", rating_section),
+    ("Stage 2: pairs of images and masks", "masks", masks_section),
+    ("Stage 3: the saliency model", "saliency", train_section),
+    ("Student", "student", student_section),
+    ("Adaptation to photos", "adaptation", adapt_section),
+    ("Evaluation", "evaluation", evaluation_section),
+    ("Predictions", "predictions", predictions_section),
+)
+"""Sections of the page: title, anchor, and what fills it; that returns False where the part need not be there."""
+
+
+def report(config: ReportConfig) -> Path:
+    """Writes the page; it loads nothing from anywhere else.
+
+    Parts that are missing or damaged are named in a sentence each.
+
+    Returns:
+        The HTML file: `config.output`, or report.html in the run folder.
+
+    Raises:
+        UserError: If there is no run folder.
+    """
+    if not config.run.is_dir():
+        raise UserError(f"There is no run folder {config.run}: run a stage first, or name another folder with --run.")
+    sections = [_careful(build, config.run, title, anchor) for title, anchor, build in PARTS]
+    facts = list(_facts(config.run))
+    page = render(config.run.resolve().name, facts, [section for section in sections if section is not None])
+    output = config.output or config.run / "report.html"
+    write_text(output, page)
+    print(f"report written to {output}")
+    return output
+
+
+def _careful(build: Callable[[Path, Section], bool], run: Path, title: str, anchor: str) -> Section | None:
+    """A section with what could be read; None where the part does not exist and need not."""
+    section = Section(title, anchor)
+    try:
+        return section if build(run, section) else None
+    except UserError as error:
+        section.sentences.append(str(error))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        section.sentences.append(
+            f"A file of this part is not as this version writes it ({error!r}): run the stage again."
+        )
+    return section
+
+
+def _facts(run: Path) -> Iterator[tuple[str, str]]:
+    """Name and value of what identifies the run."""
+    yield "Run folder", str(run)
+    for path in (run / "discover" / "directions.json", run / "masks" / "manifest.json"):
+        try:
+            generator = read_json(path)["generator"]
+            yield "Generator", f"{generator['name']} (sha256 {generator['sha256'][:12]})"
+            return
+        except (UserError, KeyError, TypeError):
+            continue

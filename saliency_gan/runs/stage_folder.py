@@ -1,0 +1,187 @@
+"""A run folder: one subfolder a stage with config, metrics and checkpoint; every write is atomic, every run resumes."""
+
+import io
+import json
+import math
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import yaml
+
+from saliency_gan.compute.failures import explain
+from saliency_gan.compute.processes import is_main, join, meet
+from saliency_gan.config import StageConfig, to_plain
+from saliency_gan.config.pipeline import read_yaml
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.runs.event_file import EventFile
+from saliency_gan.storage.files import (
+    disk_error,
+    remove_partials,
+    write_bytes,
+    write_text,
+)
+from saliency_gan.storage.locks import lock_folder
+from saliency_gan.storage.torch_files import load_torch
+
+RESUMABLE_SETTINGS = {
+    "steps", "device", "run", "checkpoint_every", "log_every", "sample_every", "workers", "compile", "accumulate",
+}  # fmt: skip
+"""Settings that may differ between the start of a run and its continuation."""
+
+LEARNING_RATES = ("lr", "lr_generator", "lr_discriminator", "lr_deformator", "lr_reconstructor")
+"""What stages call the settings that are too high where training diverges."""
+
+BEGINNINGS = {".lock", "config.yaml", "metrics.jsonl"}
+"""Files of a stage that has done nothing yet."""
+
+MEMORY_AFTER = 3
+"""Steps of training after which the memory of one is told: the first ones allocate all that there is."""
+
+
+class StageFolder:
+    """The folder `run/stage` while one process, or one torchrun job, works in it. Use it as a context manager.
+
+    Entering creates the folder, takes its lock, compares the config with the one that the folder was begun with,
+    writes the resolved config and removes what a kill left half written. Leaving releases the lock, and turns failures
+    of the machine, such as too little memory, into sentences. What failed before it wrote anything leaves no config, so
+    that the corrected call can begin.
+
+    Of a job's processes the main one does this, while the others wait; it alone writes metrics and checkpoints.
+
+    Args:
+        config: The stage's settings; `config.run` is the run folder.
+        name: The stage's subfolder: "generator", "discover", "masks", "saliency" or "evaluation".
+        changeable: Settings of this stage that may differ when it is continued, besides RESUMABLE_SETTINGS.
+    """
+
+    def __init__(self, config: StageConfig, name: str, changeable: Collection[str] = ()) -> None:
+        self.config = config
+        self._changeable = RESUMABLE_SETTINGS.union(changeable)
+        self.path = Path(config.run) / name
+        self._checkpoint = self.path / "checkpoints" / "last.pt"
+        self._metrics = self.path / "metrics.jsonl"
+
+    def __enter__(self) -> Self:
+        join()
+        if is_main():
+            self._open()
+        meet()
+        return self
+
+    def _open(self) -> None:
+        self._lock = lock_folder(self.path, "--run")
+        try:
+            self._adopt_config()
+            remove_partials(self.path)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if hasattr(self, "_events"):
+            self._events.close()
+        if hasattr(self, "_lock"):
+            if error is not None and BEGINNINGS.issuperset(file.name for file in self.path.iterdir()):
+                (self.path / "config.yaml").unlink(missing_ok=True)
+            self._lock.close()
+        if explanation := explain(error, self.config):
+            raise explanation from error
+        if error is None:
+            meet()  # what comes after the stage finds its files, whichever process it runs in
+
+    def _adopt_config(self) -> None:
+        """Refuses to continue what was begun with other settings; writes config.yaml."""
+        path = self.path / "config.yaml"
+        now = to_plain(self.config)
+        if path.exists():
+            before = read_yaml(path)
+            for key, value in now.items():
+                if key in before and before[key] != value and key not in self._changeable:
+                    raise UserError(
+                        f"{self.path} was begun with {key} = {before[key]}, but {key} = {value} was asked for:"
+                        f" choose another folder with --run, or delete {self.path} to begin again."
+                    )
+        write_text(path, yaml.safe_dump(now, sort_keys=False))
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """Reads the last checkpoint; None if there is none. Metrics logged after it are dropped.
+
+        Raises:
+            UserError: If the file is not a checkpoint that can be read.
+        """
+        if not self._checkpoint.exists():
+            self._truncate_metrics(-1)
+            return None
+        state = load_torch(self._checkpoint)
+        if not isinstance(state.get("step"), int):
+            raise UserError(f"{self._checkpoint} is not a checkpoint of this stage: delete it to begin again.")
+        self._truncate_metrics(state["step"])
+        return state
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Replaces the last checkpoint by `state`, which needs a "step".
+
+        Raises:
+            StageError: If a number in it is not finite; the last checkpoint stays.
+        """
+        if not is_main():
+            return
+        if not _is_finite(state):
+            raise self._diverged("a weight", state["step"])
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self._checkpoint, buffer.getbuffer())
+
+    def log(self, step: int, **values: float) -> None:
+        """Appends one line to metrics.jsonl and the same values to the TensorBoard event file.
+
+        Raises:
+            StageError: If a value whose name begins with "loss" is not finite.
+        """
+        if not is_main():
+            return
+        for name, value in values.items():
+            if name.startswith("loss") and not math.isfinite(value):
+                raise self._diverged(name, step)
+        line = json.dumps({"step": step, **{key: float(f"{value:.6g}") for key, value in values.items()}})
+        try:
+            with open(self._metrics, "a") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise disk_error(self._metrics, error) from None
+        if not hasattr(self, "_events"):
+            self._events = EventFile(self.path / "tensorboard", step)
+        self._events.add(step, values)
+
+    def _diverged(self, what: str, step: int) -> StageError:
+        rates = [f"--{name} {getattr(self.config, name):g}" for name in LEARNING_RATES if hasattr(self.config, name)]
+        return StageError(
+            f"Training diverged: {what} is no finite number at step {step}. Choose less than {' or '.join(rates)} and"
+            f" another --run, or delete {self.path}, which keeps the last good checkpoint."
+        )
+
+    def read_metrics(self) -> list[dict[str, float]]:
+        """All logged lines, oldest first; a line that a kill cut in half is left out."""
+        metrics = []
+        for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
+            with suppress(ValueError):
+                metrics.append(json.loads(line))
+        return metrics
+
+    def _truncate_metrics(self, step: int) -> None:
+        # Always a new file: the old one may be a link, through which the lines to come would go.
+        if is_main():
+            lines = [json.dumps(line) + "\n" for line in self.read_metrics() if line["step"] <= step]
+            write_text(self._metrics, "".join(lines))
+
+
+def _is_finite(state: Any) -> bool:
+    """Whether every number in the tensors of nested dictionaries and lists is finite."""
+    if isinstance(state, dict | list | tuple):
+        return all(map(_is_finite, state.values() if isinstance(state, dict) else state))
+    if isinstance(state, torch.Tensor) and state.is_floating_point():
+        return bool(state.isfinite().all())
+    return True

@@ -1,0 +1,96 @@
+"""Which file each result in a folder was made of, so that no result stands for another file."""
+
+import json
+import os
+import threading
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from saliency_gan.storage.files import composed, disk_error
+
+FILE = ".sources.jsonl"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file as it was when it was marked.
+
+    Attributes:
+        file: Its absolute path, links resolved.
+        bytes: Its size.
+        modified: When it was last written, in nanoseconds.
+    """
+
+    file: str
+    bytes: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """The file as it is now; one that cannot be read has size and time 0."""
+        file, size, modified = os.path.realpath(path), 0, 0
+        with suppress(OSError):
+            status = Path(file).stat()
+            size, modified = status.st_size, status.st_mtime_ns
+        return cls(file, size, modified)
+
+    def is_the_file(self, other: "Source") -> bool:
+        """Whether both are of one file, be it changed or in another folder since."""
+        moved = composed(Path(self.file).name) == composed(Path(other.file).name)
+        return self.file == other.file or (moved and (self.bytes, self.modified) == (other.bytes, other.modified))
+
+
+class Sources:
+    """What the results in a folder were made of; kept there in a file of one line a result, the last one counts.
+
+    Args:
+        output: The folder of results.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[Source, frozenset[str]]] = {}
+        with suppress(OSError):
+            for line in (output / FILE).read_text(errors="surrogateescape").splitlines():
+                with suppress(ValueError, TypeError, LookupError):  # a kill may have cut the last one
+                    fields = json.loads(line)
+                    result, kinds = fields.pop("result"), frozenset(fields.pop("kinds"))
+                    self._known[result] = Source(**fields), kinds
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of results that there are, each of which is called like its folder."""
+        return frozenset().union(*(kinds for _, kinds in self._known.values()))
+
+    def __getitem__(self, result: str) -> Source | None:
+        """What a result, such as deep/photo or deep/film.mp4, was made of; None if nobody knows."""
+        return self._known[result][0] if result in self._known else None
+
+    def tell(self, result: str, source: Source, kinds: Collection[str]) -> bool:
+        """Whether some kinds of a result, such as map and mask, were all made of a file as it was then."""
+        known, made = self._known.get(result, (None, frozenset()))
+        return known == source and made.issuperset(kinds)
+
+    def add(self, result: str, source: Source, kinds: Collection[str]) -> None:
+        """Remembers what some kinds of a result were made of, after they were written.
+
+        Raises:
+            StageError: If the file cannot be written.
+        """
+        with self._lock:
+            if self.tell(result, source, kinds):
+                return
+            before, made = self._known.get(result, (source, frozenset()))
+            made = made.union(kinds) if before == source else frozenset(kinds)  # others are of the file as it was
+            self._known[result] = source, made
+            line = json.dumps({"result": result, "kinds": sorted(made), **asdict(source)}) + "\n"
+            try:
+                # One write in append mode: lines of several processes do not mix.
+                with open(self.output / FILE, "a", encoding="utf-8") as file:
+                    file.write(line)
+            except OSError as error:
+                raise disk_error(self.output / FILE, error) from None

@@ -1,0 +1,285 @@
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import yaml
+
+from saliency_gan.cli.arguments import parse
+from saliency_gan.cli.main import SHARED, VERBS, main
+from saliency_gan.config import STAGES
+from saliency_gan.errors import UserError
+from saliency_gan.images.reading import FirstFrameWarning
+
+
+def test_flags_override_the_pipeline_which_overrides_the_defaults(tmp_path: Path) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text("seed: 7\ndiscover: {K: 60, steps: 10}\nmasks: {pairs: 3}\n")
+    config, options = parse("discover", ["--config", str(pipeline), "--steps", "20"])
+    assert (config.seed, config.K, config.steps, config.batch) == (7, 60, 20, 32)
+    assert options == {"config": str(pipeline), "dry_run": False, "paths": None}
+
+
+@pytest.mark.parametrize("value", ["map,mask", "[map, mask]", "[map,mask]"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_lists_are_taken_with_and_without_brackets(value: str, joined: bool) -> None:
+    flag = [f"--save={value}"] if joined else ["--save", value]
+    config, options = parse("predict", ["a.jpg", "folder", *flag])
+    assert config.save == ("map", "mask")
+    assert options["paths"] == ["a.jpg", "folder"]
+
+
+def test_class_names_may_hold_spaces_and_numbers() -> None:
+    assert parse("discover", ["--classes", "golden retriever,3"])[0].classes == ("golden retriever", 3)
+
+
+def test_a_switch_needs_no_value() -> None:
+    assert parse("annotate", ["--remove", "--direction", "background"])[0].remove is True
+    assert parse("annotate", ["--direction", "17", "--remove"])[0].remove is True
+    assert parse("annotate", ["--remove", "false"])[0].remove is False
+    assert parse("rate", ["--browser=false"])[0].browser is False
+    assert parse("annotate", ["--direction", "17"])[0].direction == 17
+
+
+@pytest.mark.parametrize(
+    ("written", "classes"),
+    [
+        ("teapot,10-20,7", ("teapot", "10-20", 7)),
+        ("jack-o'-lantern, potter's wheel", ("jack-o'-lantern", "potter's wheel")),
+        ('["paddle, oar", teapot]', ("paddle, oar", "teapot")),
+        ("'paddle, oar',teapot", ("paddle, oar", "teapot")),
+        ("no,on,null", ("no", "on", "null")),  # words of YAML
+        ("null", None),
+    ],
+)
+def test_classes_as_people_write_them(written: str, classes: tuple[str | int, ...] | None) -> None:
+    assert parse("discover", ["--classes", written])[0].classes == classes
+    assert parse("masks", [f"--classes={written}"])[0].classes == classes
+
+
+def test_classes_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "dogs").write_text("golden retriever\npaddle, oar\n")
+    config, _ = parse("discover", ["--classes", f"@{tmp_path / 'dogs'},5"])
+    assert config.classes == ("golden retriever", "paddle, oar", 5)
+
+
+def test_rounds_are_lists_of_flags() -> None:
+    words = ["--steps", "400,400", "--resolutions", "160,192", "--images", "a,b/c", "--thresholds=0.4,0.5"]
+    config, _ = parse("train-student", [*words, "--restart", "true,false", "--decoder-channels", "64,32,16"])
+    assert (config.steps, config.resolutions, config.thresholds) == ((400, 400), (160, 192), (0.4, 0.5))
+    assert config.images == (Path("a"), Path("b/c"))
+    assert (config.restart, config.decoder_channels) == ((True, False), (64, 32, 16))
+    adapt, _ = parse("adapt", ["--steps", "300", "--images", "my photos", "--resolutions", "[]", "--scales", "1,1.5"])
+    assert (adapt.steps, adapt.images, adapt.resolutions, adapt.scales) == (
+        (300,),
+        (Path("my photos"),),
+        (),
+        (1.0, 1.5),
+    )
+
+
+def test_the_help_of_train_student_has_units_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train-student", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for sentence in (
+        "learns from a teacher's marks",
+        "Folders of unlabelled photos",
+        "Training steps of each round",
+        "Side in pixels at which a round's model sees photos, a multiple of 32",
+        "default: (400, 400)",
+        "default: (160, 224)",
+        "Decay per step of the averaged weights",
+        "The student's encoder.",
+        "Saliency model that marks the photos of the first round",
+    ):
+        assert sentence in told, sentence
+
+
+def test_a_dry_run_of_train_student_tells_what_it_reads_and_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train-student", "--dry-run", "--run", "r", "--images", "a,b", "--steps", "5,6"]) == 0
+    settings, _, plan = capsys.readouterr().out.partition("reads:")
+    assert yaml.safe_load(settings)["train-student"]["steps"] == [5, 6]
+    reads, _, writes = plan.partition("writes:")
+    assert [line.split()[0] for line in reads.strip().splitlines()] == ["a", "b", "r/saliency/model.safetensors"]
+    assert "r/student/model.safetensors" in writes and "r/student/metrics.jsonl" in writes
+
+
+def test_numbers_in_lists_stay_numbers() -> None:
+    assert parse("discover", ["--background-shifts", "4,6.5,1e1"])[0].background_shifts == (4.0, 6.5, 10.0)
+    assert parse("train-saliency", ["--decoder-channels", "64,32"])[0].decoder_channels == (64, 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "units"),
+    [
+        (["--ablate-units", "block1:3,17,42"], ("block1:3,17,42",)),
+        (["--ablate_units=block1:3,17", "--steps", "5", "--ablate_units", "block2:5"], ("block1:3,17", "block2:5")),
+        (["--ablate_units", '["block1:3,17", "block2:5"]'], ("block1:3,17", "block2:5")),
+        (["--ablate_units", "[]"], ()),
+        ([], ("block0:1",)),
+    ],
+)
+def test_units_of_a_layer_stay_together(tmp_path: Path, words: list[str], units: tuple[str, ...]) -> None:
+    (tmp_path / "pipeline.yaml").write_text('ablate_units: ["block0:1"]\n')
+    for verb in ("discover", "masks", "dissect", "eigen"):
+        given = words if verb == "discover" else [word for word in words if word not in ("--steps", "5")]
+        assert parse(verb, ["--config", str(tmp_path / "pipeline.yaml"), *given])[0].ablate_units == units
+
+
+def test_only_what_draws_has_units() -> None:
+    with pytest.raises(UserError, match="evaluate has no setting --ablate_units"):
+        parse("evaluate", ["--ablate_units", "block1:3"])
+    with pytest.raises(UserError, match="masks"):
+        parse("masks", ["--ablate_units"])
+
+
+def test_a_verb_needs_no_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generators"]) == 0
+    assert "biggan-caltech101-64" in capsys.readouterr().out
+
+
+def test_dashes_stand_for_underscores() -> None:
+    assert parse("discover", ["--lr-deformator", "0.5"])[0].lr_deformator == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["disco"], "did you mean 'discover'"),
+        (["discover", "--stepps", "3"], "did you mean --steps"),
+        (["discover", "--K", "many"], "expected int. Got value: many"),
+        (["discover", "--deformator", "orthogonal"], "deformator"),
+        (["discover", "--config", "missing.yaml"], "missing.yaml"),
+        (["predict"], "paths"),
+        (["evaluate", "--benchmark", "ecsd"], "ecssd"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_2(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+
+
+def test_an_unknown_key_in_the_pipeline_is_refused_with_the_nearest_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text("masks: {thetta: 0.5}\n")
+    assert main(["masks", "--config", str(pipeline)]) == 2
+    assert "'theta'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["pairs: many", "theta: x", "fill_holes: 3", "classes: 7", "rule: z", "opening: 1.5"])
+def test_a_value_of_the_wrong_type_in_the_pipeline_is_refused(
+    line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text(f"run: {tmp_path}/run\nmasks: {{{line}}}\n")
+    assert main(["masks", "--config", str(pipeline), "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert f'{pipeline}: masks: Parser key "{line.partition(":")[0]}"' in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", STAGES)
+def test_a_dry_run_prints_settings_that_can_be_read_back_and_writes_nothing(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([verb, *["photo.jpg"] * (verb == "predict"), "--dry-run", "--seed", "5"]) == 0
+    settings, _, plan = capsys.readouterr().out.partition("reads:")
+    assert yaml.safe_load(settings)[verb]["seed"] == 5
+    assert "writes:" in plan
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("pipeline", sorted(Path("pipelines").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("verb", STAGES)
+def test_every_pipeline_is_valid_for_every_verb(pipeline: Path, verb: str) -> None:
+    config, _ = parse(verb, [*["photo.jpg"] * (verb == "predict"), "--config", str(pipeline)])
+    assert isinstance(config, STAGES[verb])
+
+
+def test_verbs_of_one_process_are_refused_under_torchrun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    for verb in VERBS.keys() - SHARED:
+        assert main([verb, "--run", str(tmp_path / "run")]) == 2
+        assert f"{verb} is done by one process: call it without torchrun" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists() and VERBS.keys() >= set(SHARED)
+
+
+def test_the_reason_is_told_while_torchrun_ends_the_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("saliency_gan.compute.processes.speaks", lambda: signal.raise_signal(signal.SIGTERM) or True)
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        assert main(["masks", "--pairs", "many"]) == 2
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "saliency-gan: masks: " in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from saliency_gan.cli import main\n"
+        "try: main(['discover', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'cv2', 'lightning', 'albumentations') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "latent directions" in done.stdout
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.SIG_IGN, signal.default_int_handler])
+def test_what_ends_a_job_interrupts_also_where_ctrl_c_is_ignored(
+    ctrl_c: signal.Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    monkeypatch.setitem(VERBS, "generators", lambda *_: signal.raise_signal(signal.SIGTERM))
+    try:
+        signal.signal(signal.SIGINT, ctrl_c)
+        assert main(["generators"]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path, encoding: str) -> None:
+    command = [sys.executable, "-m", "saliency_gan", "predict", "--config", str(tmp_path / "乌龟.yaml")]
+    done = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 2 and rb"\u4e4c\u9f9f.yaml" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_closed_streams_stop_nothing(tmp_path: Path) -> None:
+    """`2>&-` and `>&-` leave the process without a stream."""
+    command = f"{sys.executable} -m saliency_gan generators --json >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command]).returncode == 0
+
+
+def test_what_the_package_warns_of_is_a_sentence_on_stderr(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", None)
+    assert main(["--version"]) == 0
+    capsys.readouterr()
+    warnings.showwarning(FirstFrameWarning("x.gif has 3 frames."), FirstFrameWarning, "images.py", 3)
+    assert capsys.readouterr() == ("", "saliency-gan: x.gif has 3 frames.\n")
