@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import shrink
 from saliency_gan.images.reading import Picture, decode_picture
 from saliency_gan.images.writing import write_image
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import draw, find_threshold
-from saliency_gan.prediction.refinement import MarkedPhoto, Refinement, refine, shrink
+from saliency_gan.prediction.marked_photo import MarkedPhoto
+from saliency_gan.prediction.refinement import Refinement, refine
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
 PREVIEW_SIDE = 800

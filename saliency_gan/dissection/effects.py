@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,15 +18,13 @@ from saliency_gan.dissection.interventions import (
     optimise_alpha,
     setting,
 )
+from saliency_gan.dissection.layers import DissectedLayer
 from saliency_gan.dissection.sampling import Sampler
 from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.images.writing import write_image
 from saliency_gan.runs.random_streams import random_stream
-
-if TYPE_CHECKING:
-    from saliency_gan.dissection.dissect import DissectedLayer
 
 STREAM_CONTROL = 82
 ALPHA_IMAGES = 256
@@ -52,7 +50,7 @@ def measure_interventions(
     config: DissectConfig,
     sampler: Sampler,
     concepts: ConceptSource,
-    dissected: dict[str, "DissectedLayer"],
+    dissected: dict[str, DissectedLayer],
     folder: Path,
 ) -> dict[str, Any]:
     """Measures the ACE of the best 1, 2, 5, ... units and of random ones, and draws images without and with them.

@@ -1,4 +1,4 @@
-"""Images in squares, and in rows and columns."""
+"""Images made smaller, fitted into squares, and laid out in rows."""
 
 from collections.abc import Iterable
 
@@ -19,6 +19,16 @@ def square(image: ImageArray, side: int) -> ImageArray:
     return cv2.copyMakeBorder(  # type: ignore[return-value]
         image, top, side - new_height - top, left, side - new_width - left, cv2.BORDER_REPLICATE
     )
+
+
+def shrink(image: ImageArray, side: int) -> ImageArray:
+    """Shrinks a photo, uint8 [H, W, 3], to a longer side of at most `side` pixels."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    if scale >= 1:
+        return image
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
 def grid(images: Iterable[ImageArray], columns: int, gap: int = 2) -> ImageArray:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import shrink
 from saliency_gan.images.reading import read_image
-from saliency_gan.prediction.refinement import MarkedPhoto, shrink
+from saliency_gan.prediction.marked_photo import MarkedPhoto
 from saliency_gan.prediction.strips import Stretched
 
 Rows = Callable[[slice], NDArray[np.float32]]

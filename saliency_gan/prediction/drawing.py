@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.prediction.backgrounds import Background
-from saliency_gan.prediction.refinement import MarkedPhoto
+from saliency_gan.prediction.marked_photo import MarkedPhoto
 from saliency_gan.prediction.strips import strips
 
 PHOTO_SUFFIXES = {"map": ".png", "map16": ".png", "mask": ".png", "cutout": ".png", "overlay": ".jpg"}

@@ -14,13 +14,9 @@ from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
-from saliency_gan.prediction.refinement import (
-    GUIDED_SIDE,
-    MarkedPhoto,
-    apply_coefficients,
-    guided_coefficients,
-    shrink,
-)
+from saliency_gan.images.layout import shrink
+from saliency_gan.prediction.guided_filter import GUIDED_SIDE, apply_coefficients, guided_coefficients
+from saliency_gan.prediction.marked_photo import MarkedPhoto
 from saliency_gan.prediction.strips import Stretched
 from saliency_gan.storage.files import cache_folder
 

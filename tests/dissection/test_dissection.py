@@ -8,8 +8,9 @@ from lightning.fabric import Fabric
 from saliency_gan.config import DissectConfig
 from saliency_gan.dissection import dissect as stage
 from saliency_gan.dissection.concepts import Appearance, ConceptSource, Joined, Saliency
-from saliency_gan.dissection.dissect import dissect, dissect_layers
+from saliency_gan.dissection.dissect import dissect
 from saliency_gan.dissection.interventions import blend, causal_effect, edited, effect_of, optimise_alpha, setting
+from saliency_gan.dissection.layers import dissect_layers
 from saliency_gan.dissection.sampling import Sampler
 from saliency_gan.dissection.units import AgreementCounts, JointCounts, joint_histogram, threshold_candidates
 from saliency_gan.errors import UserError

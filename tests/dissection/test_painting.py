@@ -8,7 +8,8 @@ from lightning.fabric import Fabric
 
 from saliency_gan.config import DissectConfig, MasksConfig
 from saliency_gan.dissection import dissect as stage
-from saliency_gan.dissection.dissect import dissect, dissect_layers
+from saliency_gan.dissection.dissect import dissect
+from saliency_gan.dissection.layers import dissect_layers
 from saliency_gan.dissection.painting import Painting
 from saliency_gan.dissection.sampling import Sampler
 from saliency_gan.dissection.units import JointCounts, threshold_candidates

@@ -12,7 +12,7 @@ from saliency_gan.images.writing import write_image
 from saliency_gan.prediction import strips
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import OTSU_FALLBACK, PHOTO_SUFFIXES, draw, find_threshold
-from saliency_gan.prediction.refinement import MarkedPhoto
+from saliency_gan.prediction.marked_photo import MarkedPhoto
 
 CLEAR = Background("transparent")
 

@@ -4,17 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from saliency_gan.images.layout import shrink
 from saliency_gan.prediction import strips
-from saliency_gan.prediction.refinement import (
-    GUIDED_SIDE,
-    GuidedPhoto,
-    MarkedPhoto,
-    Refinement,
-    apply_coefficients,
-    guided_coefficients,
-    refine,
-    shrink,
-)
+from saliency_gan.prediction.guided_filter import GUIDED_SIDE, GuidedPhoto, apply_coefficients, guided_coefficients
+from saliency_gan.prediction.marked_photo import MarkedPhoto
+from saliency_gan.prediction.refinement import Refinement, refine
 from saliency_gan.prediction.solving import SOLVER_SIDE, SolvedPhoto
 
 
