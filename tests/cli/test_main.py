@@ -240,7 +240,7 @@ def test_the_reason_is_told_while_torchrun_ends_the_job(
 def test_help_imports_nothing_heavy() -> None:
     script = (
         "import sys\n"
-        "from saliency_gan.cli import main\n"
+        "from saliency_gan.cli.main import main\n"
         "try: main(['discover', '--help'])\n"
         "except SystemExit: pass\n"
         "print([name for name in ('torch', 'cv2', 'lightning', 'albumentations') if name in sys.modules])"

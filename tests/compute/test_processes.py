@@ -10,7 +10,7 @@ from tests.jobs import JobError, kill_self, run_job
 
 
 def test_importing_it_leaves_torch_out():
-    code = "import saliency_gan.processes, sys; sys.exit('torch' in sys.modules)"
+    code = "import saliency_gan.compute.processes, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -37,7 +37,7 @@ def test_shares_cover_everything_once(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch brings another OpenMP, which does not tell")
 @pytest.mark.parametrize("chosen, wanted", [(None, "PASSIVE"), ("active", "ACTIVE")])
 def test_threads_wait_asleep_unless_the_user_said_otherwise(chosen, wanted):
-    code = "from saliency_gan.cli import main; main(['--version']); import torch"
+    code = "from saliency_gan.cli.main import main; main(['--version']); import torch"
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     environment |= {"OMP_DISPLAY_ENV": "true"} | ({"OMP_WAIT_POLICY": chosen} if chosen else {})
     job = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -64,7 +64,7 @@ def test_processes_gather_sum_and_agree():
 def test_a_worker_ends_with_its_parent():
     code = (
         "import os, time\n"
-        "from saliency_gan.processes import end_with_parent\n"
+        "from saliency_gan.compute.processes import end_with_parent\n"
         "if not os.fork():\n"
         "    end_with_parent()\n"
         "    print('ready', flush=True)\n"

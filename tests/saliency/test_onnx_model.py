@@ -72,7 +72,7 @@ def test_a_photo_is_marked_and_written_without_importing_torch(exported: Path, t
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from saliency_gan.images import write_image\n"
+        "from saliency_gan.images.writing import write_image\n"
         "from saliency_gan.saliency.onnx_model import load_onnx_model\n"
         "from saliency_gan.saliency.photo_predictor import PhotoPredictor\n"
         "map_ = PhotoPredictor(load_onnx_model(Path(sys.argv[1]))).predict(sys.argv[2])\n"
@@ -91,7 +91,7 @@ def test_predict_writes_the_maps_of_torch_without_importing_it(exported: Path, t
         write_image(tmp_path / "in" / f"{seed}.png", disc(seed)[0])
     script = (
         "import sys\n"
-        "from saliency_gan.cli import main\n"
+        "from saliency_gan.cli.main import main\n"
         "code = main(sys.argv[1:])\n"
         "print(code, [name for name in ('torch', 'lightning', 'segmentation_models_pytorch') if name in sys.modules])"
     )

@@ -12,7 +12,7 @@ from saliency_gan.storage.locks import lock_folder, open_lock, working_in
 HOLD = """
 import sys
 from pathlib import Path
-from saliency_gan.locks import working_in
+from saliency_gan.storage.locks import working_in
 with working_in(Path(sys.argv[1]), "--output"):
     print("held", flush=True)
     sys.stdin.read()
