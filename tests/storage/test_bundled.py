@@ -31,5 +31,5 @@ def test_no_name_leaves_the_folder_of_weights() -> None:
 
 
 def test_it_needs_no_torch() -> None:
-    script = "import sys, saliency_gan.bundled; print('torch' in sys.modules)"
+    script = "import sys, saliency_gan.storage.bundled; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "False\n"
