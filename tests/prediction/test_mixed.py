@@ -88,7 +88,7 @@ def fill(folder: Path, count: int = 200) -> dict[str, int]:
     return fates
 
 
-@pytest.mark.filterwarnings("default::saliency_gan.images.FirstFrameWarning")
+@pytest.mark.filterwarnings("default::saliency_gan.images.reading.FirstFrameWarning")
 def test_the_summary_of_200_files_adds_up(
     config: PredictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
