@@ -17,6 +17,10 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Imports what is public when it is first asked for, so that `import saliency_gan` is instant."""
     if name in _HOMES:

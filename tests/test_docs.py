@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import saliency_gan
 from saliency_gan.cli.arguments import parse
 from saliency_gan.config import STAGES
 
@@ -34,6 +35,10 @@ def test_commands_are_ones_that_there_are(page: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(ROOT)
     for words in _commands(page.read_text(encoding="utf-8")):
         parse(words[0], words[1:])
+
+
+def test_the_public_functions_are_completed_in_a_shell() -> None:
+    assert dir(saliency_gan) == ["load_directions", "load_generator", "load_saliency_model"]
 
 
 def test_commands_are_found_in_pages() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity
-from saliency_gan.storage.bundled import bundled_directions
+from saliency_gan.storage.bundled import bundled_directions, generators_with_directions
 from saliency_gan.storage.files import read_json, write_bytes, write_json
 
 
@@ -146,6 +146,11 @@ def load_directions(folder: Path | str) -> Directions:
     """
     bundled = None if Path(folder).is_dir() else bundled_directions(str(folder))
     folder = bundled or Path(folder)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is neither the discover folder of a run nor a generator that is bundled with directions:"
+            f" run discover, or give one of {', '.join(generators_with_directions())}."
+        )
     description = read_json(folder / "directions.json")
     path = folder / "directions.safetensors"
     try:

@@ -124,7 +124,7 @@ def _run(words: list[str]) -> int:
         raise UserError(f"There is no verb {verb!r}: did you mean {nearest(verb, STAGES)!r}?")
     config, options = parse(verb, rest)
     if options["dry_run"]:
-        _print_plan(verb, config)
+        _print_plan(verb, config, [Path(path) for path in options["paths"] or ()])
         for point in _points(config, options) if verb == "sweep" else ():
             print(f"  {point.discover.run}")
         return 0
@@ -142,11 +142,11 @@ def _interrupt(*_: object) -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def _print_plan(verb: str, config: StageConfig) -> None:
+def _print_plan(verb: str, config: StageConfig, inputs: Sequence[Path]) -> None:
     import yaml
 
     print(yaml.safe_dump({verb: to_plain(config)}, sort_keys=False), end="")
-    for title, paths in (("reads", config.reads()), ("writes", config.writes())):
+    for title, paths in (("reads", [*inputs, *config.reads()]), ("writes", config.writes())):
         print(f"{title}:")
         for path in paths:
             print(f"  {path}{'' if title == 'writes' or path.exists() else '  (missing)'}")

@@ -24,6 +24,8 @@ def pick_device(device: Device) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
         device = next(name for name in ("cuda", "mps", "cpu") if available[name])  # type: ignore[assignment]
+    if device not in available:
+        raise UserError(f"There is no device {device}: give auto, cpu, cuda or mps.")
     if not available[device]:
         raise UserError(f"--device {device} was asked for, but torch {torch.__version__} finds none: use --device cpu.")
     if processes.world_size() == 1 or device == "cpu":

@@ -36,14 +36,15 @@ class Generator(nn.Module, ABC):
     resolution: int
     channels: int = 3
 
-    def __call__(self, latents: Tensor, classes: Tensor | Sequence[int]) -> Tensor:
-        """Draws images, see `forward`, of classes that may also be a list of indices.
+    def __call__(self, latents: Tensor, classes: Tensor | Sequence[int | str]) -> Tensor:
+        """Draws images, see `forward`, of classes that may also be a list of indices and names.
 
         Raises:
             UserError: If there are not as many classes as latents, or the generator does not have one of them. Classes
                 that are on a GPU already are not looked at, because that would wait for it.
         """
-        classes = torch.as_tensor(classes, device=None if isinstance(classes, Tensor) else latents.device)
+        if not isinstance(classes, Tensor):
+            classes = torch.tensor([self._index_of(one) for one in classes], device=latents.device)
         if len(classes) != len(latents):
             raise UserError(f"There are {len(classes)} classes for {len(latents)} latents: give one for each.")
         if classes.device.type == "cpu":
@@ -51,6 +52,9 @@ class Generator(nn.Module, ABC):
                 raise UserError(f"{self.name} has no class {asked}: its classes are 0 to {self.num_classes - 1}.")
         images: Tensor = super().__call__(latents, classes)
         return images
+
+    def _index_of(self, asked: int | str) -> int:
+        return asked if isinstance(asked, int) else class_indices([asked], self.class_names, self.name)[0]
 
     @abstractmethod
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:

@@ -98,6 +98,7 @@ class VideoInput:
             raise UserError(f"{path} has frames of more than the {MAX_PIXELS:,} pixels allowed: shrink it first.")
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.codec_context.flags |= Flags.output_corrupt
+        stream.codec_context.thread_type = "NONE"  # threads that share a frame lose what it says of damage
         self._stream = stream
         self.time_base = time_base_of(stream)
         origin = Fraction(container.start_time or 0, av.time_base)

@@ -84,7 +84,12 @@ class PhotoPredictor:
         """Computes the saliency maps of several photos, which may differ in size, at once; as `predict`.
 
         Photos of one size may be an array, uint8 [N, H, W, 3].
+
+        Raises:
+            UserError: If a photo cannot be read, or this is one path rather than a list of photos.
         """
+        if isinstance(images, str | Path):
+            raise UserError(f"predict_batch takes a list of photos: give [{str(images)!r}], or use predict.")
         if not len(images):
             return []
         arrays = [_as_array(image) for image in images]

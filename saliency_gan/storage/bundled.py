@@ -15,6 +15,11 @@ def bundled_directions(generator: str) -> Path | None:
     return folder if folder.name == generator and (folder / "directions.json").is_file() else None
 
 
+def generators_with_directions() -> list[str]:
+    """Names of the generators that are bundled with directions, sorted."""
+    return sorted(path.parent.name for path in bundled_folder("any").parent.glob("*/directions.json"))
+
+
 def directions_folder(run: Path, generator: str | None) -> Path:
     """Where the directions of a run are: its discover folder, else those bundled with the generator.
 

@@ -88,6 +88,13 @@ def test_missing_files_are_refused(directions, tmp_path, name):
         load_directions(tmp_path)
 
 
+def test_what_is_no_folder_is_told_which_generators_have_directions(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    for wrong in (tmp_path / "photo.jpg", "biggan-caltech101"):
+        with pytest.raises(UserError, match=r"give one of biggan-caltech101-64, eigengan"):
+            load_directions(wrong)
+
+
 @pytest.mark.parametrize("name", ["directions.json", "directions.safetensors"])
 @pytest.mark.parametrize("length", [0, 40, -10])
 def test_truncated_files_are_refused(directions, tmp_path, name, length):

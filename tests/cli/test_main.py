@@ -201,6 +201,7 @@ def test_a_dry_run_prints_settings_that_can_be_read_back_and_writes_nothing(
     settings, _, plan = capsys.readouterr().out.partition("reads:")
     assert yaml.safe_load(settings)[verb]["seed"] == 5
     assert "writes:" in plan
+    assert ("photo.jpg  (missing)" in plan) == (verb == "predict")
     assert list(tmp_path.iterdir()) == []
 
 

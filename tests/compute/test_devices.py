@@ -18,6 +18,11 @@ def test_auto_takes_the_fastest_that_is_there(monkeypatch, cuda, mps, expected):
     assert pick_device("cpu").type == "cpu"
 
 
+def test_a_device_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="no device cud: give auto, cpu"):
+        pick_device("cud")
+
+
 def test_a_device_that_is_missing_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"--device cuda was asked for, but torch .* finds none: use --device cpu"):

@@ -35,7 +35,9 @@ def test_shares_cover_everything_once(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch brings another OpenMP, which does not tell")
-@pytest.mark.parametrize("chosen, wanted", [(None, "PASSIVE"), ("active", "ACTIVE")])
+@pytest.mark.parametrize(
+    "chosen, wanted", [(None, "PASSIVE"), pytest.param("active", "ACTIVE", marks=pytest.mark.slow)]
+)
 def test_threads_wait_asleep_unless_the_user_said_otherwise(chosen, wanted):
     code = "from saliency_gan.cli.main import main; main(['--version']); import torch"
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}

@@ -55,6 +55,15 @@ def test_latents_and_the_class_where_there_are_some_change_the_image(generator):
         assert (images - generator(latents, [1, 1])).abs().max() > 1e-3
 
 
+def test_classes_may_be_named(families):
+    generator = families["biggan"]()
+    latents, _ = draw(generator, 2)
+    names = [generator.class_names[1], generator.class_names[0]]
+    assert torch.equal(generator(latents, names), generator(latents, torch.tensor([1, 0])))
+    with pytest.raises(UserError, match="no class 'nobody'"):
+        generator(latents, ["nobody", 0])
+
+
 @pytest.mark.parametrize(
     "classes, sentence", [([0, 9999], "no class 9999"), ([-1, 0], "no class -1"), ([0], "1 classes")]
 )

@@ -429,7 +429,7 @@ class TestFormats:
             options=(("x265-params", "log-level=none"),) if codec == "libx265" else (),
         )  # fmt: skip
         made = recipe.write(tmp_path / f"made{formats.get(suffix, suffix)}").rename(tmp_path / f"100%d{suffix}")
-        jobs, problems = find_jobs([tmp_path], Sources(tmp_path / "out"))
+        jobs, problems, *_ = find_jobs([tmp_path], Sources(tmp_path / "out"))
         assert [job.path for job in jobs] == [made] and jobs[0].is_video and not problems
         path, said = mark(made)
         result = Result.read(path)
@@ -490,6 +490,17 @@ class TestDamage:
         assert [round(time * 25) for time in result.times[-10:]] == list(range(36, 46))  # at their own times
         another, last = (np.abs(result.images[index].astype(int) - noise(45)).mean() for index in (-2, -1))
         assert last < 0.8 * another
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_bytes_that_are_wrong_within_frames(self, mark: Marking, tmp_path: Path, seed: int) -> None:
+        def change(content: bytearray) -> None:
+            random = np.random.default_rng(seed)
+            for place in random.integers(len(content) // 5, len(content) * 4 // 5, 300):
+                content[place] = random.integers(256)
+
+        path, said = mark(self.damaged(tmp_path, ".mp4", change))
+        assert len(said) == 1 and "is damaged" in said[0]
+        assert len(Result.read(path).images) >= 40
 
     @pytest.mark.parametrize(
         ("suffix", "change"),

@@ -56,6 +56,11 @@ def test_the_network_s_resolution_is_the_default() -> None:
         PhotoPredictor(Reddish(), 0)
 
 
+def test_one_path_is_no_list_of_photos() -> None:
+    with pytest.raises(UserError, match=r"give \['a.jpg'\]"):
+        PhotoPredictor(Reddish()).predict_batch("a.jpg")
+
+
 def test_torch_is_not_imported() -> None:
     script = "import saliency_gan.saliency.photo_predictor, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

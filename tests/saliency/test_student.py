@@ -119,6 +119,7 @@ def uninterrupted(config: TrainStudentConfig, whole: dict[str, Any]) -> dict[str
     return whole
 
 
+@pytest.mark.slow
 def test_a_student_of_another_kind_learns_faint_discs_better_than_its_teacher(
     config: TrainStudentConfig, faint: Path, trained: Path
 ) -> None:
