@@ -111,7 +111,7 @@ def test_directions_of_another_generator_are_refused(config: MasksConfig, disc: 
 
 
 def test_missing_directions_are_named(config: MasksConfig, tmp_path: Path):
-    with pytest.raises(UserError, match=r"nowhere/directions.json does not exist"):
+    with pytest.raises(UserError, match=r"nowhere is neither the discover folder"):
         CandidateSource(replace(config, directions=tmp_path / "nowhere"))
 
 

@@ -119,7 +119,7 @@ def test_units_need_no_directions_and_others_no_dissection(config: MasksConfig, 
     truth = painted.object_masks(latents, classes).numpy()
     truth[:, :, 16:] = False
     np.testing.assert_array_equal(masks(by_units), truth)
-    with pytest.raises(UserError, match=r"directions.json does not exist"):
+    with pytest.raises(UserError, match=r"is neither the discover folder of a run"):
         CandidateSource(replace(by_units, rule="consensus"))
     with pytest.raises(UserError, match=r"dissection.json does not exist.*run dissect first"):
         CandidateSource(replace(config, rule="units", dissection=tmp_path))
