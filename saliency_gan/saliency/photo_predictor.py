@@ -55,8 +55,10 @@ class PhotoPredictor:
     ) -> None:
         self.network = network
         self.resolution = network.resolution if resolution is None else resolution
-        if self.resolution < 1 or not scales or min(scales) <= 0:
-            raise UserError(f"Resolution {resolution} and scales {tuple(scales)} have to be above 0.")
+        if self.resolution < 1:
+            raise UserError(f"resolution is {resolution}, but has to be 1 px or more.")
+        if not scales or min(scales) <= 0:
+            raise UserError(f"scales is {list(scales)}, but has to hold factors above 0, for example 1.0 and 1.5.")
         sides = (max(STRIDE, round(self.resolution * scale / STRIDE) * STRIDE) for scale in scales)
         self.sides = tuple(dict.fromkeys(sides))
         if max(self.sides) > LARGEST_RESOLUTION:

@@ -45,8 +45,10 @@ def lock_folder(folder: Path, setting: str) -> BinaryIO:
     """Makes a folder and takes its lock. Closing the file that is returned gives it back, as does the process's end.
 
     Raises:
-        UserError, StageError: As `working_in`.
+        UserError, StageError: As `working_in`; or if a file is where the folder should be.
     """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: give a folder with {setting}.")
     lock = open_lock(folder)
     try:
         # Not flock: the workers of a process that was killed would keep its lock for as long as they live on.

@@ -52,8 +52,19 @@ def test_without_flips_there_is_one_view_a_scale(photo: np.ndarray) -> None:
 def test_the_network_s_resolution_is_the_default() -> None:
     assert PhotoPredictor(Reddish()).sides == (32,)
     assert PhotoPredictor(Reddish(), 96, (0.1, 1.0, 1.01)).sides == (32, 96)
-    with pytest.raises(UserError, match="above 0"):
-        PhotoPredictor(Reddish(), 0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ({"scales": (0.0,)}, r"scales is \[0.0\], but"),
+        ({"scales": ()}, "scales is"),
+        ({"resolution": -5}, "resolution is -5"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(setting: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        PhotoPredictor(Reddish(), **setting)
 
 
 def test_one_path_is_no_list_of_photos() -> None:

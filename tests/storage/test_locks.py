@@ -19,6 +19,12 @@ with working_in(Path(sys.argv[1]), "--output"):
 """
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"notes\.txt is a file: give a folder with --output"):
+        lock_folder(tmp_path / "notes.txt", "--output")
+
+
 def test_a_second_process_is_refused_until_the_first_ends_or_is_killed(tmp_path: Path) -> None:
     for end in (subprocess.Popen.kill, lambda process: process.stdin.close()):
         command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
