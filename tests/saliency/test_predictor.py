@@ -125,7 +125,7 @@ def test_bf16_is_close_to_fp32(model: SaliencyModel) -> None:
 
 def test_settings_out_of_range_are_refused(model: SaliencyModel) -> None:
     for settings in ({"resolution": 0}, {"scales": ()}, {"scales": (1.0, -1.0)}):
-        with pytest.raises(UserError, match="has to (be|hold factors above)"):
+        with pytest.raises(UserError, match=r"has to (be|hold factors above)"):
             Predictor(model, CPU, **settings)
 
 
