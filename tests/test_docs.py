@@ -34,7 +34,8 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
 def test_commands_are_ones_that_there_are(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for words in _commands(page.read_text(encoding="utf-8")):
-        parse(words[0], words[1:])
+        config, _ = parse(words[0], words[1:])  # which raises for what there is not
+        assert isinstance(config, STAGES[words[0]])
 
 
 def test_the_public_functions_are_completed_in_a_shell() -> None:

@@ -8,7 +8,7 @@ import torch.distributed
 from torch import Tensor
 
 from saliency_gan.compute import processes
-from saliency_gan.compute.kinds import Device, Precision
+from saliency_gan.compute.types import Device, Precision
 from saliency_gan.errors import UserError
 
 if TYPE_CHECKING:

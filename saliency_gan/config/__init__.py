@@ -1,6 +1,6 @@
 """The settings of every stage: one frozen dataclass a stage."""
 
-from saliency_gan.compute.kinds import Device, Precision
+from saliency_gan.compute.types import Device, Precision
 from saliency_gan.config.app import AppConfig
 from saliency_gan.config.directions import DiscoverConfig, MaskRule, MasksConfig
 from saliency_gan.config.dissection import DissectConfig

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from saliency_gan.compute.kinds import Precision
+from saliency_gan.compute.types import Precision
 from saliency_gan.config.classes import read_class_files
 from saliency_gan.config.directions import generator_files
 from saliency_gan.config.stage import StageConfig

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from saliency_gan.compute.kinds import Precision
+from saliency_gan.compute.types import Precision
 from saliency_gan.config.stage import StageConfig
 
 

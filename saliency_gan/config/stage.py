@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from saliency_gan.compute.kinds import Device
+from saliency_gan.compute.types import Device
 
 
 @dataclass(frozen=True, kw_only=True)

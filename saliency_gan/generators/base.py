@@ -47,9 +47,10 @@ class Generator(nn.Module, ABC):
             classes = torch.tensor([self._index_of(one) for one in classes], device=latents.device)
         if len(classes) != len(latents):
             raise UserError(f"There are {len(classes)} classes for {len(latents)} latents: give one for each.")
-        if classes.device.type == "cpu":
-            for asked in classes[(classes < 0) | (classes >= self.num_classes)].tolist():
-                raise UserError(f"{self.name} has no class {asked}: its classes are 0 to {self.num_classes - 1}.")
+        unknown = (classes < 0) | (classes >= self.num_classes) if classes.device.type == "cpu" else None
+        if unknown is not None and unknown.any():
+            asked = classes[unknown][0].item()
+            raise UserError(f"{self.name} has no class {asked}: its classes are 0 to {self.num_classes - 1}.")
         images: Tensor = super().__call__(latents, classes)
         return images
 

@@ -11,7 +11,7 @@ from saliency_gan.compute.processes import is_main
 from saliency_gan.errors import UserError, one_line
 from saliency_gan.images.formats import IMAGE_SUFFIXES, Unread, suffix_of, unread_kind
 from saliency_gan.storage.files import composed, is_folder
-from saliency_gan.storage.sources import FILE, Sources
+from saliency_gan.storage.provenance import FILE, Sources
 
 NAMED = 5
 """Files that a sentence about many names."""
@@ -116,7 +116,7 @@ def by_name(folder: Path, files: Iterable[Path]) -> dict[str, Path]:
         name = composed(str(path.relative_to(folder).with_suffix("")))
         if name in names:
             raise UserError(
-                f"{names[name]} and {path.name} differ only in their suffix, and it is not clear which one is"
+                f"{names[name]} and {path} differ only in their suffix, and it is not clear which one is"
                 " meant: move one of them away."
             )
         names[name] = path

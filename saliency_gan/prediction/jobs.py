@@ -13,7 +13,7 @@ from saliency_gan.images.formats import IMAGE_SUFFIXES
 from saliency_gan.images.reading import pixels_of
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
 from saliency_gan.storage.files import is_folder
-from saliency_gan.storage.sources import Source, Sources
+from saliency_gan.storage.provenance import Source, Sources
 
 VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv",

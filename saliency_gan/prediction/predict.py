@@ -27,7 +27,7 @@ from saliency_gan.prediction.video import mark_video
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 from saliency_gan.storage.files import remove_partials
 from saliency_gan.storage.locks import working_in
-from saliency_gan.storage.sources import Sources
+from saliency_gan.storage.provenance import Sources
 
 
 def predict(config: PredictConfig, paths: Sequence[Path]) -> int:

@@ -101,7 +101,7 @@ def test_a_benchmark_with_maps(tmp_path, monkeypatch):
         ({"images": "nowhere", "masks": "masks"}, "no folder .*nowhere"),
         ({"images": "empty", "masks": "masks"}, "empty holds no image"),
         ({"images": "other", "masks": "masks"}, r"name both alike"),
-        ({"images": "twice", "masks": "masks"}, r"a\.jpg and a\.png differ only"),
+        ({"images": "twice", "masks": "masks"}, r"a\.jpg and .*/a\.png differ only"),
     ],
 )
 def test_says_what_is_wrong(tmp_path, settings, message):

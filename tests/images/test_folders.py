@@ -7,7 +7,7 @@ import pytest
 from saliency_gan.errors import UserError
 from saliency_gan.images import folders
 from saliency_gan.images.folders import by_name, find_images, search
-from saliency_gan.storage.sources import Source, Sources
+from saliency_gan.storage.provenance import Source, Sources
 
 
 def touch(folder: Path, *names: str) -> None:

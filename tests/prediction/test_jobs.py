@@ -5,7 +5,7 @@ from PIL import Image
 
 from saliency_gan.prediction import jobs
 from saliency_gan.prediction.jobs import Job, batches, find_jobs
-from saliency_gan.storage.sources import Source, Sources
+from saliency_gan.storage.provenance import Source, Sources
 
 
 def photo(path: Path, size: tuple[int, int] = (4, 4)) -> Path:

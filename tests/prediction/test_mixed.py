@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from saliency_gan.config import PredictConfig
 from saliency_gan.images.reading import FirstFrameWarning
 from saliency_gan.prediction.predict import predict
-from saliency_gan.storage.sources import Source, Sources
+from saliency_gan.storage.provenance import Source, Sources
 from tests.images.test_folders import close
 from tests.prediction.test_predict import config, results
 from tests.prediction.test_video import write_video

@@ -16,7 +16,7 @@ from saliency_gan.prediction.jobs import Job
 from saliency_gan.prediction.video import Smoothing, mark_video
 from saliency_gan.prediction.video_output import VideoFile
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
-from saliency_gan.storage.sources import Source
+from saliency_gan.storage.provenance import Source
 
 FRAMES, HEIGHT, WIDTH = 7, 45, 64
 

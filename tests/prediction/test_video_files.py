@@ -22,7 +22,7 @@ from saliency_gan.prediction.jobs import VIDEO_SUFFIXES, Job, find_jobs
 from saliency_gan.prediction.video import mark_video
 from saliency_gan.prediction.video_sound import Clock
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
-from saliency_gan.storage.sources import Source, Sources
+from saliency_gan.storage.provenance import Source, Sources
 
 HEIGHT, WIDTH = 48, 64
 MS = Fraction(1, 1000)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import yaml
 
-from saliency_gan.storage.sources import FILE as SOURCES_FILE
+from saliency_gan.storage.provenance import FILE as SOURCES_FILE
 from saliency_gan.storage.torch_files import load_torch
 from tests.jobs import launch
 

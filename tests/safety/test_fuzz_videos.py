@@ -13,7 +13,7 @@ from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.jobs import VIDEO_SUFFIXES, Job
 from saliency_gan.prediction.video import mark_video
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
-from saliency_gan.storage.sources import Source
+from saliency_gan.storage.provenance import Source
 from tests.prediction.test_video_files import Everything, Recipe
 from tests.safety.fuzzing import broken, fuzzed, survives
 

@@ -19,8 +19,8 @@ from saliency_gan.generators.class_folders import load_class_folders
 from saliency_gan.prediction.jobs import find_jobs
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import SaliencyModel
-from saliency_gan.storage.sources import FILE as SOURCES_FILE
-from saliency_gan.storage.sources import Sources
+from saliency_gan.storage.provenance import FILE as SOURCES_FILE
+from saliency_gan.storage.provenance import Sources
 from tests.safety.stages import NEEDS, World
 from tests.saliency.toys import TINY_ARCHITECTURE
 
