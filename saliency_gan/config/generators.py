@@ -41,7 +41,9 @@ class TrainGanConfig(StageConfig):
             0 makes it unconditional).
         subspace_dim: Dimensions q of every layer's subspace (eigengan).
         channels: Generator channels at 4 px and after every doubling up to the resolution.
-        discriminator_channels: Discriminator channels after every halving, from a quarter of the pixels down.
+        discriminator: projected judges what a frozen network of ImageNet (EfficientNet-Lite1) sees, residual the pixels.
+        discriminator_channels: Channels of the residual one after every halving, from a quarter of the pixels down.
+        feature_side: Side in pixels to which images are stretched for the network of the projected one: 64, 128 or 256.
         attention_at: Side of the feature map with self-attention in pixels; 0 for none (biggan).
         steps: Training steps; one step updates the discriminator and the generator once.
         batch: Images a step, over all processes of a torchrun job together.
@@ -74,7 +76,9 @@ class TrainGanConfig(StageConfig):
     embedding_dim: int = 64
     subspace_dim: int = 6
     channels: tuple[int, ...] = (256, 256, 128, 64, 32)
+    discriminator: Literal["projected", "residual"] = "residual"
     discriminator_channels: tuple[int, ...] = (64, 128, 256)
+    feature_side: Literal[64, 128, 256] = 128
     attention_at: int = 0
     steps: int = 20_000
     batch: int = 32

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from saliency_gan.dissection.interventions import Effect
 from saliency_gan.errors import UserError
-from saliency_gan.generators.discriminator import ProjectionDiscriminator, read_discriminator
+from saliency_gan.generators.discriminators import Critic, read_discriminator
 from saliency_gan.generators.training_images import read_squares
 from saliency_gan.generators.zoo import is_bundled
 from saliency_gan.images.folders import find_images
@@ -29,9 +29,7 @@ DISCRIMINATOR = "discriminator.safetensors"
 CPU = torch.device("cpu")
 
 
-def find_discriminator(
-    generator: str, weights: Path | None, device: torch.device = CPU
-) -> ProjectionDiscriminator | None:
+def find_discriminator(generator: str, weights: Path | None, device: torch.device = CPU) -> Critic | None:
     """The discriminator that a generator was trained against, from beside its file; None where there is none.
 
     Raises:

@@ -20,7 +20,7 @@ from saliency_gan.config import TrainGanConfig
 from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.class_folders import load_class_folders
-from saliency_gan.generators.discriminator import ProjectionDiscriminator, load_discriminator, save_discriminator
+from saliency_gan.generators.discriminators import kind_of, load_discriminator, new_critic, save_discriminator
 from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.families import TrainedGenerator, new_generator
 from saliency_gan.generators.health import health_warnings, layer_health
@@ -70,7 +70,7 @@ def train_gan(config: TrainGanConfig) -> Path:
         if state := folder.load_checkpoint():
             trainer.load_state(state)
         else:
-            trainer.start_from(config.start, config.start_discriminator or config.start)
+            trainer.start_from(config.start, config.start_discriminator)
         output = folder.path / "generator.safetensors"
         progress = tqdm(range(trainer.step, config.steps), "train-gan", config.steps, initial=trainer.step, unit="step")
         with saving_on_interrupt(lambda: folder.save_checkpoint(trainer.state())):
@@ -122,18 +122,16 @@ class _Trainer:
     """The two networks, their optimisers, the average, and one step of training."""
 
     def __init__(self, config: TrainGanConfig, data: TrainingImages, fabric: Fabric) -> None:
-        if config.resolution < 2 * 2 ** len(config.discriminator_channels):
-            raise UserError(
-                f"{len(config.discriminator_channels)} discriminator_channels halve {config.resolution} px images below"
-                " one pixel: give fewer."
-            )
         if config.r1 and config.compile:
             raise UserError("--r1 differentiates D twice, which torch.compile cannot: leave out --compile or --r1.")
+        if config.r1 and config.discriminator == "projected":
+            raise UserError("--r1 is for --discriminator residual: leave it out.")
         torch.manual_seed(config.seed)
         generator = new_generator(config, data.names)
         generator.initialise(random_stream(config.seed, STREAM_INIT))
-        discriminator = ProjectionDiscriminator(len(data.names), config.discriminator_channels, generator.channels)
         self.config, self.data, self.fabric = config, data, fabric
+        critic = new_critic(config, len(data.names), generator.channels)
+        self.eye, discriminator = critic.eye.to(fabric.device), critic.judge
         (own,) = own_parts(config.batch, accumulate=1)
         self.own = slice(own.start, own.stop)
         if config.compile:
@@ -153,8 +151,12 @@ class _Trainer:
         """
         if generator_folder:
             self._start_generator(generator_folder)
-        if discriminator_folder:
-            load_discriminator(self.discriminator.module, discriminator_folder / "discriminator.safetensors")
+        path = (discriminator_folder or generator_folder or Path()) / "discriminator.safetensors"
+        if discriminator_folder or generator_folder:
+            if discriminator_folder is None and kind_of(path) not in ("", self.config.discriminator):
+                print(f"{path} is a {kind_of(path)} discriminator, so the {self.config.discriminator} one begins anew.")
+            else:
+                load_discriminator(self.discriminator.module, path)
 
     def _start_generator(self, folder: Path) -> None:
         generator = load_generator(str(folder / "generator.safetensors"))
@@ -184,7 +186,7 @@ class _Trainer:
         if world_size() > 1:
             random = random_stream(self.config.seed, STREAM_STEP, self.step, rank())
         shown = self._augment(torch.cat([reals, fakes.detach()]), random)
-        scores = self.discriminator(shown, torch.cat([real_classes, fake_classes]))
+        scores = self.discriminator(self._see(shown), torch.cat([real_classes, fake_classes]))
         real_scores, fake_scores = scores.float().chunk(2)
         discriminator_loss = F.relu(1 - real_scores).mean() + F.relu(1 + fake_scores).mean()
         self._update(
@@ -193,7 +195,7 @@ class _Trainer:
 
         self.discriminator.requires_grad_(False)
         with self.fabric.no_backward_sync(self.discriminator):  # it has no gradients now
-            fooled = self.discriminator(self._augment(fakes, random), fake_classes)
+            fooled = self.discriminator(self._see(self._augment(fakes, random)), fake_classes)
         loss = generator_loss(fooled, self.config.generator_loss)
         weight = self.config.orthogonality
         if weight != "exact":
@@ -242,6 +244,11 @@ class _Trainer:
     def _augment(self, images: Tensor, random: torch.Generator) -> Tensor:
         augmented = augment(images, self.config.translation, self.config.colour, random)
         return augmented.contiguous(memory_format=torch.channels_last)
+
+    def _see(self, images: Tensor) -> Any:
+        """What D is shown of images."""
+        with self.fabric.autocast():
+            return self.eye(images)
 
     def _update(self, optimiser: Any, loss: Tensor) -> None:
         optimiser.zero_grad()

@@ -1,5 +1,6 @@
 """Masks for unlabelled photos: what a model is sure of, refined by colour."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from saliency_gan.saliency.validation import intersection_over_union
 
 MARKED_AT_ONCE = 32
 """Photos per forward pass."""
+BATCHES_AHEAD = 3
+"""Batches whose masks are refined while the network sees the next one, so that no core waits for the slowest mask."""
 Reason = Literal["", "unsure", "views differ", "too small", "too large"]
 
 
@@ -100,16 +103,18 @@ def mark_photos(
         A mark for each photo, in their order.
     """
     with ThreadPoolExecutor(cores()) as pool, tqdm(desc="marking", total=len(photos), unit="photo") as progress:
-        pending: Iterator[Mark] = iter(())
+        pending: deque[Iterator[Mark]] = deque()
         for start in range(0, len(photos), batch):
             part = list(pool.map(photos.__getitem__, range(start, min(start + batch, len(photos)))))
             views = predictor.views([predictor.squeeze(photo) for photo in part])
-            yield from pending
-            pending = pool.map(
-                lambda photo, seen: _mark(photo, seen, threshold, refine, config), part, views.swapaxes(0, 1)
+            if len(pending) == BATCHES_AHEAD:
+                yield from pending.popleft()
+            pending.append(
+                pool.map(lambda photo, seen: _mark(photo, seen, threshold, refine, config), part, views.swapaxes(0, 1))
             )
             progress.update(len(part))
-        yield from pending
+        for marks in pending:
+            yield from marks
 
 
 def _mark(

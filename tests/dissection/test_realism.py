@@ -9,7 +9,8 @@ import torch
 from saliency_gan.dissection import realism
 from saliency_gan.dissection.realism import FeatureDistance, find_discriminator, frechet_inception_distance, read_photos
 from saliency_gan.errors import UserError
-from saliency_gan.generators.discriminator import ProjectionDiscriminator, read_discriminator, save_discriminator
+from saliency_gan.generators.discriminators import read_discriminator, save_discriminator
+from saliency_gan.generators.residual_discriminator import ResidualDiscriminator
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.images.writing import write_image
 from saliency_gan.runs.random_streams import random_stream
@@ -83,7 +84,7 @@ def test_photos_are_read_from_a_tree_and_damaged_ones_left_out(tmp_path):
 
 def test_a_discriminator_is_found_beside_its_generator(tmp_path):
     torch.manual_seed(0)
-    network = ProjectionDiscriminator(5, (8, 16), 3).eval()
+    network = ResidualDiscriminator(5, (8, 16), 3).eval()
     save_discriminator(network, tmp_path / "discriminator.safetensors")
     images, classes = torch.rand(4, 3, 16, 16, generator=random_stream(3)), torch.tensor([0, 1, 2, 4])
     for place in (tmp_path, tmp_path / "generator.safetensors"):

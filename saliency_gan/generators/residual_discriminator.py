@@ -1,20 +1,14 @@
 """The critic of adversarial training: a residual discriminator with spectral norm (Miyato et al. 2018)."""
 
 from itertools import pairwise
-from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from saliency_gan.errors import UserError
-from saliency_gan.storage.files import write_bytes
 
-
-class ProjectionDiscriminator(nn.Module):
+class ResidualDiscriminator(nn.Module):
     """D(x, c) = psi(phi(x)) + <embedding(c), phi(x)>, with phi a stack of residual blocks (Miyato & Koyama 2018).
 
     Where there is only one class the second term is left out.
@@ -69,49 +63,3 @@ class DiscriminatorBlock(nn.Module):
         if self.halve:
             residual, shortcut = F.avg_pool2d(residual, 2), F.avg_pool2d(shortcut, 2)
         return residual + self.shortcut(shortcut)
-
-
-def save_discriminator(discriminator: ProjectionDiscriminator, path: Path) -> None:
-    """Writes the weights in half precision, so that a later training can go on from them."""
-    tensors = {name: tensor.half().cpu().contiguous() for name, tensor in discriminator.state_dict().items()}
-    write_bytes(path, safetensors.torch.save(tensors))
-
-
-def load_discriminator(discriminator: ProjectionDiscriminator, path: Path) -> None:
-    """Reads what `save_discriminator` wrote into a network of the same sizes.
-
-    Raises:
-        UserError: If the file is missing, damaged or of another network.
-    """
-    try:
-        tensors = safetensors.torch.load_file(path)
-        discriminator.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except FileNotFoundError:
-        raise UserError(f"There is no {path}: a training starts from a generator and its discriminator.") from None
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0][:120]
-        raise UserError(f"{path} is damaged or no discriminator of these sizes ({reason}).") from None
-
-
-def read_discriminator(path: Path) -> ProjectionDiscriminator:
-    """Builds the network that `save_discriminator` wrote, frozen and in evaluation mode; the tensors say its sizes.
-
-    Raises:
-        UserError: As for `load_discriminator`.
-    """
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  (no mapping)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path} is missing, damaged or no safetensors file ({str(error)[:120]}).") from None
-    convolutions = [
-        shapes.get(f"blocks.{index}.conv1.parametrizations.weight.original") for index in range(len(shapes))
-    ]
-    sizes = [shape for shape in convolutions if shape and len(shape) == 4]
-    if len(sizes) < 2:
-        raise UserError(f"{path} holds no discriminator that train-gan wrote.")
-    classes = shapes.get("embedding.parametrizations.weight.original", (1,))[0]
-    network = ProjectionDiscriminator(classes, tuple(shape[0] for shape in sizes[:-1]), sizes[0][1] // 4)
-    load_discriminator(network, path)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval().requires_grad_(False)

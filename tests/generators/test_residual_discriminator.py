@@ -2,13 +2,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from saliency_gan.generators.discriminator import DiscriminatorBlock, ProjectionDiscriminator
+from saliency_gan.generators.residual_discriminator import DiscriminatorBlock, ResidualDiscriminator
 from saliency_gan.runs.random_streams import random_stream
 
 
-def make_discriminator() -> ProjectionDiscriminator:
+def make_discriminator() -> ResidualDiscriminator:
     torch.manual_seed(0)
-    return ProjectionDiscriminator(3, (8, 12))
+    return ResidualDiscriminator(3, (8, 12))
 
 
 def test_score_is_a_linear_score_plus_the_projection_on_the_class():
@@ -58,7 +58,7 @@ def test_block_equals_pooling_after_the_shortcut():
 
 def test_without_classes_there_is_no_projection():
     torch.manual_seed(0)
-    discriminator = ProjectionDiscriminator(1, (8, 12), image_channels=1).eval()
+    discriminator = ResidualDiscriminator(1, (8, 12), image_channels=1).eval()
     assert not any(name.startswith("embedding") for name in discriminator.state_dict())
     seen = []
     discriminator.blocks[-1].register_forward_hook(lambda _module, _inputs, features: seen.append(features))
@@ -71,7 +71,7 @@ def test_without_classes_there_is_no_projection():
 
 def test_spectral_norm_bounds_the_layers_however_large_the_weights_grow():
     torch.manual_seed(0)
-    discriminator = ProjectionDiscriminator(1, (8,), image_channels=1).train()
+    discriminator = ResidualDiscriminator(1, (8,), image_channels=1).train()
     images, classes = torch.randn(2, 1, 16, 16, generator=random_stream(0)), torch.zeros(2, dtype=torch.int64)
     with torch.no_grad():
         for _ in range(200):

@@ -1,0 +1,136 @@
+"""The discriminator that a training asks for, and the files that hold its weights."""
+
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from saliency_gan.config import TrainGanConfig
+from saliency_gan.encoders.frozen import STRIDES
+from saliency_gan.errors import UserError
+from saliency_gan.generators.projected_discriminator import HEAD, FeaturePyramid, ProjectedHeads
+from saliency_gan.generators.residual_discriminator import ResidualDiscriminator
+from saliency_gan.storage.files import write_bytes
+
+
+class Critic(nn.Module):
+    """A whole discriminator: the part that is never trained, if it has one, and the part that is.
+
+    Args:
+        eye: Makes of images [N, channels, H, W] in [-1, 1] what the judge is shown; `nn.Identity` or a FeaturePyramid.
+        judge: Scores it for classes int64 [N]: [N] or [N, scores].
+    """
+
+    def __init__(self, eye: nn.Module, judge: nn.Module) -> None:
+        super().__init__()
+        self.eye = eye
+        self.judge = judge
+
+    def forward(self, images: Tensor, classes: Tensor) -> Tensor:
+        """How real each image is, [N]: the mean of its scores."""
+        return self.judge(self.eye(images), classes).reshape(len(images), -1).mean(dim=1)
+
+
+def new_critic(config: TrainGanConfig, num_classes: int, image_channels: int) -> Critic:
+    """The discriminator of `config`, its trained part at random.
+
+    Raises:
+        UserError: If its sizes do not fit the images, or the package of the frozen network is missing.
+    """
+    if config.discriminator == "projected":
+        eye = FeaturePyramid(config.feature_side)
+        return Critic(eye, ProjectedHeads(num_classes, eye.sides))
+    if config.resolution < 2 * 2 ** len(config.discriminator_channels):
+        raise UserError(
+            f"{len(config.discriminator_channels)} discriminator_channels halve {config.resolution} px images below"
+            " one pixel: give fewer."
+        )
+    return Critic(nn.Identity(), ResidualDiscriminator(num_classes, config.discriminator_channels, image_channels))
+
+
+def save_discriminator(judge: nn.Module, path: Path) -> None:
+    """Writes the trained weights in half precision, so that a later training can go on from them."""
+    tensors = {name: tensor.half().cpu().contiguous() for name, tensor in judge.state_dict().items()}
+    write_bytes(path, safetensors.torch.save(tensors))
+
+
+def load_discriminator(judge: nn.Module, path: Path) -> None:
+    """Reads what `save_discriminator` wrote into a network of the same sizes.
+
+    Raises:
+        UserError: If the file is missing, damaged or of another network.
+    """
+    try:
+        tensors = safetensors.torch.load_file(path)
+        judge.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except FileNotFoundError:
+        raise UserError(f"There is no {path}: a training starts from a generator and its discriminator.") from None
+    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise UserError(f"{path} is damaged or no discriminator of these sizes ({reason}).") from None
+
+
+def read_discriminator(path: Path) -> Critic:
+    """Builds the discriminator whose weights `save_discriminator` wrote, frozen and in evaluation mode.
+
+    The tensors say its kind and its sizes.
+
+    Raises:
+        UserError: As for `load_discriminator`, or if the package of the frozen network is missing.
+    """
+    shapes = _shapes_in(path)
+    critic = _projected_of(shapes) or _residual_of(shapes)
+    if critic is None:
+        raise UserError(f"{path} holds no discriminator that train-gan wrote.")
+    load_discriminator(critic.judge, path)
+    critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return critic.eval().requires_grad_(False)
+
+
+def kind_of(path: Path) -> str:
+    """Which --discriminator wrote a file: projected or residual; "" where it is neither.
+
+    Raises:
+        UserError: If the file is missing or damaged.
+    """
+    names = _shapes_in(path)
+    return next((kind for kind, name in _TELLING.items() if name in names), "")
+
+
+_TELLING = {
+    "projected": "heads.0.score.parametrizations.weight.original",
+    "residual": "blocks.0.conv1.parametrizations.weight.original",
+}
+"""A tensor that only this kind has."""
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _shapes_in(path: Path) -> Shapes:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118  (no mapping)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{path} is missing, damaged or no safetensors file ({str(error)[:120]}).") from None
+
+
+def _residual_of(shapes: Shapes) -> Critic | None:
+    convolutions = [
+        shapes.get(f"blocks.{index}.conv1.parametrizations.weight.original") for index in range(len(shapes))
+    ]
+    sizes = [shape for shape in convolutions if shape and len(shape) == 4]
+    if len(sizes) < 2:
+        return None
+    channels = tuple(shape[0] for shape in sizes[:-1])
+    classes = shapes.get("embedding.parametrizations.weight.original", (1,))[0]
+    return Critic(nn.Identity(), ResidualDiscriminator(classes, channels, sizes[0][1] // 4))
+
+
+def _projected_of(shapes: Shapes) -> Critic | None:
+    if _TELLING["projected"] not in shapes:
+        return None
+    halvings = sum(name.startswith("heads.0.halve.") and name.endswith(".original") for name in shapes)
+    classes = shapes.get("heads.0.embedding.parametrizations.weight.original", (1,))[0]
+    eye = FeaturePyramid(STRIDES[0] * HEAD * 2**halvings)
+    return Critic(eye, ProjectedHeads(classes, eye.sides))
