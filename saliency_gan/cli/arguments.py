@@ -1,14 +1,14 @@
 """The words of the command line, and a pipeline YAML, as the settings of a verb."""
 
 import argparse
-import difflib
 import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from saliency_gan.cli.values import choices, guess, in_words, is_list
 from saliency_gan.config import STAGES
 from saliency_gan.config.pipeline import load_pipeline
 from saliency_gan.errors import UserError
@@ -29,10 +29,13 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     """
     import jsonargparse
 
+    from saliency_gan.cli.help import HelpFormatter
+
     parser = jsonargparse.ArgumentParser(
         prog=f"saliency-gan {verb}",
         description=(STAGES[verb].__doc__ or "").partition("\n\n")[0],
         exit_on_error=False,
+        formatter_class=HelpFormatter,
         usage=f"saliency-gan {verb} {'PATH ... ' * (verb == 'predict')}[--config YAML] [--SETTING VALUE ...]",
     )
     if verb == "predict":
@@ -49,7 +52,7 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         namespace = parser.parse_args(words)
         settings = dict(vars(parser.instantiate_classes(namespace)))
     except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError, KeyError) as error:
-        raise UserError(f"{verb}: {_sentence(error)}") from None
+        raise UserError(_sentence(verb, error)) from None
     options = {key: settings.pop(key, None) for key in ("config", "dry_run", "paths")}
     return STAGES[verb](**{key: _tuples(value) for key, value in settings.items()}), options
 
@@ -68,7 +71,7 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
         if name.startswith("--"):
             name = name if name in known else "--" + name[2:].replace("-", "_")
             if name not in known:
-                raise UserError(f"{verb} has no setting {name}: did you mean {nearest(name, known)}?")
+                raise UserError(f"{verb} has no setting {name}: {_advice(verb, name, known)}")
             word = name + equals + (_bracketed(value) if name in lists and equals else value)
             word += "=true" * (word in switches and following.startswith("--"))
         elif normal and normal[-1] in lists:
@@ -117,7 +120,7 @@ def _checked(verb: str, pipeline: str) -> dict[str, Any]:
     try:
         checker.parse_object(settings)
     except jsonargparse.ArgumentError as error:
-        raise UserError(f"{pipeline}: {verb}: {_sentence(error)}") from None
+        raise UserError(f"{pipeline}: {_sentence(verb, error)}") from None
     return settings
 
 
@@ -125,13 +128,25 @@ def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _sentence(error: BaseException) -> str:
-    """A parser's message, often many lines long, as one line."""
+def _advice(verb: str, name: str, known: set[str]) -> str:
+    meant = guess(name[2:], [flag[2:] for flag in known])
+    return f"did you mean --{meant}?" if meant else f"saliency-gan {verb} --help lists those that it has."
+
+
+def _sentence(verb: str, error: BaseException) -> str:
+    """A parser's message, often many lines long and about types of Python, as one line about the setting."""
     text = re.sub(r"\s+", " ", str(error)).strip()
-    text = re.sub(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.)?", r"expected \1", text)
-    return text if len(text) < 300 else text[:300] + " ..."
-
-
-def nearest(name: str, known: Any) -> str:
-    """The known name that is most like a wrong one."""
-    return difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)[0]
+    if wrong := re.match(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)$', text):
+        name, value = wrong.groups()
+        if hint := get_type_hints(STAGES[verb]).get(name):
+            kind = "a list whose entries are " if is_list(hint) else ""
+            meant = guess(value, choices(hint))
+            return (
+                f"{verb}: {name} is {value}, but has to be {kind}{in_words(hint)}"
+                f"{f': did you mean {meant}?' if meant else '.'}"
+            )
+    if missing := re.match(r"argument (--\w+): expected one argument", text):
+        return f"{verb}: {missing[1]} needs a value after it."
+    if "arguments are required: paths" in text:
+        return f"{verb}: say what is to be marked: photos, videos, or folders of them."
+    return f"{verb}: {text if len(text) < 300 else text[:300] + ' ...'}"

@@ -5,6 +5,7 @@ Heavy libraries are imported by the verb that needs them, so `--help` answers at
 
 import io
 import os
+import re
 import signal
 import sys
 import warnings
@@ -13,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from saliency_gan.cli.arguments import nearest, parse
+from saliency_gan.cli.arguments import parse
+from saliency_gan.cli.values import guess
 from saliency_gan.compute import processes
 from saliency_gan.compute.allocator import keep_freed_memory
 from saliency_gan.config import STAGES, StageConfig, SweepPoint, sweep_points, to_plain
@@ -96,7 +98,10 @@ def _say(sentence: str) -> None:
     if processes.world_size() > 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if processes.speaks():
-        print(sentence, file=sys.stderr)
+        print(
+            re.sub(r"(?<!\S)--[a-z0-9]+(_[a-z0-9]+)+", lambda flag: flag[0].replace("_", "-"), sentence),
+            file=sys.stderr,
+        )
 
 
 def _show_warning(
@@ -121,7 +126,9 @@ def _run(words: list[str]) -> int:
         print(version("saliency-gan"))
         return 0
     if verb not in STAGES:
-        raise UserError(f"There is no verb {verb!r}: did you mean {nearest(verb, STAGES)!r}?")
+        meant = guess(verb, STAGES)
+        advice = f"did you mean {meant!r}?" if meant else "saliency-gan --help lists them."
+        raise UserError(f"There is no verb {verb!r}: {advice}")
     config, options = parse(verb, rest)
     if options["dry_run"]:
         _print_plan(verb, config, [Path(path) for path in options["paths"] or ()])

@@ -13,9 +13,9 @@ class AppConfig(StageConfig):
     """Serves a page on this computer alone: masks of a dropped photo, and moves along directions of a generator.
 
     Args:
-        weights: Saliency model (model.safetensors or its folder); None takes the run's, the adapted one or the student
+        weights: Saliency model (model.safetensors or its folder); by default the run's, the adapted one or the student
             where there is one, or the bundled one where the run has none.
-        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; None takes the one that
+        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; by default the one that
             the run's directions belong to, or the bundled one where the run has no directions.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once a
             layer; none takes those of discover.

@@ -19,11 +19,11 @@ class DiscoverConfig(StageConfig):
     Args:
         generator: Name in the zoo (`biggan-caltech101-64`, `biggan-deep-128`, ...), path of a generator file, or
             PATH.py:FUNCTION, your own code: the file is run, and FUNCTION returns the generator.
-        weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
+        weights: Folder or file with the generator's weights where they are not bundled; by default the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
             layer.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; by default all
             classes.
         K: Number of directions; 0 trains none and leaves those that the generator itself names (EigenGAN).
         deformator: How A is parametrised: orthonormal, unit (unit-length columns), linear, and the fixed baselines
@@ -49,7 +49,7 @@ class DiscoverConfig(StageConfig):
         background_shifts: Shift magnitudes at which every direction and sign is scored.
         background_samples: Images on which a direction is scored.
         theta: Brightness threshold in [0, 1] of the masks shown and scored here; stage 2 has its own.
-        direction: Index or name (see annotate) of the direction to use as h_bg; None chooses automatically.
+        direction: Index or name (see annotate) of the direction to use as h_bg; by default the best one.
         sign: +1 or -1, with --direction.
         shift: Shift magnitude, with --direction.
         gallery_samples: Latents a gallery picture shows; 0 draws no gallery.
@@ -105,15 +105,15 @@ class MasksConfig(StageConfig):
     Args:
         generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; has to be the one whose
             directions were discovered, or units dissected.
-        weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
+        weights: Folder or file with the generator's weights where they are not bundled; by default the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
             layer.
-        directions: Folder with directions.safetensors and directions.json; None takes the run's discover folder, or
+        directions: Folder with directions.safetensors and directions.json; by default the run's discover folder, or
             the bundled directions of a bundled generator where the run has none.
-        dissection: Folder with the dissection.json whose units the units rule asks; None takes the run's dissect
+        dissection: Folder with the dissection.json whose units the units rule asks; by default the run's dissect
             folder.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; by default all
             classes.
         pairs: Pairs to write; more can be asked for later.
         batch: Latents drawn at once.
@@ -126,8 +126,8 @@ class MasksConfig(StageConfig):
             theta is otsu; 0 as published.
         votes: Share of the units' votes above which the units rule calls a pixel object, unless theta is otsu.
         consensus: The rules that the consensus rule asks.
-        quorum: How many of them have to call a pixel object; None for more than half, all for their intersection.
-        shift: Shift magnitude along h_bg; None takes the one chosen in stage 1.
+        quorum: How many of them have to call a pixel object; by default more than half, all for their intersection.
+        shift: Shift magnitude along h_bg; by default the one chosen in stage 1.
         min_area: Masks that cover a smaller share of the image are rejected.
         max_area: Masks that cover a larger share of the image are rejected.
         opening: Diameter in pixels of the morphological opening; 0 for none.

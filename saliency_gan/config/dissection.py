@@ -16,21 +16,21 @@ class DissectConfig(StageConfig):
 
     Args:
         generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, your own code, which is run.
-        weights: Folder or file with the generator's weights where they are not bundled; None uses the cache.
+        weights: Folder or file with the generator's weights where they are not bundled; by default the cache.
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
             layer.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; by default all
             classes.
-        layers: Layers to dissect, such as block0; None takes all.
+        layers: Layers to dissect, such as block0; by default all.
         images: Images that thresholds are chosen on, and as many others that the IoU is measured on.
         min_iou: A unit with at most this IoU has no concept; the paper's is 0.05.
         concepts: Where concepts come from: saliency, appearance, torchvision:MODEL, or PATH.py:FUNCTION, your own code,
             which is run.
         concept_weights: Weights of the segmentation model among them.
-        concept_names: Names of its classes, a text file with one a line; None takes those the model knows.
+        concept_names: Names of its classes, a text file with one a line; by default those the model knows.
         concept: What units are switched off and on for: salient object, background, or another one of the page.
-        layer: Layer whose units are switched; None takes the one whose units agree with the concept best.
+        layer: Layer whose units are switched; by default the one whose units agree with the concept best.
         units: Number of units switched together.
         region: Where they are switched: centre, the inner half of the width and of the height, or everywhere.
         effect_images: Images on which the average causal effect is measured; 0 leaves it out.
@@ -40,8 +40,8 @@ class DissectConfig(StageConfig):
             and the classes of a segmentation model; 0 leaves it out.
         artifact_images: Images that artifact units are ranked on, and twice as many others on which their ablation is
             measured; 0 leaves it out.
-        real: Folder of photos, a thousand or more, that images are compared with; None asks the discriminator alone.
-        fid_weights: Inception weights for torch-fidelity, to measure FID as well; None leaves it out.
+        real: Folder of photos, a thousand or more, to compare images with; without it, only the discriminator judges.
+        fid_weights: Inception weights for torch-fidelity, to measure FID as well; without them, it is left out.
         top_units: Units a layer that the page shows with their strongest images.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
     """

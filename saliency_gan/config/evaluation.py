@@ -17,14 +17,14 @@ class EvaluateConfig(StageConfig):
         maps: Folder of finished saliency maps to measure instead of a model's.
         benchmark: Name of a standard benchmark; its layout and number of pairs are checked.
         root: Folder that the benchmark was unpacked into.
-        weights: Saliency model (model.safetensors or its folder); None takes the run's models, or the bundled one where
+        weights: Saliency model (model.safetensors or its folder); by default the run's models, or the bundled one where
             the run has none.
         compare: Further saliency models to measure beside it, as name=path or `bundled`.
         baselines: Measure centre prior, all foreground, Otsu and contrast saliency in the same run.
         batch: Photos predicted at once.
-        workers: Processes that score, for every process of a torchrun job; 0 scores in the main one; None takes one a
+        workers: Processes that score, for every process of a torchrun job; 0 scores in the main one; by default one a
             core from 100 photos on.
-        output: JSON file for the figures, with table and pictures beside it; None writes NAME.json into the run's
+        output: JSON file for the figures, with table and pictures beside it; by default NAME.json in the run's
             evaluation folder.
     """
 
@@ -54,7 +54,7 @@ class ReportConfig(StageConfig):
     """Writes one self-contained HTML page about everything that a run holds.
 
     Args:
-        output: HTML file; None writes report.html into the run folder.
+        output: HTML file; by default report.html in the run folder.
     """
 
     output: Path | None = None

@@ -16,14 +16,14 @@ class ExportConfig(StageConfig):
     """Writes a saliency model as ONNX or TorchScript, for programs that do without this package.
 
     Args:
-        weights: Saliency model (model.safetensors or its folder); None or `bundled` takes the bundled one.
+        weights: Saliency model (model.safetensors or its folder); by default, or with `bundled`, the bundled one.
         format: onnx, or torchscript.
-        output: File to write, ending in .onnx or .pt; its model card lies beside it, ending in .md. None takes the
+        output: File to write, ending in .onnx or .pt; its model card lies beside it, ending in .md. By default the
             run's export folder; for the bundled model the cache folder, where `predict --runtime onnx` looks.
-        images: Folder of photos on which the export is compared with the model, beside random images; None takes
+        images: Folder of photos on which the export is compared with the model, beside random images; by default
             generated pictures of the package.
         tolerance: Largest difference of saliency, from 0 to 1, at which the file is still written.
-        licence: Licence of the weights, for the file and its card; None says MIT of the bundled model, and of others
+        licence: Licence of the weights, for the file and its card; by default MIT for the bundled model, and of others
             that none was stated.
     """
 

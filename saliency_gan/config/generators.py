@@ -31,7 +31,7 @@ class TrainGanConfig(StageConfig):
         exclude: Names of class folders to leave out.
         min_images: Class folders with fewer readable images are left out.
         start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) to go on from with
-            the same classes and sizes; None starts at random.
+            the same classes and sizes; by default they are random.
         start_discriminator: Folder whose discriminator.safetensors to begin with instead, of any family with the same
             classes and discriminator_channels: one that knows the images teaches a new generator sooner.
         resolution: Side of the generated images in pixels: 32, 64, 128, ...
@@ -41,7 +41,7 @@ class TrainGanConfig(StageConfig):
             0 makes it unconditional).
         subspace_dim: Dimensions q of every layer's subspace (eigengan).
         channels: Generator channels at 4 px and after every doubling up to the resolution.
-        discriminator: projected judges what a frozen network of ImageNet (EfficientNet-Lite1) sees, residual the pixels.
+        discriminator: projected judges what a frozen network of ImageNet (EfficientNet-Lite1) sees; residual the image.
         discriminator_channels: Channels of the residual one after every halving, from a quarter of the pixels down.
         feature_side: Side in pixels to which images are stretched for the network of the projected one: 64, 128 or 256.
         attention_at: Side of the feature map with self-attention in pixels; 0 for none (biggan).

@@ -27,9 +27,9 @@ class PredictConfig(StageConfig):
         background: Of cut-outs: transparent, white, blur (the photo's own), '#RRGGBB', or an image that is scaled to
             cover the photo.
         smooth: For videos, the share of a frame's map that comes from the frames before it, from 0 to below 1.
-        weights: Saliency model (model.safetensors, or for runtime onnx a file of `export`); None takes the bundled one.
+        weights: Saliency model (model.safetensors, or for runtime onnx a file of `export`); by default the bundled one.
         runtime: torch, or onnx, which starts faster and needs onnxruntime and a file of `export`.
-        resolution: Side in pixels of the square that a photo is squeezed into; None takes the model's own.
+        resolution: Side in pixels of the square that a photo is squeezed into; by default the model's own.
         scales: Factors of that side; the maps of all are averaged.
         flip: Average with the map of the mirrored photo.
         precision: Of runtime torch: fp32, bf16 (automatic mixed precision; maps move by less than 0.01), or auto: bf16

@@ -15,16 +15,16 @@ class RateConfig(StageConfig):
     """Serves a page on this computer alone, on which people rate learned, random and coordinate directions blind.
 
     Args:
-        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; None takes the one that
+        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; by default the one that
             the run's directions belong to.
-        weights: Folder or file with the generator's weights where they are not bundled; None takes those of discover.
+        weights: Folder or file with the generator's weights where they are not bundled; by default those of discover.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once a
             layer; none takes those of discover.
         learned: Directions of the run's A to rate, drawn at random; all where A has fewer.
         random: Columns to rate of a random orthonormal A with as many columns; all where it has fewer.
         coordinate: Latent axes to rate of as many as A has columns; all where there are fewer.
         samples: Latents a rater sees of every direction, one a row.
-        rater: Name of the rater; None asks for it on the page, which may do so for several people.
+        rater: Name of the rater; without it, the page asks, which it may do for several people.
         port: Port on 127.0.0.1; 0 takes any free one.
         browser: Open the page in the browser.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
@@ -97,19 +97,19 @@ class WalkConfig(StageConfig):
     """Renders a walk along a direction: G(z + s h, c), s from start to end, of several z and c at once.
 
     Args:
-        direction: Index or name of the direction; None takes the background direction h_bg.
+        direction: Index or name of the direction; by default the background direction h_bg.
         output: Where to write; the suffix chooses an animation (.gif, .mp4) or a strip with a row a latent (.png).
-        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; None takes the one that
+        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; by default the one that
             the run's directions belong to.
-        weights: Folder or file with the generator's weights where they are not bundled; None takes those of discover.
+        weights: Folder or file with the generator's weights where they are not bundled; by default those of discover.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once a
             layer; none takes those of discover.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; None draws from all
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; by default all
             classes.
         samples: Latents to show.
         start: First shift, in units of a unit-length direction.
         end: Last shift.
-        frames: Shifts from start to end; None takes 33 for an animation, 9 for a strip.
+        frames: Shifts from start to end; by default 33 for an animation, 9 for a strip.
         fps: Frames a second of an animation, 1 to 50.
         back: Let an animation go back to the start, so that it repeats without a jump.
         scale: Size of a shown image as a multiple of the generated one.

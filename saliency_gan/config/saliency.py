@@ -16,7 +16,7 @@ class TrainSaliencyConfig(StageConfig):
     Args:
         source: shards reads the run's masks folder; generator synthesises pairs on the fly with the masks settings.
         shards: Folder with shards and manifest.json, or its http or https address, which is downloaded into the cache;
-            None takes the run's masks folder.
+            By default the run's masks folder.
         architecture: Decoder of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
         encoder: Encoder of segmentation-models-pytorch.
         encoder_weights: none starts at random and downloads nothing; imagenet starts from weights that were trained
@@ -38,12 +38,12 @@ class TrainSaliencyConfig(StageConfig):
         backdrop: Share of the pairs whose objects are first put, resized, onto textures made of other images, 0 to 1.
         validation_pairs: Synthetic pairs that are held out of training.
         photos: Folder with images/ and masks/ of photos that every checkpoint is measured on; the one with the best IoU
-            is kept. None measures none and keeps the last.
+            is kept. Without it, none is measured and the last is kept.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
         accumulate: Parts that a batch is done in, one after the other, to save memory; the batch stays as large.
         compile: Compile the network with torch.compile; takes a minute at the start.
         workers: Processes that augment pairs from shards, for every process of a torchrun job; 0 does it in the main
-            process; None takes one for every core but one, 16 at most.
+            process; by default one for every core but one, 16 at most.
         checkpoint_every: Steps between checkpoints and validations.
         log_every: Steps between lines of metrics.jsonl.
     """

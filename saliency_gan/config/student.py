@@ -49,7 +49,7 @@ class SelfTrainingConfig(StageConfig):
         augment: Augmentation: none, flips, photos (flips, zooms, colour, blur), or full (the one for generated pairs).
         photos: Folder with images/ and masks/ of photos that every round is measured on, for the record only.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
-        workers: Processes that augment; 0 does it in the main process; None takes one for every core but one, 16 at
+        workers: Processes that augment; 0 does it in the main process; by default one for every core but one, 16 at
             most.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
@@ -93,7 +93,7 @@ class TrainStudentConfig(SelfTrainingConfig):
     """Trains a student that knows photos: it learns from a teacher's marks of them, then becomes the next teacher.
 
     Args:
-        teacher: Saliency model that marks the photos of the first round (model.safetensors or its folder); None takes
+        teacher: Saliency model that marks the photos of the first round (model.safetensors or its folder); by default
             the run's saliency folder.
         architecture: The student's decoder in segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
         encoder: The student's encoder.
@@ -130,9 +130,9 @@ class AdaptConfig(SelfTrainingConfig):
     """Goes on training a saliency model on unlabelled photos of the kind that it will see.
 
     Args:
-        weights: Saliency model to start from (model.safetensors or its folder); None takes the run's student, else its
+        weights: Saliency model to start from (model.safetensors or its folder); by default the run's student, else its
             saliency folder, else the bundled model.
-        shards: Folder of synthetic pairs to mix in, or its address; None takes the run's masks folder, where there is
+        shards: Folder of synthetic pairs to mix in, or its address; by default the run's masks folder, where there is
             one.
         synthetic_share: Share of a batch that is synthetic pairs, 0 to 1.
         backdrop: Share of the synthetic pairs whose objects are put onto other grounds, as in train-saliency, 0 to 1.

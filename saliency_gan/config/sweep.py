@@ -29,7 +29,7 @@ class SweepConfig(StageConfig):
         over: A setting and its values, discover.NAME=VALUE,VALUE,...; given once a setting. A single value holds for
             every point. discover.lambda stands for discover.regression_weight. Everything else is as in the pipeline's
             discover section, but no gallery is drawn.
-        seeds: Seeds that every combination is run with; None takes --seed alone.
+        seeds: Seeds that every combination is run with; by default --seed alone.
     """
 
     over: tuple[str, ...] = ()

@@ -47,7 +47,7 @@ def read_photos(folder: Path, side: int) -> Tensor:
     Raises:
         UserError: If fewer than two can be read.
     """
-    files = find_images(folder, recursive=True)
+    files = find_images(folder, recursive=True, setting="--real")
     chosen = (
         [files[index * len(files) // MAX_PHOTOS] for index in range(MAX_PHOTOS)] if len(files) > MAX_PHOTOS else files
     )

@@ -47,6 +47,8 @@ class FrozenEncoder(nn.Module):
         Gradients pass to the images.
         """
         if images.shape[-1] != self.side:
-            images = F.interpolate(images, (self.side, self.side), mode="bilinear", antialias=images.shape[-1] > self.side)
+            images = F.interpolate(
+                images, (self.side, self.side), mode="bilinear", antialias=images.shape[-1] > self.side
+            )
         images = ((images + 1) / 2 - self.mean) / self.std  # a grey image has three equal channels from here on
         return self.encoder(images.contiguous(memory_format=torch.channels_last))[-len(STRIDES) :]

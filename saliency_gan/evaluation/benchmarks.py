@@ -165,7 +165,7 @@ def _find_benchmark(config: EvaluateConfig) -> Dataset:
     photos, masks = _find_layout(benchmark, config.root)
     sides = {"masks": masks, "photos": photos}
     if config.maps is not None:
-        sides["maps"] = by_name(config.maps, find_images(config.maps))
+        sides["maps"] = by_name(config.maps, find_images(config.maps, setting="--maps"))
     names = set.intersection(*(set(side) for side in sides.values()))
     if len(names) != benchmark.pairs:
         counts = ", ".join(f"{len(side):,} {title}" for title, side in sides.items())

@@ -66,7 +66,7 @@ def measure_distance(generated: Features, photos: Features, resamples: int = 20,
     random = np.random.default_rng(seed)
     target = _moments(photos)
     drawn = (generated[random.integers(0, len(generated), len(generated))] for _ in range(resamples))
-    spread = np.std([_frechet(_moments(one), target) for one in drawn])
+    spread = float(np.std([_frechet(_moments(one), target) for one in drawn]))
     frechet = _frechet(_moments(generated), target)
     among = cdist(photos, photos)
     np.fill_diagonal(among, np.inf)
@@ -88,7 +88,7 @@ def measure_distance(generated: Features, photos: Features, resamples: int = 20,
 
 
 def _moments(features: Features) -> tuple[Features, Features]:
-    return features.mean(axis=0), np.cov(features, rowvar=False)
+    return features.mean(axis=0), np.cov(features, rowvar=False).astype(np.float64)
 
 
 def _frechet(one: tuple[Features, Features], other: tuple[Features, Features]) -> float:

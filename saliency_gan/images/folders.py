@@ -91,17 +91,22 @@ def find_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES, recursi
     return found.files
 
 
-def find_images(folder: Path, recursive: bool = False) -> list[Path]:
+def find_images(folder: Path, recursive: bool = False, setting: str = "--images") -> list[Path]:
     """As `find_files`, for images.
+
+    Args:
+        folder: The folder.
+        recursive: Search it with its subfolders.
+        setting: The flag that names it.
 
     Raises:
         UserError: If the folder does not exist or holds no image, or one cannot be opened.
     """
     if not is_folder(folder):
-        raise UserError(f"There is no folder {folder}: give the folder that holds the images.")
+        raise UserError(f"There is no folder {folder}: give {setting} the folder that holds the images.")
     files = find_files(folder, recursive=recursive)
     if not files:
-        raise UserError(f"{folder} holds no image file ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+        raise UserError(f"{folder} holds no image of a kind that is read, such as JPEG, PNG or WebP.")
     return files
 
 

@@ -1,8 +1,23 @@
-"""Mistakes in the settings of `predict`, found before anything is loaded."""
+"""Mistakes in what `predict` is asked for, found before anything is loaded."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
+from saliency_gan.prediction.jobs import STREAM
+
+
+def check_paths(paths: Sequence[Path]) -> None:
+    """Refuses a call none of whose files and folders exists.
+
+    Raises:
+        UserError: With the first of them.
+    """
+    if paths and not any(path == STREAM or os.path.lexists(path) for path in paths):
+        raise UserError(f"There is no {paths[0]}: give photos, videos, or folders of them.")
 
 
 def check_settings(config: PredictConfig) -> None:
@@ -26,6 +41,8 @@ def check_settings(config: PredictConfig) -> None:
         )
     if config.refine not in ("none", "guided", "solver", "matting"):
         raise UserError(f"refine is {config.refine}, but has to be none, guided, solver or matting.")
+    if config.background != "transparent" and "cutout" not in config.save:
+        raise UserError(f"background is {config.background}, but only cut-outs have one: add cutout to --save.")
     if not 0 <= config.smooth < 1:
         raise UserError(f"smooth is {config.smooth}, but has to be at least 0 and below 1, say 0.5.")
     if config.refine == "matting":

@@ -114,7 +114,7 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
         left_out.unread += held.unread
         left_out.results += held.results
         if not held.files and not held.closed:
-            problems.append(f"{path} holds no photo or video that is read ({', '.join(sorted(SUFFIXES))}).")
+            problems.append(f"{path} holds no photo or video of a kind that is read, such as JPEG, PNG, HEIC or MP4.")
         for file in filterfalse(_is_typescript, held.files):
             resolved = _real(file)
             if not any(resolved.is_relative_to(folder) for folder in own):

@@ -18,12 +18,12 @@ from saliency_gan.images import ImageArray
 from saliency_gan.images.reading import Picture
 from saliency_gan.images.writing import write_image
 from saliency_gan.prediction.backgrounds import Background
-from saliency_gan.prediction.checks import check_settings
+from saliency_gan.prediction.checks import check_paths, check_settings
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, check_length, draw, find_threshold, kinds_too_long
 from saliency_gan.prediction.jobs import STREAM, Batch, Job, batches, find_jobs
 from saliency_gan.prediction.pipes import check_output_is_one, mark_to_output, read_file_or_input
 from saliency_gan.prediction.refinement import refine
-from saliency_gan.prediction.video import mark_video
+from saliency_gan.prediction.video import mark_video, video_kinds
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 from saliency_gan.storage.files import remove_partials
 from saliency_gan.storage.locks import working_in
@@ -53,6 +53,7 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
     check_settings(config)
     if config.output == STREAM:
         check_output_is_one(config, paths)
+    check_paths(paths)
     background = Background(config.background)
     predictor = _predictor(config)
     if config.output == STREAM:
@@ -71,7 +72,15 @@ def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredicto
         _complain(*remarks)
     # What exists changes while other processes work, so files are shared out first.
     own = share(found)
-    jobs = [job for job in own if not (config.skip_existing and job.is_done(sources, config.save))]
+    of_videos = video_kinds(config, background)
+    if is_main() and of_videos != config.save and any(job.is_video for job in found):
+        _complain(_what_videos_lack(config, of_videos))
+    own = [job for job in own if of_videos or not job.is_video]
+    jobs = [
+        job
+        for job in own
+        if not (config.skip_existing and job.is_done(sources, of_videos if job.is_video else config.save))
+    ]
     problems = list(share(problems))
     photos = [job for job in jobs if not job.is_video]
     videos = [job for job in jobs if job.is_video]
@@ -80,11 +89,20 @@ def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredicto
     failed += sum(_fails(video, predictor, background, config, sources) for video in videos)
     marked = len(jobs) + len(problems) - failed
     done, existing, failures = (int(count) for count in total((marked, len(own) - len(jobs), failed)))
+    failures += sum(job.is_video for job in found) if not of_videos else 0
+    what = "photos and videos" if any(job.is_video for job in found) else "photo" if done == 1 else "photos"
     print(
-        f"{done} photos{' and videos' * any(job.is_video for job in found)} marked in {config.output},"
-        f" {existing + unread} skipped{f' ({existing} whose results exist)' * config.skip_existing}, {failures} failed"
+        f"{done} {what} marked in {config.output},"
+        f" {existing + unread} skipped{f' ({existing} whose results exist)' * bool(existing)}, {failures} failed"
     )
     return failures
+
+
+def _what_videos_lack(config: PredictConfig, kinds: Sequence[str]) -> str:
+    lacking = " and ".join(kind for kind in config.save if kind not in kinds)
+    if not kinds:
+        return f"Videos cannot be {lacking}, so they fail: give --save map or mask, or a --background, say white."
+    return f"Videos get no {lacking}, but {', '.join(kinds)}: they hold 8 bit and no opacity."
 
 
 def _mark_to_output(path: Path, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> int:

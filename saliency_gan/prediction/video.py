@@ -17,7 +17,7 @@ from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
 
 def mark_video(job: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> list[str]:
-    """Writes one mp4 with the video's size, times and sound for every kind in `config.save`.
+    """Writes one mp4 with the video's size, times and sound for every kind of `video_kinds`.
 
     Args:
         job: The video.
@@ -29,11 +29,9 @@ def mark_video(job: Job, predictor: PhotoPredictor, background: Background, conf
         One sentence for each thing that the results lack because the file is damaged.
 
     Raises:
-        UserError: If the file is no video that can be read, or a kind cannot be a video.
+        UserError: If the file is no video that can be read.
         StageError: If a result cannot be written.
     """
-    _check_kinds(job, background, config)
-    kinds: tuple[str, ...] = config.save
     smoothing = Smoothing(config.smooth)
     results: dict[str, VideoFile] = {}
     with ExitStack() as stack:
@@ -41,7 +39,7 @@ def mark_video(job: Job, predictor: PhotoPredictor, background: Background, conf
         progress = stack.enter_context(tqdm(desc=job.path.name, total=video.expected, unit="frame"))
         for frames, sound in video.batches(config.batch):
             if not results:
-                for kind in kinds:
+                for kind in video_kinds(config, background):
                     results[kind] = stack.enter_context(_result(job, kind, config, video, frames[0]))
             for piece in sound:
                 for result in results.values():
@@ -60,14 +58,10 @@ def mark_video(job: Job, predictor: PhotoPredictor, background: Background, conf
         return video.problems()
 
 
-def _check_kinds(job: Job, background: Background, config: PredictConfig) -> None:
-    if "map16" in config.save:
-        raise UserError(f"{job.path} is a video, which holds 8 bit: leave map16 out of --save, or the video.")
-    if "cutout" in config.save and background.transparent:
-        raise UserError(
-            f"{job.path} is a video, which cannot be transparent: give a --background, say white, or --save without"
-            " cutout."
-        )
+def video_kinds(config: PredictConfig, background: Background) -> tuple[str, ...]:
+    """The kinds in `config.save` that a video can have: its pixels hold 8 bit and no opacity."""
+    unfit = {"map16", "cutout"} if background.transparent else {"map16"}
+    return tuple(kind for kind in config.save if kind not in unfit)
 
 
 def _result(job: Job, kind: str, config: PredictConfig, video: VideoInput, first: Frame) -> VideoFile:

@@ -31,6 +31,8 @@ PARTS: tuple[tuple[str, str, Callable[[Path, Section], bool]], ...] = (
     ("Predictions", "predictions", predictions_section),
 )
 """Sections of the page: title, anchor, and what fills it; that returns False where the part need not be there."""
+FOLDERS = ("saliency-adapted", *(anchor for _, anchor, _ in PARTS))
+"""What a run folder holds at least one of."""
 
 
 def report(config: ReportConfig) -> Path:
@@ -42,11 +44,13 @@ def report(config: ReportConfig) -> Path:
         The HTML file: `config.output`, or report.html in the run folder.
 
     Raises:
-        UserError: If there is no run folder.
+        UserError: If there is no run folder, or a folder that is none.
     """
     if not config.run.is_dir():
         raise UserError(f"There is no run folder {config.run}: run a stage first, or name another folder with --run.")
     sections = [_careful(build, config.run, title, anchor) for title, anchor, build in PARTS]
+    if not any((config.run / name).is_dir() for name in FOLDERS):
+        raise UserError(f"{config.run} holds no stage of a run: run one first, or name another folder with --run.")
     facts = list(_facts(config.run))
     page = render(config.run.resolve().name, facts, [section for section in sections if section is not None])
     output = config.output or config.run / "report.html"

@@ -23,7 +23,7 @@ from saliency_gan.storage.files import (
     write_bytes,
     write_text,
 )
-from saliency_gan.storage.locks import lock_folder
+from saliency_gan.storage.locks import lock_folder, remove_empty
 from saliency_gan.storage.torch_files import load_torch
 
 RESUMABLE_SETTINGS = {
@@ -72,6 +72,7 @@ class StageFolder:
         return self
 
     def _open(self) -> None:
+        self._new = [folder for folder in (self.path, self.path.parent) if not folder.exists()]
         self._lock = lock_folder(self.path, "--run")
         try:
             self._adopt_config()
@@ -86,6 +87,7 @@ class StageFolder:
         if hasattr(self, "_lock"):
             if error is not None and BEGINNINGS.issuperset(file.name for file in self.path.iterdir()):
                 (self.path / "config.yaml").unlink(missing_ok=True)
+                remove_empty(self._new)
             self._lock.close()
         if explanation := explain(error, self.config):
             raise explanation from error

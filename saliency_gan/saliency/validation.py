@@ -73,9 +73,9 @@ class PhotoCheck:
 
     def __init__(self, folder: Path, device: torch.device, precision: Precision = "fp32") -> None:
         self.device, self.precision = device, precision
-        masks = by_name(folder / "masks", find_images(folder / "masks"))
+        masks = by_name(folder / "masks", find_images(folder / "masks", setting="--photos"))
         self.photos, self.masks = [], []
-        for name, path in by_name(folder / "images", find_images(folder / "images")).items():
+        for name, path in by_name(folder / "images", find_images(folder / "images", setting="--photos")).items():
             if name not in masks:
                 raise UserError(f"{path} has no mask of its name in {folder / 'masks'}: add one or remove the photo.")
             photo, mask = read_image(path), read_truth(masks[name])

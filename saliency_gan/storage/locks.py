@@ -3,8 +3,8 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,6 +67,15 @@ def lock_folder(folder: Path, setting: str) -> BinaryIO:
         pass
     lock.close()  # whoever had it has removed it just now
     return lock_folder(folder, setting)
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders that hold nothing but a lock, which this process has, one after the other."""
+    for folder in folders:
+        with suppress(OSError):
+            if not {path.name for path in folder.iterdir()} - {LOCK}:
+                (folder / LOCK).unlink(missing_ok=True)
+                folder.rmdir()
 
 
 def open_lock(folder: Path) -> BinaryIO:

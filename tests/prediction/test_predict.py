@@ -163,9 +163,38 @@ def test_what_exists_is_skipped(config: PredictConfig, tmp_path: Path, capsys: p
     (tmp_path / "out" / "map" / "c.png").write_bytes(b"old")
     (tmp_path / "out" / "map" / "deep" / "b.png").write_bytes(b"kept")
     assert predict(config, [tmp_path / "photos"]) == 0
-    assert "1 photos marked" in (said := capsys.readouterr().out) and "2 skipped" in said
+    assert "1 photo marked" in (said := capsys.readouterr().out) and "2 skipped" in said
     assert (tmp_path / "out" / "map" / "deep" / "b.png").read_bytes() == b"kept"
     assert (tmp_path / "out" / "map" / "c.png").read_bytes() != b"old"
+
+
+@pytest.mark.parametrize(
+    ("save", "of_the_video", "code", "said"),
+    [
+        (("map", "map16"), ["map"], 0, "Videos get no map16, but map: they hold 8 bit and no opacity."),
+        (("cutout",), [], 1, "Videos cannot be cutout, so they fail: give --save map or mask, or a --background"),
+    ],
+)
+def test_what_videos_lack_is_said_before(
+    config: PredictConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    save: Any,
+    of_the_video: list,
+    code: int,
+    said: str,
+) -> None:
+    photo(tmp_path / "mixed" / "a.jpg")
+    write_video(tmp_path / "mixed" / "b.mp4", [np.zeros((32, 48, 3), np.uint8)] * 3)
+    assert predict(replace(config, save=save, skip_existing=True), [tmp_path / "mixed"]) == code
+    told = capsys.readouterr()
+    assert told.err.count("Videos") == 1 and said in told.err
+    assert f"{2 - code} photos and videos marked" in told.out and f"{code} failed" in told.out
+    for kind in save:
+        assert (tmp_path / "out" / kind / "a.png").is_file()
+        assert (tmp_path / "out" / kind / "b.mp4").is_file() == (kind in of_the_video)
+    assert predict(replace(config, save=save, skip_existing=True), [tmp_path / "mixed"]) == code
+    assert "0 photos and videos marked" in (told := capsys.readouterr()).out and f"{2 - code} skipped" in told.out
 
 
 def test_soft_maps_have_16_bits(config: PredictConfig, tmp_path: Path) -> None:

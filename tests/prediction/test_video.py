@@ -13,7 +13,7 @@ from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.jobs import Job
-from saliency_gan.prediction.video import Smoothing, mark_video
+from saliency_gan.prediction.video import Smoothing, mark_video, video_kinds
 from saliency_gan.prediction.video_output import VideoFile
 from saliency_gan.saliency.photo_predictor import PhotoPredictor
 from saliency_gan.storage.provenance import Source
@@ -107,11 +107,17 @@ def test_cutouts_are_on_a_background(config: PredictConfig, job: Job) -> None:
     np.testing.assert_allclose(images[0][22, 14], (255, 255, 255), atol=30)
 
 
-@pytest.mark.parametrize(("kind", "message"), [("map16", "leave map16 out"), ("cutout", "give a --background")])
-def test_kinds_that_no_video_can_hold_are_refused(config: PredictConfig, job: Job, kind: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        mark_video(job, PREDICTOR, Background("transparent"), replace(config, save=(kind,)))  # type: ignore[arg-type]
-    assert not config.output.exists()
+@pytest.mark.parametrize(
+    ("save", "background", "kinds"),
+    [
+        (("map", "map16"), "transparent", ("map",)),
+        (("cutout", "mask"), "transparent", ("mask",)),
+        (("cutout", "map16"), "#0000ff", ("cutout",)),
+        (("cutout", "map16"), "transparent", ()),
+    ],
+)
+def test_kinds_that_a_video_can_hold(config: PredictConfig, save: tuple, background: str, kinds: tuple) -> None:
+    assert video_kinds(replace(config, save=save), Background(background)) == kinds
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "playlist", "cut", "no frames", "missing"])

@@ -122,7 +122,15 @@ def test_pictures_are_shrunk(tmp_path):
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (MAX_SIDE // 4, MAX_SIDE, 3)
 
 
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="holds no stage of a run"):
+        report(ReportConfig(run=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
 def test_an_empty_run_says_what_to_do(tmp_path):
+    (tmp_path / "predictions").mkdir()
     _, page, shown = page_of(tmp_path)
     for sentence in (
         "Stage 1 has not run yet: make discover.",
