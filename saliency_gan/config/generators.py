@@ -57,6 +57,8 @@ class TrainGanConfig(StageConfig):
         ema: Decay a step of the averaged generator, the one that is saved.
         translation: Differentiable augmentation: largest shift as a share of the side.
         colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
+        distance_images: Images that the finished generator is compared with its photos by, in the features of
+            EfficientNet-Lite2, which no training here has seen; 0 leaves it out.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
         compile: Compile both networks with torch.compile; takes a minute at the start.
         sample_every: Steps between grids of samples.
@@ -92,6 +94,7 @@ class TrainGanConfig(StageConfig):
     ema: float = 0.999
     translation: float = 0.125
     colour: float = 0.3
+    distance_images: int = 5000
     precision: Precision = "auto"
     compile: bool = False
     sample_every: int = 500
@@ -102,4 +105,7 @@ class TrainGanConfig(StageConfig):
         return [] if self.images == Path("mnist") else [self.images]
 
     def writes(self) -> list[Path]:
-        return [self.run / "generator" / name for name in ("generator.safetensors", "samples", "metrics.jsonl")]
+        return [
+            self.run / "generator" / name
+            for name in ("generator.safetensors", "samples", "metrics.jsonl", "distance.json")
+        ]

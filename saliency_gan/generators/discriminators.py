@@ -90,12 +90,11 @@ def read_discriminator(path: Path) -> Critic:
 
 
 def kind_of(path: Path) -> str:
-    """Which --discriminator wrote a file: projected or residual; "" where it is neither.
-
-    Raises:
-        UserError: If the file is missing or damaged.
-    """
-    names = _shapes_in(path)
+    """Which --discriminator wrote a file: projected or residual; "" where none did, or there is no such file."""
+    try:
+        names = _shapes_in(path)
+    except UserError:
+        return ""
     return next((kind for kind, name in _TELLING.items() if name in names), "")
 
 

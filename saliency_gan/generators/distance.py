@@ -1,21 +1,34 @@
 """How far generated images are from photos, by the features of a network that no training of ours has seen."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from torch import Tensor
+from tqdm import tqdm
 
 from saliency_gan.encoders.frozen import FrozenEncoder
+from saliency_gan.generators.base import Generator
+from saliency_gan.generators.training_images import TrainingImages
+from saliency_gan.images import ImageArray
+from saliency_gan.images.layout import grid
+from saliency_gan.images.tensors import to_signed, to_uint8
+from saliency_gan.runs.random_streams import random_stream
 
 ENCODER = "tu-tf_efficientnet_lite2"
 """Not the network of the projected discriminator, which would judge itself."""
 SIDE = 128
+"""Pixels to which images are stretched for it."""
 NEIGHBOURS = 5
-"""k of density and coverage, as in their paper."""
+"""k of precision, density and coverage, as in Naeem et al."""
+RESAMPLES = 20
+MAX_PHOTOS = 10_000
+BATCH = 64
+SHOWN = 16
+"""Generated images that are shown beside the photos nearest to them."""
 
 Features = NDArray[np.float64]
 """[N, d], one row for each image."""
@@ -23,7 +36,7 @@ Features = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Distance:
-    """What `measure_distance` found.
+    """What `compare` found.
 
     Attributes:
         frechet: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of the features' means and covariances (Heusel et al. 2017); 0
@@ -31,10 +44,10 @@ class Distance:
         low: Lower end of its 95 % interval over the generated images, by bootstrap.
         high: Upper end.
         precision: Share of the generated images that lie as near to a photo as its k-th neighbour among the photos.
-        density: How many photos' neighbourhoods a generated image lies in, as a multiple of what photos would
-            (Naeem et al. 2020); low where images look like no photo.
+        density: How many photos' neighbourhoods a generated image lies in, over k (Naeem et al. 2020): near 1 for
+            photos, low where images look like no photo.
         coverage: Share of the photos with a generated image in their neighbourhood; low where only some are drawn.
-        memorised: Share of the generated images that lie nearer to a photo than half of that photo's distance to its
+        copies: Share of the generated images that are nearer to a photo than half of that photo's distance to its
             nearest other photo; high where training images are drawn again.
         generated: Number of generated images.
         photos: Number of photos.
@@ -46,31 +59,86 @@ class Distance:
     precision: float
     density: float
     coverage: float
-    memorised: float
+    copies: float
     generated: int
     photos: int
 
-    def to_plain(self) -> dict[str, float]:
-        """For JSON."""
-        return asdict(self)
+    def describe(self) -> str:
+        """One sentence."""
+        return (
+            f"distance to the photos: {self.frechet:.1f} ({self.low:.1f} to {self.high:.1f}), precision"
+            f" {self.precision:.3f}, density {self.density:.3f}, coverage {self.coverage:.3f}, copies {self.copies:.3f}"
+        )
 
 
 @torch.no_grad()
-def image_features(encoder: FrozenEncoder, batches: Iterable[Tensor]) -> Features:
-    """Means over the positions of the coarsest map, of batches of images [N, C, H, W] in [-1, 1]."""
-    return np.concatenate([encoder(batch)[-1].float().mean(dim=(2, 3)).double().cpu().numpy() for batch in batches])
+def measure_generator(
+    generator: Generator, data: TrainingImages, count: int, device: torch.device, seed: int
+) -> tuple[Distance, ImageArray]:
+    """Compares images of a generator with those that it learned from; classes are drawn as often as these have them.
+
+    Args:
+        generator: On `device`, in evaluation mode.
+        data: The photos; of more than MAX_PHOTOS some are drawn.
+        count: Images to draw, 2 or more; an interval needs thousands.
+        device: Where to compute.
+        seed: Seed of what is drawn.
+
+    Returns:
+        The distance, and a picture uint8 [H, W, C]: a column for each of SHOWN generated images, above the three photos
+        nearest to it.
+
+    Raises:
+        UserError: If the package of the network is missing.
+    """
+    encoder = FrozenEncoder(ENCODER, SIDE).to(device)
+    random = random_stream(seed)
+    latents = generator.sample_latents(count, random)
+    classes = data.labels[torch.randint(len(data.labels), (count,), generator=random)]
+    kept = torch.randperm(len(data.labels), generator=random)[:MAX_PHOTOS].numpy()
+    shown: list[Tensor] = []
+
+    def drawn() -> Iterator[Tensor]:
+        for start in range(0, count, BATCH):
+            part = slice(start, start + BATCH)
+            images = generator(latents[part].to(device), classes[part].to(device))
+            if start < SHOWN:
+                shown.append(images.cpu())
+            yield images
+
+    def photos() -> Iterator[Tensor]:
+        for start in range(0, len(kept), BATCH):
+            yield to_signed(data.images[kept[start : start + BATCH]], device)
+
+    with tqdm(desc="measuring", total=count + len(kept), unit="image", leave=False) as progress:
+        generated = _features(encoder, drawn(), progress)
+        real = _features(encoder, photos(), progress)
+    few = to_uint8(torch.cat(shown)[:SHOWN])
+    nearest = cdist(generated[: len(few)], real).argsort(axis=1)[:, :3].T
+    picture = grid(np.concatenate([few, *(data.images[kept[row]] for row in nearest)]), len(few))
+    return compare(generated, real), picture
 
 
-def measure_distance(generated: Features, photos: Features, resamples: int = 20, seed: int = 0) -> Distance:
+def _features(encoder: FrozenEncoder, batches: Iterable[Tensor], progress: tqdm) -> Features:
+    """Means over the positions of the coarsest map."""
+    found = []
+    for batch in batches:
+        found.append(encoder(batch)[-1].float().mean(dim=(2, 3)).double().cpu().numpy())
+        progress.update(len(batch))
+    return np.concatenate(found)
+
+
+def compare(generated: Features, photos: Features) -> Distance:
     """Compares the features of generated images [N, d] with those of photos [M, d]; N and M should exceed d by far."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     target = _moments(photos)
-    drawn = (generated[random.integers(0, len(generated), len(generated))] for _ in range(resamples))
+    drawn = (generated[random.integers(0, len(generated), len(generated))] for _ in range(RESAMPLES))
     spread = float(np.std([_frechet(_moments(one), target) for one in drawn]))
     frechet = _frechet(_moments(generated), target)
     among = cdist(photos, photos)
     np.fill_diagonal(among, np.inf)
-    radii = np.partition(among, NEIGHBOURS - 1, axis=1)[:, NEIGHBOURS - 1]
+    neighbours = min(NEIGHBOURS, len(photos) - 1)
+    radii = np.partition(among, neighbours - 1, axis=1)[:, neighbours - 1]
     nearest = among.min(axis=1)
     across = cdist(generated, photos)
     inside = across < radii
@@ -79,9 +147,9 @@ def measure_distance(generated: Features, photos: Features, resamples: int = 20,
         low=frechet - 1.96 * spread,
         high=frechet + 1.96 * spread,
         precision=float(inside.any(axis=1).mean()),
-        density=float(inside.sum(axis=1).mean() / NEIGHBOURS),
+        density=float(inside.sum(axis=1).mean() / neighbours),
         coverage=float(inside.any(axis=0).mean()),
-        memorised=float((across.min(axis=1) < nearest[across.argmin(axis=1)] / 2).mean()),
+        copies=float((across.min(axis=1) < nearest[across.argmin(axis=1)] / 2).mean()),
         generated=len(generated),
         photos=len(photos),
     )

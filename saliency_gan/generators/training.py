@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.class_folders import load_class_folders
 from saliency_gan.generators.discriminators import kind_of, load_discriminator, new_critic, save_discriminator
+from saliency_gan.generators.distance import measure_generator
 from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.families import TrainedGenerator, new_generator
 from saliency_gan.generators.health import health_warnings, layer_health
@@ -40,10 +42,13 @@ from saliency_gan.images.writing import write_image
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
+from saliency_gan.storage.files import write_json
 
 STREAM_INIT, STREAM_STEP, STREAM_SAMPLES, STREAM_STATISTICS = range(4)
 """Second part of the key of each random stream, after the seed, so that they never coincide."""
 
+CHANGEABLE = {"distance_images"}
+"""Settings of what is measured; they may differ when a run is continued."""
 FINAL_BATCHES = 64
 """Batches of 64 images over which the batch statistics of the finished generator are measured."""
 
@@ -55,7 +60,8 @@ def train_gan(config: TrainGanConfig) -> Path:
     images; the saved generator is an exponential moving average whose batch statistics are measured at the end.
 
     Returns:
-        The generator file, `run/generator/generator.safetensors`.
+        The generator file, `run/generator/generator.safetensors`; beside it lie the discriminator, distance.json with
+        how far its images are from the photos, see `distance.Distance`, and nearest.png, which shows copies.
 
     Raises:
         UserError: If the images, the sizes of the networks or the checkpoint cannot be used.
@@ -65,7 +71,7 @@ def train_gan(config: TrainGanConfig) -> Path:
     data = _read_images(config)
     print(data.describe())
     fabric = make_fabric(config.device, config.precision)
-    with StageFolder(config, "generator") as folder:
+    with StageFolder(config, "generator", CHANGEABLE) as folder:
         trainer = _Trainer(config, data, fabric)
         if state := folder.load_checkpoint():
             trainer.load_state(state)
@@ -97,8 +103,14 @@ def train_gan(config: TrainGanConfig) -> Path:
                         folder.save_checkpoint(trainer.state())
         folder.save_checkpoint(trainer.state())
         if is_main():
-            save_generator(trainer.finished_generator(), output)
+            generator = trainer.finished_generator()
+            save_generator(generator, output)
             save_discriminator(trainer.discriminator.module, folder.path / "discriminator.safetensors")
+            if config.distance_images:
+                found, nearest = measure_generator(generator, data, config.distance_images, fabric.device, config.seed)
+                write_json(folder.path / "distance.json", asdict(found))
+                write_image(folder.path / "nearest.png", nearest)
+                print(found.describe())
     print(f"generator written to {output}")
     return output
 

@@ -93,7 +93,7 @@ def test_a_discriminator_is_found_beside_its_generator(tmp_path):
     assert find_discriminator(str(tmp_path / "elsewhere" / "generator.safetensors"), None) is None
     assert find_discriminator("sngan-mnist", None) is None  # bundled without one
     bundled = find_discriminator("biggan-caltech101-64", None)
-    assert bundled.embedding.num_embeddings == 59 and not any(one.requires_grad for one in bundled.parameters())
+    assert bundled.judge.embedding.num_embeddings == 59 and not any(one.requires_grad for one in bundled.parameters())
 
 
 @pytest.mark.parametrize("name", ["generator.safetensors", "none.safetensors"])

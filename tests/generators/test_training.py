@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import signal
@@ -45,6 +46,7 @@ def config(class_folders, tmp_path):
             "sample_every": 4,
             "checkpoint_every": 2,
             "log_every": 1,
+            "distance_images": 0,
         }
         return TrainGanConfig(**(settings | changes))
 
@@ -362,3 +364,42 @@ def test_settings_that_an_sngan_does_not_have_are_refused(digits, changes, sente
 def test_a_grey_biggan_is_refused(config):
     with pytest.raises(UserError, match="--image_channels 1 is for --family sngan"):
         train_gan(config(image_channels=1))
+
+
+def test_a_projected_discriminator_trains_its_heads_alone(config, capsys):
+    settings = config(discriminator="projected", feature_side=64, steps=2, checkpoint_every=1, distance_images=20)
+    data = load_class_folders(settings.images, settings.resolution)
+    trainer = training._Trainer(settings, data, make_fabric("cpu", "fp32"))
+    eye = {name: tensor.clone() for name, tensor in trainer.eye.state_dict().items()}
+    before = [parameter.clone() for parameter in trainer.discriminator.parameters()]
+    drawn = trainer.generator.module.first.weight.clone()
+    losses = trainer.train_step()
+    assert all(np.isfinite(float(value)) for value in losses.values())
+    assert all(torch.equal(tensor, eye[name]) for name, tensor in trainer.eye.state_dict().items())
+    changed = [not torch.equal(now, then) for now, then in zip(trainer.discriminator.parameters(), before, strict=True)]
+    assert sum(changed) > 0.9 * len(changed)
+    assert not torch.equal(trainer.generator.module.first.weight, drawn)
+    assert not any("eye" in name or "encoder" in name for name in trainer.state()["discriminator"])
+
+    path = train_gan(settings)
+    assert "distance to the photos" in capsys.readouterr().out
+    found = json.loads((path.parent / "distance.json").read_text())
+    assert found["generated"] == 20 and found["photos"] == 18 and found["low"] < found["frechet"] < found["high"]
+    assert read_image(path.parent / "nearest.png").shape[2] == 3
+    whole = path.read_bytes()
+    parts = config("parts", discriminator="projected", feature_side=64, steps=1, checkpoint_every=1)
+    train_gan(parts)
+    assert train_gan(dataclasses.replace(parts, steps=2)).read_bytes() == whole
+
+
+def test_a_discriminator_of_another_kind_is_left_and_begins_anew(config, capsys):
+    first = train_gan(config("first", steps=1)).parent
+    train_gan(config("second", steps=1, start=first, discriminator="projected", feature_side=64))
+    assert "is a residual discriminator, so the projected one begins anew" in capsys.readouterr().out
+    with pytest.raises(UserError, match="no discriminator of these sizes"):
+        train_gan(config("third", steps=1, start_discriminator=first, discriminator="projected", feature_side=64))
+
+
+def test_r1_is_for_the_residual_discriminator(config):
+    with pytest.raises(UserError, match="--r1 is for --discriminator residual"):
+        train_gan(config(discriminator="projected", r1=1.0))
