@@ -14,7 +14,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 export OMP_WAIT_POLICY ?= passive
 CLI := $(VENV)/bin/saliency-gan
 
-.PHONY: demo student test test-all lint format setup clean help bench \
+.PHONY: demo student test coverage test-all lint format setup clean help bench \
         train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency train-student adapt evaluate predict export app report
 .DEFAULT_GOAL := help
 
@@ -36,6 +36,9 @@ student: setup  ## how the bundled model was made, from the bundled generator on
 
 test: setup  ## the fast tests
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+coverage: setup  ## which lines the fast tests run, by file
+	$(VENV)/bin/python -m pytest --cov=saliency_gan --cov-report=term-missing:skip-covered $(ARGS)
 
 test-all: setup  ## every test, slow ones too, and ten times as many broken files
 	SALIENCY_GAN_FUZZ=10 $(VENV)/bin/python -m pytest -m "slow or not slow" $(ARGS)

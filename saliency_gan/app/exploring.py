@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -139,13 +140,13 @@ class Explorer:
             _row(to_uint8(evidence.plain)), _row(np.repeat(masks[:, :, :, None], 3, axis=3), cv2.INTER_NEAREST)
         )
 
-    def _ranked(self) -> list[dict]:
+    def _ranked(self) -> list[dict[str, Any]]:
         """The scores, best first; directions that have none are last."""
         scores = sorted(self._directions.scores, key=lambda score: score["rank"])
         known = {score["index"] for score in scores}
         return [*scores, *({"index": index} for index in range(self._directions.matrix.shape[1]) if index not in known)]
 
-    def _title(self, score: dict) -> str:
+    def _title(self, score: dict[str, Any]) -> str:
         index = int(score["index"])
         name = self._directions.names.get(index)
         title = f"{index} {name}" if name else f"{index}"

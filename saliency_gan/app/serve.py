@@ -9,6 +9,7 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from saliency_gan.app.editing import Editor
 from saliency_gan.app.exploring import Explorer, mask_settings
@@ -106,7 +107,7 @@ def _explorer(config: AppConfig) -> Explorer:
     return Explorer(config.run, name, settings)
 
 
-def _import_page(folder: Path) -> Callable:
+def _import_page(folder: Path) -> Callable[..., Any]:
     """The function that builds the page, with gradio told to keep to itself and to `folder`."""
     for variable in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[variable]  # some of them would open the page to others

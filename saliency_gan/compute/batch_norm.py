@@ -60,7 +60,7 @@ class JointBatchNorm(_BatchNorm):
         self.running_var.lerp_((variance * count / max(1, count - 1)).to(self.running_var), weight)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _average(values: Tensor) -> Tensor:
     return _Sum.apply(values) / world_size()
 
@@ -75,7 +75,7 @@ class _Sum(torch.autograd.Function):
         return summed
 
     @staticmethod
-    def backward(_: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_: object, gradient: Tensor) -> Tensor:
         summed = gradient.clone(memory_format=torch.contiguous_format)
         torch.distributed.all_reduce(summed)
         return summed

@@ -23,7 +23,7 @@ def pick_device(device: Device) -> torch.device:
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        device = next(name for name in ("cuda", "mps", "cpu") if available[name])  # type: ignore[assignment]
+        device = next(name for name in ("cuda", "mps", "cpu") if available[name])
     if device not in available:
         raise UserError(f"There is no device {device}: give auto, cpu, cuda or mps.")
     if not available[device]:
@@ -114,9 +114,12 @@ def peak_memory(device: torch.device) -> str:
     if device.type == "cuda":
         used, kind = torch.cuda.max_memory_allocated(device), "GPU memory"
     else:
-        import resource
         import sys
 
+        try:
+            import resource
+        except ImportError:  # Windows
+            return "How much memory a training step takes is not known on this system."
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         kind = "memory, that of the program and its data included"
     return f"A training step takes up to {used / 1e9:.2f} GB of {kind}."

@@ -67,7 +67,7 @@ def discover(config: DiscoverConfig) -> Path:
         else:
             rca, fabric = {}, make_fabric(config.device, config.precision)
             learned = torch.zeros(generator.latent_dim, 0)
-            generator.to(memory_format=torch.channels_last).to(fabric.device)  # type: ignore[call-overload]
+            generator.to(memory_format=torch.channels_last).to(fabric.device)
         found = _choose(config, generator, fabric, learned, rca, folder) if is_main() else None
     if found is None:  # the main process did it
         return folder.path

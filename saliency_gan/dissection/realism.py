@@ -181,10 +181,10 @@ def require_fidelity() -> _Fidelity:
         import torch_fidelity
     except ModuleNotFoundError:
         raise UserError("FID needs the package torch-fidelity: pip install 'saliency-gan[fid]'.") from None
-    return torch_fidelity  # type: ignore[no-any-return]
+    return torch_fidelity
 
 
-class _Pictures(Dataset):
+class _Pictures(Dataset[Tensor]):
     """uint8 [3, H, W] each, as torch-fidelity takes them."""
 
     def __init__(self, images: Tensor) -> None:

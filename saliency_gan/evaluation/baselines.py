@@ -74,7 +74,7 @@ def contrast(image: Image) -> SaliencyMap:
     grey = 255 * weighted / max(1, weighted.max())  # below 1, the standard deviation of a colour, it is noise
     threshold, _ = cv2.threshold(grey.astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
     saliency = 1 / (1 + np.exp((threshold + 0.5 - grey) / 25))
-    return cv2.resize(saliency.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
+    return cv2.resize(saliency.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 BASELINES: dict[str, Callable[[Image], SaliencyMap]] = {

@@ -13,6 +13,7 @@ This module imports neither torch nor the rest of the package, so that processes
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import py_sod_metrics
@@ -176,12 +177,12 @@ def stretch(saliency: NDArray[np.float64]) -> NDArray[np.float64]:
     return (saliency - low) / (high - low) if high > low else saliency
 
 
-def _run(metric: py_sod_metrics.FmeasureV2, saliency: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict:
+def _run(metric: py_sod_metrics.FmeasureV2, saliency: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, Any]:
     metric.step(saliency, truth, normalize=False)
     return metric.get_results()
 
 
-class _Smeasure(py_sod_metrics.Smeasure):
+class _Smeasure(py_sod_metrics.Smeasure):  # type: ignore[misc]  # the library has no types
     """S that stays a number where the object's centroid lies on the last row or column and leaves a quadrant empty."""
 
     def ssim(self, pred: NDArray[np.float64], gt: NDArray[np.bool_]) -> float:

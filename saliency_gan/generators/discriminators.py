@@ -85,7 +85,7 @@ def read_discriminator(path: Path) -> Critic:
     if critic is None:
         raise UserError(f"{path} holds no discriminator that train-gan wrote.")
     load_discriminator(critic.judge, path)
-    critic.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    critic.to(memory_format=torch.channels_last)
     return critic.eval().requires_grad_(False)
 
 

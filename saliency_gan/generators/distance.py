@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -119,7 +120,7 @@ def measure_generator(
     return compare(generated, real), picture
 
 
-def _features(encoder: FrozenEncoder, batches: Iterable[Tensor], progress: tqdm) -> Features:
+def _features(encoder: FrozenEncoder, batches: Iterable[Tensor], progress: "tqdm[Any]") -> Features:
     """Means over the positions of the coarsest map."""
     found = []
     for batch in batches:

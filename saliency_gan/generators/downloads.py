@@ -1,6 +1,5 @@
 """Public weights into a cache folder: resumed after a break, from mirrors in turn, checked, and whole or not at all."""
 
-import fcntl
 import hashlib
 import os
 import re
@@ -16,11 +15,12 @@ from typing import IO
 from urllib.parse import urlsplit
 
 import requests
+from filelock import FileLock
 from tqdm import tqdm
 
 from saliency_gan.errors import StageError
 from saliency_gan.storage.files import cache_folder, disk_error, read_json, sha256_of, write_json
-from saliency_gan.storage.locks import open_lock
+from saliency_gan.storage.locks import LOCK, open_lock
 
 HASHES = "sha256.json"
 """Beside the downloads whose publisher names no sha256: the one of what was downloaded first and could be used."""
@@ -103,8 +103,8 @@ def _is_good(path: Path, expected: str | None) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    with open_lock(folder) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    open_lock(folder).close()  # says why, where the folder cannot be written
+    with FileLock(folder / LOCK):
         yield
 
 

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from saliency_gan.config import GeneratorsConfig
-from saliency_gan.generators.downloads import cache_folder
 from saliency_gan.generators.zoo import GENERATORS, is_bundled
 from saliency_gan.storage.bundled import bundled_folder
+from saliency_gan.storage.files import cache_folder
 
 BYTES_A_PARAMETER = 4
 """Published weights are float32."""

@@ -58,7 +58,7 @@ def _random_convolution(inputs: int, side: int, random: torch.Generator) -> nn.C
     """A frozen convolution to MIXED channels that keeps the variance (Kaiming, as in section 3.2)."""
     convolution = nn.Conv2d(inputs, MIXED, side, padding=side // 2, bias=False).requires_grad_(False)
     nn.init.kaiming_normal_(convolution.weight, nonlinearity="linear", generator=random)
-    return convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return convolution.to(memory_format=torch.channels_last)
 
 
 class ProjectedHeads(nn.Module):

@@ -335,6 +335,6 @@ class _Trainer:
 
 
 def _setup(fabric: Fabric, module: nn.Module, rate: float) -> tuple[Any, Any]:
-    module = synchronise(module, fabric.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    module = synchronise(module, fabric.device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(module.parameters(), lr=rate, betas=(0.0, 0.99), fused=fabric.device.type != "mps")
     return fabric.setup(module, optimiser)

@@ -82,7 +82,7 @@ def keep_large_components(mask: Mask, share: float) -> Mask:
 def fill_holes(mask: Mask) -> Mask:
     """Fills what the background (4-connected) does not reach from the image's border."""
     outside = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    cv2.floodFill(outside, None, (0, 0), 2)  # type: ignore[call-overload]
+    cv2.floodFill(outside, None, (0, 0), 2)
     return (outside[1:-1, 1:-1] != 2).astype(np.uint8)
 
 

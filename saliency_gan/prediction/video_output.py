@@ -184,7 +184,7 @@ class VideoFile:
 def _yuv(image: Any) -> NDArray[np.uint8]:
     """Grey or RGB with even sides as planes of luma and, at half the size, colour, one below the other."""
     if image.ndim == 3:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)  # type: ignore[return-value]
+        return cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
     height, width = image.shape
     planes = np.full((height * 3 // 2, width), NO_COLOUR, np.uint8)
     planes[:height] = cv2.LUT(image, GREY)

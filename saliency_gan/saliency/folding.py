@@ -35,7 +35,7 @@ def fold(model: SaliencyModel) -> SaliencyModel:
     _fold_padding(folded)
     if folded.architecture.architecture.lower() == "unet":
         _fold_decoder(folded.network)
-    folded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    folded.to(memory_format=torch.channels_last)
     same = torch.allclose(folded(images), model(images), rtol=TOLERANCE, atol=TOLERANCE)
     return folded.requires_grad_(False) if same else model
 
@@ -92,4 +92,4 @@ class FoldedDecoderBlock(nn.Module):
         features = F.conv_transpose2d(feature_map, self.kernel, self.bias, stride=2, padding=1)
         if skip_connection is not None and self.skip_weight.shape[1]:
             features = features + F.conv2d(skip_connection, self.skip_weight, padding=1)
-        return self.after(features)  # type: ignore[no-any-return]
+        return self.after(features)

@@ -84,7 +84,7 @@ class GeneratorSource:
         from saliency_gan.masks.synthesis import PairStream
 
         reserve = PairStream(masks, config.validation_pairs)
-        with closing(iter(reserve)) as batches:  # type: ignore[type-var]  # a generator, whose threads end with it
+        with closing(iter(reserve)) as batches:  # a generator, whose threads end with it
             self.held_out = self.typical = Pairs(*next(batches))
         self.position = reserve.position
         settings = {key: value for key, value in to_plain(masks).items() if key not in ("run", "device")}
@@ -98,7 +98,7 @@ class GeneratorSource:
         stream = PairStream(self._masks, self._config.batch, self.position)
         augmentation = Augmentation(self._config.augment, self._config.resolution)
         own = own_parts(self._config.batch, self._config.accumulate)
-        with closing(iter(stream)) as drawn:  # type: ignore[type-var]
+        with closing(iter(stream)) as drawn:
             for step in range(first, last):
                 pairs = Pairs(*next(drawn))
                 self.position = stream.position

@@ -139,7 +139,7 @@ class _Training:
         few = self.held_out.subset(range(min(PREVIEW_PAIRS, len(self.held_out))))
         maps = (predict_squares(self.learner.average, self.device, few.images) * 255).astype(np.uint8)
         grey = [cv2.cvtColor(map_, cv2.COLOR_GRAY2RGB) for map_ in (*few.masks, *maps)]
-        return grid([*few.images, *grey], len(few))  # type: ignore[list-item]
+        return grid([*few.images, *grey], len(few))
 
     def finished_model(self) -> SaliencyModel:
         """The model to keep: the best on the photos, else the last."""

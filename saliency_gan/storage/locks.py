@@ -1,8 +1,8 @@
 """Who works in a folder: one process, or one torchrun job, at a time; imports nothing heavy."""
 
 import errno
-import fcntl
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +11,20 @@ from typing import BinaryIO
 from saliency_gan.compute.processes import is_main, join, meet
 from saliency_gan.errors import UserError
 from saliency_gan.storage.files import disk_error, remove_partials
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(lock: BinaryIO) -> None:
+        msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _take(lock: BinaryIO) -> None:
+        # Not flock: the workers of a process that was killed would keep its lock for as long as they live on.
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
 
 LOCK = ".lock"
 
@@ -51,8 +65,7 @@ def lock_folder(folder: Path, setting: str) -> BinaryIO:
         raise UserError(f"{folder} is a file: give a folder with {setting}.")
     lock = open_lock(folder)
     try:
-        # Not flock: the workers of a process that was killed would keep its lock for as long as they live on.
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(lock)
     except OSError as error:
         lock.close()
         if error.errno not in (errno.EAGAIN, errno.EACCES):
@@ -87,6 +100,6 @@ def open_lock(folder: Path) -> BinaryIO:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Neither emptied nor opened through a link, which could lead to any file.
-        return os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+        return os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+b")
     except OSError as error:
         raise disk_error(folder, error) from None
