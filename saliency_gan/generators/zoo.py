@@ -78,6 +78,15 @@ GENERATORS: dict[str, Entry] = {
         pipeline="caltech101-64.yaml",
         licence="MIT",
     ),
+    "biggan-caltech101-64-projected": Entry(
+        resolution=64,
+        latent_dim=120,
+        num_classes=59,
+        parameters=4_724_388,
+        K=120,
+        pipeline="caltech101-64-projected.yaml",
+        licence="MIT",
+    ),
     "sngan-mnist": Entry(
         resolution=32,
         latent_dim=128,

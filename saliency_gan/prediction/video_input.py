@@ -168,7 +168,7 @@ class VideoInput:
         for track in self._tracks.values():
             yield from track.pieces(None)
 
-    def _packets(self) -> Iterator[av.Packet[Any]]:
+    def _packets(self) -> "Iterator[av.Packet[Any]]":
         refused = 0
         while refused < MOST_REFUSED:
             try:
@@ -182,7 +182,7 @@ class VideoInput:
                 refused += 1
         self._lost += max(0, self._promised - self._packets_read)
 
-    def _note(self, packet: av.Packet[Any]) -> None:
+    def _note(self, packet: "av.Packet[Any]") -> None:
         if packet.dts is None and not packet.size:  # no packet of the file but the sign that it ends
             return
         if packet.stream_index == self._stream.index:
@@ -203,7 +203,7 @@ class VideoInput:
             self._skipped += position - end
         self._place = position, max(end, position + size)
 
-    def _frames(self, packet: av.Packet[Any] | None) -> Iterator[Frame]:
+    def _frames(self, packet: "av.Packet[Any] | None") -> Iterator[Frame]:
         """What a packet completes; None is the end. A packet that the decoder refuses counts as a lost frame."""
         try:
             decoded = self._stream.codec_context.decode(packet)

@@ -50,7 +50,7 @@ class SoundPiece(NamedTuple):
     """Some sound of a track: a packet that is to be copied, or decoded samples."""
 
     track: "SoundTrack"
-    content: av.Packet[Any] | av.AudioFrame
+    content: "av.Packet[Any] | av.AudioFrame"
 
 
 class SoundTrack:
@@ -67,7 +67,7 @@ class SoundTrack:
         self._time_base = time_base_of(stream)
         self._clock = Clock(math.floor(origin / self._time_base), 1)
 
-    def pieces(self, packet: av.Packet[Any] | None) -> Iterator[SoundPiece]:
+    def pieces(self, packet: "av.Packet[Any] | None") -> Iterator[SoundPiece]:
         """What a packet holds; None is the end. A packet that cannot be decoded holds nothing."""
         if not self.is_copied:
             yield from self._decoded(packet)
@@ -75,7 +75,7 @@ class SoundTrack:
             packet.pts = packet.dts = self._clock.tell(packet.pts, packet.duration)
             yield SoundPiece(self, packet)
 
-    def _decoded(self, packet: av.Packet[Any] | None) -> Iterator[SoundPiece]:
+    def _decoded(self, packet: "av.Packet[Any] | None") -> Iterator[SoundPiece]:
         try:
             frames = self.stream.codec_context.decode(packet)
         except av.FFmpegError:
