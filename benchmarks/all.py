@@ -10,14 +10,14 @@ from pathlib import Path
 
 from timing import HEADER
 
-NAMES = ("discovery", "masks", "training", "prediction", "dissection", "memory")
+NAMES = ("discovery", "masks", "training", "prediction", "dissection", "side_by_side", "memory")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, help="benchmarks to run")
     options = parser.parse_args()
-    rows = []
+    rows, failed = [], []
     for name in options.only:
         print(f"--- {name}", flush=True)
         script = Path(__file__).with_name(f"{name}.py")
@@ -26,8 +26,10 @@ def main() -> None:
                 print(line, end="", flush=True)
                 rows += [line.rstrip()] * line.startswith("| ")
         if process.returncode:
-            raise SystemExit(f"{script} failed with exit code {process.returncode}.")
+            failed.append(f"{script} failed with exit code {process.returncode}.")
     print("", HEADER, *rows, sep="\n")
+    if failed:
+        raise SystemExit("\n".join(failed))
 
 
 if __name__ == "__main__":

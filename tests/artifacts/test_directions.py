@@ -91,7 +91,9 @@ def test_missing_files_are_refused(directions, tmp_path, name):
 def test_what_is_no_folder_is_told_which_generators_have_directions(tmp_path):
     (tmp_path / "photo.jpg").touch()
     for wrong in (tmp_path / "photo.jpg", "biggan-caltech101"):
-        with pytest.raises(UserError, match=r"give one of biggan-caltech101-64, eigengan"):
+        with pytest.raises(
+            UserError, match=r"give one of biggan-caltech101-64, biggan-caltech101-64-projected, eigengan"
+        ):
             load_directions(wrong)
 
 

@@ -46,7 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train-gan": {
             "images": str(root / "classes"), "resolution": SIDE, "latent_dim": 12, "embedding_dim": 4,
             "channels": [24, 16, 12, 8], "discriminator_channels": [12, 16], "batch": 8, "steps": 12,
-            "checkpoint_every": 3, "sample_every": 6, "log_every": 2,
+            "checkpoint_every": 3, "sample_every": 6, "log_every": 2, "distance_images": 0,
         },
         "discover": {
             "K": 6, "steps": 12, "batch": 4, "reconstructor": "lenet", "checkpoint_every": 3, "log_every": 2,

@@ -30,7 +30,7 @@ def config(class_folders, tmp_path, monkeypatch):
         family="eigengan", images=class_folders, run=tmp_path / "run", device="cpu", resolution=16, latent_dim=10,
         embedding_dim=0, subspace_dim=3, channels=(12, 8, 8), discriminator_channels=(8, 12), steps=6, batch=4,
         generator_loss="hinge", r1=10.0, r1_every=2, lr_generator=2e-3, precision="fp32", sample_every=3,
-        checkpoint_every=2, log_every=1,
+        checkpoint_every=2, log_every=1, distance_images=0,
     )  # fmt: skip
 
 

@@ -63,8 +63,11 @@ def test_the_zoo_describes_what_the_preset_trains(name):
     assert (discover.batch, discover.lr_deformator, discover.steps) == (128, 1e-4, 100_000)
 
 
-@pytest.mark.parametrize(("name", "classes"), [("eigengan-64", 1), ("eigengan-caltech101-64", 59)])
-def test_the_zoo_describes_the_eigengans_that_the_presets_train(name, classes):
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("eigengan-64", 1), ("eigengan-caltech101-64", 59), ("caltech101-64", 59), ("caltech101-64-projected", 59)],
+)
+def test_the_zoo_describes_the_generators_that_the_presets_train(name, classes):
     config, _ = parse("train-gan", ["--config", f"pipelines/{name}.yaml"])
     discover, _ = parse("discover", ["--config", f"pipelines/{name}.yaml"])
     entry = GENERATORS[discover.generator]
@@ -72,3 +75,7 @@ def test_the_zoo_describes_the_eigengans_that_the_presets_train(name, classes):
     assert sum(parameter.numel() for parameter in generator.parameters()) == entry.parameters
     assert (generator.resolution, generator.latent_dim, classes) == (64, entry.latent_dim, entry.num_classes)
     assert (entry.pipeline, discover.K) == (f"{name}.yaml", entry.K)
+    bundled = load_generator(discover.generator)
+    assert {key: tuple(value.shape) for key, value in bundled.state_dict().items()} == {
+        key: tuple(value.shape) for key, value in generator.state_dict().items()
+    }

@@ -238,7 +238,7 @@ def _pipeline(root: Path) -> dict[str, Any]:
         "train-gan": {
             "images": str(root / "classes"), "resolution": 16, "latent_dim": 6, "embedding_dim": 4,
             "channels": [8, 6, 4], "discriminator_channels": [6, 8], "batch": 4, "steps": 9, "checkpoint_every": 3,
-            "sample_every": 4, "log_every": 2,
+            "sample_every": 4, "log_every": 2, "distance_images": 0,
         },
         "discover": {
             "K": 4, "steps": 9, "batch": 4, "reconstructor": "lenet", "checkpoint_every": 3, "log_every": 2,
