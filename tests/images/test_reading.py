@@ -37,7 +37,7 @@ class TestFindImages:
     def test_missing_and_empty_folders_are_refused(self, tmp_path):
         with pytest.raises(UserError, match=r"There is no folder .*gone"):
             find_images(tmp_path / "gone")
-        with pytest.raises(UserError, match="holds no image file"):
+        with pytest.raises(UserError, match="holds no image of a kind that is read, such as JPEG"):
             find_images(tmp_path)
 
 
