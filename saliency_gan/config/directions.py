@@ -23,14 +23,14 @@ class DiscoverConfig(StageConfig):
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
             layer.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; by default all
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one per line; by default all
             classes.
         K: Number of directions; 0 trains none and leaves those that the generator itself names (EigenGAN).
         deformator: How A is parametrised: orthonormal, unit (unit-length columns), linear, and the fixed baselines
             coordinate and random.
         reconstructor: Network that recognises direction and shift from a pair of images: resnet18 or lenet.
         steps: Training steps of A and R.
-        batch: Pairs of images a step, over all processes of a torchrun job together.
+        batch: Pairs of images per step, over all processes of a torchrun job together.
         lr_deformator: Adam's learning rate for A.
         lr_reconstructor: Adam's learning rate for R.
         max_shift: Shift magnitudes eps are drawn from U[-max_shift, max_shift], in units of a unit-length direction.
@@ -113,7 +113,7 @@ class MasksConfig(StageConfig):
             the bundled directions of a bundled generator where the run has none.
         dissection: Folder with the dissection.json whose units the units rule asks; by default the run's dissect
             folder.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; by default all
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one per line; by default all
             classes.
         pairs: Pairs to write; more can be asked for later.
         batch: Latents drawn at once.

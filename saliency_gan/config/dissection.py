@@ -20,7 +20,7 @@ class DissectConfig(StageConfig):
         truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
             layer.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; by default all
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one per line; by default all
             classes.
         layers: Layers to dissect, such as block0; by default all.
         images: Images that thresholds are chosen on, and as many others that the IoU is measured on.
@@ -28,7 +28,7 @@ class DissectConfig(StageConfig):
         concepts: Where concepts come from: saliency, appearance, torchvision:MODEL, or PATH.py:FUNCTION, your own code,
             which is run.
         concept_weights: Weights of the segmentation model among them.
-        concept_names: Names of its classes, a text file with one a line; by default those the model knows.
+        concept_names: Names of its classes, a text file with one per line; by default those the model knows.
         concept: What units are switched off and on for: salient object, background, or another one of the page.
         layer: Layer whose units are switched; by default the one whose units agree with the concept best.
         units: Number of units switched together.
@@ -42,7 +42,7 @@ class DissectConfig(StageConfig):
             measured; 0 leaves it out.
         real: Folder of photos, a thousand or more, to compare images with; without it, only the discriminator judges.
         fid_weights: Inception weights for torch-fidelity, to measure FID as well; without them, it is left out.
-        top_units: Units a layer that the page shows with their strongest images.
+        top_units: Units per layer that the page shows with their strongest images.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
     """
 

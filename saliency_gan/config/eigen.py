@@ -18,7 +18,7 @@ class EigenConfig(StageConfig):
         weights: Folder or file with the generator's weights where they are not bundled.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
             layer.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; by default all
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one per line; by default all
             classes.
         samples: Samples a picture shows, a row each.
         frames: Values of z along a row.

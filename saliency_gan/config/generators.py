@@ -25,7 +25,7 @@ class TrainGanConfig(StageConfig):
 
     Args:
         family: biggan, sngan or eigengan.
-        images: Folder that holds one subfolder of images a class (biggan, and eigengan with an embedding). For
+        images: Folder that holds one subfolder of images per class (biggan, and eigengan with an embedding). For
             sngan, and eigengan without one, any folder, searched recursively, an .npz archive of images, or mnist,
             which is downloaded into data/MNIST.
         exclude: Names of class folders to leave out.
@@ -46,7 +46,7 @@ class TrainGanConfig(StageConfig):
         feature_side: Side in pixels to which images are stretched for the network of the projected one: 64, 128 or 256.
         attention_at: Side of the feature map with self-attention in pixels; 0 for none (biggan).
         steps: Training steps; one step updates the discriminator and the generator once.
-        batch: Images a step, over all processes of a torchrun job together.
+        batch: Images per step, over all processes of a torchrun job together.
         lr_generator: Adam's learning rate for the generator.
         lr_discriminator: Adam's learning rate for the discriminator.
         generator_loss: What G minimises: linear, -D(G), or hinge, relu(1 - D(G)).
@@ -54,7 +54,7 @@ class TrainGanConfig(StageConfig):
         r1_every: Steps from one R1 to the next; its weight is multiplied by them.
         orthogonality: Weight of |U^T U - I|^2 / q^2 (eigengan); exact makes the bases orthonormal after every step.
         flip: Mirror half of the training images.
-        ema: Decay a step of the averaged generator, the one that is saved.
+        ema: Decay per step of the averaged generator, the one that is saved.
         translation: Differentiable augmentation: largest shift as a share of the side.
         colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
         distance_images: Images that the finished generator is compared with its photos by, in the features of

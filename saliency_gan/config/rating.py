@@ -104,7 +104,7 @@ class WalkConfig(StageConfig):
         weights: Folder or file with the generator's weights where they are not bundled; by default those of discover.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once a
             layer; none takes those of discover.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one a line; by default all
+        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one per line; by default all
             classes.
         samples: Latents to show.
         start: First shift, in units of a unit-length direction.

@@ -26,14 +26,14 @@ class TrainSaliencyConfig(StageConfig):
             [] takes the library's own.
         resolution: Side in pixels of the training images, a multiple of 32.
         steps: Training steps.
-        batch: Pairs a step, over all processes of a torchrun job together.
+        batch: Pairs per step, over all processes of a torchrun job together.
         loss: bce+dice, bce+iou, iou, or paper (cross-entropy on two logits divided by 10).
         optimiser: adamw or adam.
         lr: Learning rate at the start.
         weight_decay: Weight decay of adamw.
         lr_drops: Steps, as shares of all steps, at which the learning rate is multiplied by lr_factor.
         lr_factor: What a drop multiplies the learning rate by.
-        ema: Decay a step of the averaged weights, the ones that are saved.
+        ema: Decay per step of the averaged weights, the ones that are saved.
         augment: Augmentation: none, flips, or full (flips, crops, zoom-out, colour, blur, JPEG, resampling, dropout).
         backdrop: Share of the pairs whose objects are first put, resized, onto textures made of other images, 0 to 1.
         validation_pairs: Synthetic pairs that are held out of training.

@@ -163,12 +163,14 @@ class _Trainer:
         """
         if generator_folder:
             self._start_generator(generator_folder)
-        path = (discriminator_folder or generator_folder or Path()) / "discriminator.safetensors"
-        if discriminator_folder or generator_folder:
-            if discriminator_folder is None and kind_of(path) not in ("", self.config.discriminator):
-                print(f"{path} is a {kind_of(path)} discriminator, so the {self.config.discriminator} one begins anew.")
-            else:
-                load_discriminator(self.discriminator.module, path)
+        folder = discriminator_folder or generator_folder
+        if folder is None:
+            return
+        path, kind = folder / "discriminator.safetensors", self.config.discriminator
+        if discriminator_folder is None and (found := kind_of(path)) not in ("", kind):
+            print(f"{path} is a {found} discriminator, so the {kind} one begins anew.")
+        else:
+            load_discriminator(self.discriminator.module, path)
 
     def _start_generator(self, folder: Path) -> None:
         generator = load_generator(str(folder / "generator.safetensors"))

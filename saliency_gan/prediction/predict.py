@@ -233,7 +233,7 @@ def _fails(
     problems: list[str] = []
     with _noting(video, problems):
         problems += mark_video(video, predictor, background, config)
-        sources.add(video.key, video.source, config.save)
+        sources.add(video.key, video.source, video_kinds(config, background))
     return _complain(*problems) > 0
 
 
