@@ -168,7 +168,7 @@ def optimise_alpha(
         steps: Steps of Adam.
         rate: Its learning rate; the authors' code has 0.01.
         weight: lambda as a share of the first gradient, below 1.
-        batch: Images a step.
+        batch: Images per step.
 
     Returns:
         alpha, float [units] in [0, 1]; the larger, the more the unit matters.

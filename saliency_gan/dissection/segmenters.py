@@ -31,7 +31,7 @@ def concept_sources(asked: Sequence[str], weights: Path | None = None, names: Pa
     Args:
         asked: `saliency`, `appearance`, `torchvision:MODEL` or `PATH.py:FUNCTION`, which is run.
         weights: Of the segmentation model among them.
-        names: Text file with the names of its classes, one a line; None takes those the model knows.
+        names: Text file with the names of its classes, one per line; None takes those the model knows.
 
     Raises:
         UserError: If there is no such source, two are segmentation models, the model's weights are missing or do not

@@ -1,4 +1,4 @@
-"""Training images of a class-conditional generator: a folder with one subfolder of images a class."""
+"""Training images of a class-conditional generator: a folder with one subfolder of images per class."""
 
 from collections import Counter
 from pathlib import Path
@@ -16,7 +16,7 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
     """Reads `root/CLASS/*.jpg` (and other formats), resizes every image to fit `side` and pads it with its edge pixels.
 
     Args:
-        root: Folder that holds one subfolder of images a class.
+        root: Folder that holds one subfolder of images per class.
         side: Side of the squares in pixels.
         exclude: Names of class folders to leave out.
         min_images: Class folders with fewer readable images are left out.
@@ -25,7 +25,7 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
         UserError: If fewer than two class folders hold `min_images` readable images.
     """
     if not root.is_dir():
-        raise UserError(f"There is no folder {root}: --images needs one that holds a subfolder of images a class.")
+        raise UserError(f"There is no folder {root}: --images needs one that holds a subfolder of images per class.")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     folders = [folder for folder in folders if folder.name not in exclude]
     files = [path for folder in folders for path in find_files(folder)]
