@@ -46,6 +46,7 @@ class DiscoverConfig(StageConfig):
         rca_every: Steps between measurements of the RCA during training, for metrics.jsonl; 0 measures it at the end
             only.
         method: How h_bg is found: rank scores every discovered direction, optimise searches one by gradient.
+        optimise_steps: Gradient steps of that search, for each polarity.
         background_shifts: Shift magnitudes at which every direction and sign is scored.
         background_samples: Images on which a direction is scored.
         theta: Brightness threshold in [0, 1] of the masks shown and scored here; stage 2 has its own.
@@ -79,6 +80,7 @@ class DiscoverConfig(StageConfig):
     rca_samples: int = 2048
     rca_every: int = 0
     method: Literal["rank", "optimise"] = "rank"
+    optimise_steps: int = 300
     background_shifts: tuple[float, ...] = (4.0, 6.0, 9.0)
     background_samples: int = 64
     theta: float = 0.9

@@ -15,7 +15,6 @@ from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity, brightness
 from saliency_gan.runs.random_streams import random_stream
 
-ITERATIONS = 300
 EDGE_WEIGHT = 5.0
 LEARNING_RATE = 0.02
 
@@ -31,7 +30,7 @@ def optimise_direction(
     kept and the centre turns bright on dark ground. The search begins in the direction of steepest descent at z.
 
     Args:
-        config: `batch`, `background_shifts` and `seed` are used.
+        config: `optimise_steps`, `batch`, `background_shifts` and `seed` are used.
         generator: G, frozen, on fabric's device.
         polarity: What the background shall turn into.
         among: Classes to draw from; None for all.
@@ -56,7 +55,8 @@ def optimise_direction(
     (steepest,) = torch.autograd.grad(loss(origin, 0), origin)
     free = F.normalize(-steepest, dim=0).requires_grad_()
     optimiser = torch.optim.Adam([free], lr=LEARNING_RATE)
-    for iteration in tqdm(range(1, ITERATIONS + 1), f"optimising ({polarity})", unit="step"):
+    steps = range(1, config.optimise_steps + 1)
+    for iteration in tqdm(steps, f"optimising ({polarity})", unit="step"):
         optimiser.zero_grad()
         loss(F.normalize(free, dim=0), iteration).backward()
         optimiser.step()

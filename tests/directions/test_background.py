@@ -91,9 +91,8 @@ def test_only_the_classes_asked_for_are_drawn():
 
 
 @pytest.mark.parametrize("polarity", ["bright", "dark"])
-def test_optimised_direction_finds_the_coordinate(polarity, monkeypatch):
-    monkeypatch.setattr("saliency_gan.directions.optimised.ITERATIONS", 80)
-    choice = choose(DiscWorld(polarity), method="optimise", batch=8)
+def test_optimised_direction_finds_the_coordinate(polarity):
+    choice = choose(DiscWorld(polarity), method="optimise", optimise_steps=80, batch=8)
     background = choice.background
     assert (background.index, background.method, background.polarity) == (None, "optimise", polarity)
     assert choice.vector.norm().item() == pytest.approx(1, abs=1e-5)

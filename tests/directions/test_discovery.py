@@ -160,9 +160,8 @@ def test_a_person_names_directions_and_chooses_by_name(config, capsys):
         discover(replace(config, direction="backdrop"))
 
 
-def test_optimised_direction_needs_no_training(config, monkeypatch):
-    monkeypatch.setattr("saliency_gan.directions.optimised.ITERATIONS", 3)
-    folder = discover(replace(config, steps=0, method="optimise", gallery_samples=0, rca_samples=0))
+def test_optimised_direction_needs_no_training(config):
+    folder = discover(replace(config, steps=0, method="optimise", optimise_steps=3, gallery_samples=0, rca_samples=0))
     directions = load_directions(folder)
     assert directions.background.index is None and directions.background.method == "optimise"
     assert directions.background_vector.norm().item() == pytest.approx(1, abs=1e-5)
