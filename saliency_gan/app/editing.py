@@ -16,12 +16,9 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.images import ImageArray
 from saliency_gan.images.tensors import to_uint8
-from saliency_gan.runs.random_streams import random_stream
-from saliency_gan.storage.bundled import bundled_folder
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import read_json
 
-STREAM_EDIT = 71
-"""First part of the key of the tab's random streams."""
 SIDE = 384
 """Pixels of the images on the page."""
 DISSECTION = "dissection.json"
@@ -56,7 +53,7 @@ class Editor:
     """A generator with the units that `dissect` found.
 
     Args:
-        run: Run folder; its dissection is read, or the one that is bundled with the generator where it has none.
+        dissection: Folder with the dissection.json of `dissect`, if it has been run.
         generator: G, frozen.
         seed: Of the images.
 
@@ -67,11 +64,10 @@ class Editor:
         UserError: If the dissection is damaged, or is one of another generator.
     """
 
-    def __init__(self, run: Path, generator: Generator, seed: int = 0) -> None:
+    def __init__(self, dissection: Path, generator: Generator, seed: int = 0) -> None:
         self._generator, self._seed = generator, seed
-        places = (run / "dissect", bundled_folder(generator.name))
-        path = next((place / DISSECTION for place in places if (place / DISSECTION).is_file()), None)
-        self.sets = read_unit_sets(path, generator) if path else ()
+        path = dissection / DISSECTION
+        self.sets = read_unit_sets(path, generator) if path.is_file() else ()
 
     def start(self, draw: int, class_index: int | None) -> ImageArray:
         """Draws G(z, c).
@@ -116,7 +112,7 @@ class Editor:
             return self._draw(*self._subject(draw, class_index))
 
     def _subject(self, draw: int, class_index: int | None) -> tuple[Tensor, Tensor]:
-        return sample(self._generator, random_stream(self._seed, STREAM_EDIT, draw), 1, class_index)
+        return sample(self._generator, random_stream(self._seed, Stream.EDITING, draw), 1, class_index)
 
     @torch.no_grad()
     def _draw(self, latents: Tensor, classes: Tensor) -> ImageArray:

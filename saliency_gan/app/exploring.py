@@ -15,7 +15,7 @@ from saliency_gan.artifacts.painters import load_painters
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig
 from saliency_gan.config.pipeline import read_yaml
-from saliency_gan.directions.discovered import open_discovered
+from saliency_gan.directions.discovered import Discovered
 from saliency_gan.directions.drawing import draw_shifted
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
@@ -24,10 +24,8 @@ from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.masks.filters import clean
 from saliency_gan.masks.masker import Masker
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 
-STREAM_APP = 70
-"""First part of the key of the page's random streams, apart from those of the stages."""
 SHOWN = 6
 """Latents in a row."""
 MAX_SHIFT = 8.0
@@ -36,7 +34,7 @@ NO_COLUMN = -1
 TILE, GAP = 192, 6
 """Side and distance in pixels of the images in a row."""
 RULE_SETTINGS = (
-    "rule", "theta", "margin", "votes", "consensus", "quorum", "shift", "dissection", "opening", "min_component",
+    "rule", "theta", "margin", "votes", "consensus", "quorum", "shift", "opening", "min_component",
     "fill_holes",
 )  # fmt: skip
 
@@ -58,9 +56,9 @@ class Explorer:
     """A generator with its directions.
 
     Args:
-        run: Run folder.
-        generator: Name or path of the generator, as for `open_discovered`.
-        config: What else is needed: the rule, ablated units, seed and device are read.
+        found: G and its directions.
+        config: What else is needed: the rule, seed, device and precision are read.
+        dissection: Folder with the dissection.json whose units the units rule asks.
 
     Attributes:
         name: Name of the generator.
@@ -68,18 +66,17 @@ class Explorer:
         classes: What a person can choose: name and index.
 
     Raises:
-        UserError: If the run has no directions, or they do not belong to the generator.
+        UserError: If the rule asks units that nobody has looked for.
     """
 
-    def __init__(self, run: Path, generator: str | None, config: MasksConfig) -> None:
-        found = open_discovered(run, generator, None, config.ablate_units)
+    def __init__(self, found: Discovered, config: MasksConfig, dissection: Path) -> None:
         self._fabric = make_fabric(config.device, config.precision)
         self._generator = found.generator.to(self._fabric.device)
         self._directions, self._config = found.directions, config
         self._background = found.directions.background
         painters = None
         if "units" in config.rules:
-            painters = load_painters(Path(config.dissection or run / "dissect"), self._generator)
+            painters = load_painters(dissection, self._generator)
         self._masker = Masker(config, self._generator, found.directions, painters, self._fabric)
         self.name = found.generator.name
         self.directions = [(self._title(score), int(score["index"])) for score in self._ranked()]
@@ -157,21 +154,21 @@ class Explorer:
         return title
 
     def _sample(self, draw: int, class_index: int | None) -> tuple[Tensor, Tensor]:
-        return sample(self._generator, random_stream(self._config.seed, STREAM_APP, draw), SHOWN, class_index)
+        return sample(self._generator, random_stream(self._config.seed, Stream.EXPLORING, draw), SHOWN, class_index)
 
 
-def mask_settings(run: Path, **others: object) -> MasksConfig:
+def mask_settings(run: Path | None, **others: object) -> MasksConfig:
     """The rule that a run's masks were made by, or the default one where it has none.
 
     Args:
-        run: Run folder.
+        run: Run folder; None for no run.
         others: Settings of MasksConfig that are none of the rule's.
     """
-    path = run / "masks" / "config.yaml"
-    written = read_yaml(path) if path.is_file() else {}
+    path = run / "masks" / "config.yaml" if run else None
+    written = read_yaml(path) if path and path.is_file() else {}
     rule = {name: written[name] for name in RULE_SETTINGS if name in written}
     rule = {name: tuple(value) if isinstance(value, list) else value for name, value in rule.items()}
-    return MasksConfig(run=run, **rule, **others)  # type: ignore[arg-type]
+    return MasksConfig(**rule, **others)  # type: ignore[arg-type]
 
 
 def _row(images: ImageArray, enlarged_by: int = cv2.INTER_CUBIC) -> ImageArray:

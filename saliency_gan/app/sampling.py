@@ -22,4 +22,4 @@ def sample(generator: Generator, random: torch.Generator, count: int, class_inde
     if class_index is not None and not 0 <= class_index < generator.num_classes:
         raise UserError(f"There is no class {class_index}: {generator.name} has {generator.num_classes}.")
     among = None if class_index is None else [class_index]
-    return generator.sample_latents(count, random), generator.sample_classes(count, random, among)
+    return generator.sample(count, random, among)

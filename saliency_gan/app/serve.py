@@ -16,12 +16,10 @@ from saliency_gan.app.exploring import Explorer, mask_settings
 from saliency_gan.app.guard import HOST, no_connections
 from saliency_gan.compute.devices import pick_device
 from saliency_gan.config import AppConfig
-from saliency_gan.config.stage import StageConfig
+from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.errors import UserError
-from saliency_gan.generators.zoo import GENERATORS
 from saliency_gan.saliency.model import load_model
 from saliency_gan.saliency.predictor import Predictor
-from saliency_gan.storage.bundled import bundled_directions
 
 SETTINGS = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -52,11 +50,13 @@ def serving(config: AppConfig) -> Iterator[str]:
 
     Uploads and results are in a temporary folder, which is removed at the end.
     """
-    _check(config)
+    config.check()
     port = _free_port(config.port)
-    predictor = Predictor(load_model(_model(config)), pick_device(config.device), precision="auto")
-    explorer = _explorer(config)
-    editor = Editor(config.run, explorer.generator, config.seed)
+    predictor = Predictor(load_model(config.model.path), pick_device(config.device), precision="auto")
+    found = open_discovered(config.choice, config.directions)
+    settings = mask_settings(config.run, seed=config.seed, device=config.device)
+    explorer = Explorer(found, settings, config.dissection.folder)
+    editor = Editor(config.dissection.folder, explorer.generator, config.seed)
     with tempfile.TemporaryDirectory(prefix="saliency-gan-app-") as folder, no_connections():
         build = _import_page(Path(folder))
         page = build(predictor, explorer, editor, Path(folder), config.max_megabytes, port)
@@ -64,15 +64,6 @@ def serving(config: AppConfig) -> Iterator[str]:
             yield page.local_url
         finally:
             page.close(verbose=False)
-
-
-def _check(config: AppConfig) -> None:
-    if config.max_megabytes < 1:
-        raise UserError(f"--max-megabytes {config.max_megabytes} is out of range: it has to be 1 or more, say 20.")
-    if not 0 <= config.port < 65536:
-        raise UserError(f"--port {config.port} is no port: give 1024 to 65535, or 0 for any free one.")
-    if config.run != StageConfig.run and not config.run.is_dir():
-        raise UserError(f"There is no run folder {config.run}: name another one with --run, or leave it out.")
 
 
 def _free_port(port: int) -> int:
@@ -91,20 +82,6 @@ def _free_port(port: int) -> int:
                 f"Port {port} cannot be used ({error.strerror}): give another one with --port, or 0 for any."
             ) from None
         return int(probe.getsockname()[1])
-
-
-def _model(config: AppConfig) -> Path | None:
-    """The model that was named, the run's adapted one, its student, its first one, or None for the bundled one."""
-    own = (config.run / folder for folder in ("saliency-adapted", "student", "saliency"))
-    return config.weights or next((path for path in own if (path / "model.safetensors").is_file()), None)
-
-
-def _explorer(config: AppConfig) -> Explorer:
-    name = config.generator
-    if name is None and not (config.run / "discover").is_dir():
-        name = next(filter(bundled_directions, GENERATORS))
-    settings = mask_settings(config.run, seed=config.seed, device=config.device, ablate_units=config.ablate_units)
-    return Explorer(config.run, name, settings)
 
 
 def _import_page(folder: Path) -> Callable[..., Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity
-from saliency_gan.storage.bundled import bundled_directions, generators_with_directions
+from saliency_gan.storage.bundled import bundled_folder, generators_with_directions
 from saliency_gan.storage.files import read_json, write_bytes, write_json
 
 
@@ -144,8 +144,7 @@ def load_directions(folder: Path | str) -> Directions:
     Raises:
         UserError: If a file is missing, damaged or does not fit the other one.
     """
-    bundled = None if Path(folder).is_dir() else bundled_directions(str(folder))
-    folder = bundled or Path(folder)
+    folder = bundled_folder(str(folder)) if str(folder) in generators_with_directions() else Path(folder)
     if not folder.is_dir():
         raise UserError(
             f"{folder} is neither the discover folder of a run nor a generator that is bundled with directions:"

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 from saliency_gan.cli.values import choices, guess, in_words, is_list
 from saliency_gan.config import STAGES
-from saliency_gan.config.pipeline import load_pipeline
+from saliency_gan.config.pipeline import SHARED_EVERYWHERE, load_pipeline
 from saliency_gan.errors import UserError
 
 
@@ -45,7 +45,8 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     parser.add_argument("--dry-run", action="store_true", help="Print the settings, what is read and what is written.")
     parser.add_class_arguments(STAGES[verb], None)
     try:
-        words = _normalise(verb, words, {option for action in parser._actions for option in action.option_strings})
+        known = {option for action in parser._actions for option in action.option_strings}
+        words = _normalise(verb, _without_those_of_others(words, known), known)
         pipeline = _pipeline_of(words)
         if pipeline:
             parser.set_defaults(_checked(verb, pipeline))
@@ -55,6 +56,18 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         raise UserError(_sentence(verb, error)) from None
     options = {key: settings.pop(key, None) for key in ("config", "dry_run", "paths")}
     return STAGES[verb](**{key: _tuples(value) for key, value in settings.items()}), options
+
+
+def _without_those_of_others(words: Sequence[str], known: set[str]) -> list[str]:
+    """Leaves out run, seed, device and precision where the verb has no use for them, as a pipeline YAML does: beside
+    --config they hold for the whole pipeline, so that one line of flags serves each of its verbs."""
+    others = [f"--{name}" for name in SHARED_EVERYWHERE if f"--{name}" not in known]
+    if not others or not _pipeline_of(words):
+        return list(words)
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in others:
+        finder.add_argument(flag)
+    return finder.parse_known_args(list(words))[1]
 
 
 def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:

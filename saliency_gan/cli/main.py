@@ -18,8 +18,9 @@ from saliency_gan.cli.arguments import parse
 from saliency_gan.cli.values import guess
 from saliency_gan.compute import processes
 from saliency_gan.compute.allocator import keep_freed_memory
-from saliency_gan.config import STAGES, StageConfig, SweepPoint, sweep_points, to_plain
+from saliency_gan.config import STAGES, LendingConfig, Settings, SweepPoint, sweep_points, to_plain
 from saliency_gan.errors import StageError, UserError, one_line
+from saliency_gan.storage.run_layout import Input
 
 USAGE = """usage: saliency-gan VERB [--config YAML] [--SETTING VALUE ...]
 
@@ -130,8 +131,11 @@ def _run(words: list[str]) -> int:
         advice = f"did you mean {meant!r}?" if meant else "saliency-gan --help lists them."
         raise UserError(f"There is no verb {verb!r}: {advice}")
     config, options = parse(verb, rest)
+    if isinstance(config, LendingConfig) and config.run and _gives(rest, "--run") and not config.run.is_dir():
+        raise UserError(f"There is no run folder {config.run}: name another one with --run, or leave it out.")
+    config.check()
     if options["dry_run"]:
-        _print_plan(verb, config, [Path(path) for path in options["paths"] or ()])
+        _print_plan(verb, config, options)
         for point in _points(config, options) if verb == "sweep" else ():
             print(f"  {point.discover.run}")
         return 0
@@ -139,6 +143,12 @@ def _run(words: list[str]) -> int:
         raise UserError(f"{verb} is done by one process: call it without torchrun, which is for {', '.join(SHARED)}.")
     signal.signal(signal.SIGTERM, _interrupt)
     keep_freed_memory()
+    if verb == "predict":
+        from saliency_gan.prediction.jobs import check_paths
+
+        check_paths([Path(path) for path in options["paths"]])
+    if inputs := _inputs(verb, config, options):
+        _say(", ".join(f"{title}: {found}" for title, found in inputs.items()))
     return VERBS[verb](config, options)
 
 
@@ -149,14 +159,29 @@ def _interrupt(*_: object) -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def _print_plan(verb: str, config: StageConfig, inputs: Sequence[Path]) -> None:
+def _gives(words: Sequence[str], flag: str) -> bool:
+    return any(word.partition("=")[0] == flag for word in words)
+
+
+def _inputs(verb: str, config: Settings, options: dict[str, Any]) -> dict[str, Input]:
+    """What a verb takes from a run, the package or a person; pairs on the fly take what masks would."""
+    on_the_fly = verb == "train-saliency" and getattr(config, "source", None) == "generator"
+    return (_masks_settings(config, options) if on_the_fly else config).inputs()
+
+
+def _print_plan(verb: str, config: Settings, options: dict[str, Any]) -> None:
     import yaml
 
     print(yaml.safe_dump({verb: to_plain(config)}, sort_keys=False), end="")
-    for title, paths in (("reads", [*inputs, *config.reads()]), ("writes", config.writes())):
-        print(f"{title}:")
-        for path in paths:
-            print(f"  {path}{'' if title == 'writes' or path.exists() else '  (missing)'}")
+    inputs = _inputs(verb, config, options)
+    named = {found.path for found in inputs.values()}
+    print("reads:")
+    for title, found in inputs.items():
+        print(f"  {title}: {found}{'  (missing)' * found.is_missing}")
+    for path in (*map(Path, options["paths"] or ()), *config.reads()):
+        if path not in named:
+            print(f"  {path}{'' if path.exists() else '  (missing)'}")
+    print("writes:", *(f"  {path}" for path in config.writes()), sep="\n")
 
 
 def _generators(config: Any, _: dict[str, Any]) -> int:
@@ -243,9 +268,14 @@ def _masks(config: Any, _: dict[str, Any]) -> int:
 def _train_saliency(config: Any, options: dict[str, Any]) -> int:
     from saliency_gan.saliency.training import train_saliency
 
-    masks, _ = parse("masks", ["--config", options["config"]] if options["config"] else [])
-    train_saliency(config, replace(masks, run=config.run))
+    train_saliency(config, _masks_settings(config, options))
     return 0
+
+
+def _masks_settings(config: Any, options: dict[str, Any]) -> Any:
+    """Settings of masks in the same pipeline, for the same run, seed and device."""
+    masks, _ = parse("masks", ["--config", options["config"]] if options["config"] else [])
+    return replace(masks, run=config.run, seed=config.seed, device=config.device, precision=config.precision)
 
 
 def _train_student(config: Any, _: dict[str, Any]) -> int:

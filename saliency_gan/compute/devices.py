@@ -80,26 +80,6 @@ def make_fabric(device: Device, precision: Precision) -> "Fabric":
     return fabric
 
 
-def own_parts(batch: int, accumulate: int) -> list[range]:
-    """What this process takes of a global batch: a range for each part that its gradient is accumulated over.
-
-    The random numbers of a step are drawn for the whole batch and then cut, so they do not depend on the number of
-    processes. The ranges of all processes are equally long, so means of means over them are means over the batch.
-
-    Raises:
-        UserError: If the batch cannot be cut like that.
-    """
-    world, rank = processes.world_size(), processes.rank()
-    if accumulate < 1 or batch % (world * accumulate):
-        raise UserError(
-            f"--batch {batch} cannot be cut into equal parts for {world} process{'es' * (world > 1)} with --accumulate"
-            f" {accumulate}: give a multiple of {world * max(1, accumulate)}."
-        )
-    length = batch // (world * accumulate)
-    firsts = [(part * world + rank) * length for part in range(accumulate)]
-    return [range(first, first + length) for first in firsts]
-
-
 def mean_over_processes(value: Tensor) -> Tensor:
     """The mean of the values that the processes have, which carries no gradient; `value` itself without torchrun."""
     if processes.world_size() == 1:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
-from saliency_gan.errors import StageError
+from saliency_gan.errors import StageError, UserError
 
 Item = TypeVar("Item")
 
@@ -186,3 +186,23 @@ def _noticing_losses() -> Iterator[None]:
 def _launched() -> bool:
     # Cluster software sets RANK and WORLD_SIZE for its own jobs, too; only torchrun sets this one.
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def own_parts(batch: int, accumulate: int) -> list[range]:
+    """What this process takes of a global batch: a range for each part that its gradient is accumulated over.
+
+    The random numbers of a step are drawn for the whole batch and then cut, so they do not depend on the number of
+    processes. The ranges of all processes are equally long, so means of means over them are means over the batch.
+
+    Raises:
+        UserError: If the batch cannot be cut like that.
+    """
+    world, own = world_size(), rank()
+    if accumulate < 1 or batch % (world * accumulate):
+        raise UserError(
+            f"--batch {batch} cannot be cut into equal parts for {world} process{'es' * (world > 1)} with --accumulate"
+            f" {accumulate}: give a multiple of {world * max(1, accumulate)}."
+        )
+    length = batch // (world * accumulate)
+    firsts = [(part * world + own) * length for part in range(accumulate)]
+    return [range(first, first + length) for first in firsts]

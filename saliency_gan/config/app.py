@@ -3,25 +3,29 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from saliency_gan.config.directions import generator_files
-from saliency_gan.config.stage import StageConfig
-from saliency_gan.storage.bundled import directions_folder
+from saliency_gan.compute.types import Device
+from saliency_gan.config.checks import require_port, require_positive
+from saliency_gan.config.generator import GeneratorConfig
+from saliency_gan.config.stage import LendingConfig
+from saliency_gan.storage.run_layout import GeneratorChoice, Input
 
 
 @dataclass(frozen=True, kw_only=True)
-class AppConfig(StageConfig):
+class AppConfig(LendingConfig):
     """Serves a page on this computer alone: masks of a dropped photo, and moves along directions of a generator.
 
     Args:
-        weights: Saliency model (model.safetensors or its folder); by default the run's, the adapted one or the student
-            where there is one, or the bundled one where the run has none.
+        weights: Saliency model (model.safetensors or its folder); by default the run's, the last one first (adapted,
+            student, U-Net on generated pairs), else the bundled one, which `bundled` names, too.
         generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; by default the one that
-            the run's directions belong to, or the bundled one where the run has no directions.
-        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once a
-            layer; none takes those of discover.
+            the run's directions belong to, else the one that the run trained, else a bundled one.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once for
+            each layer; none takes those of discover.
         port: Port on 127.0.0.1; 0 takes any free one.
         browser: Open the page in the browser.
         max_megabytes: Larger photos are refused.
+        seed: Seed of the generated images.
+        device: Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.
     """
 
     weights: Path | None = None
@@ -31,6 +35,33 @@ class AppConfig(StageConfig):
     browser: bool = True
     max_megabytes: int = 20
 
-    def reads(self) -> list[Path]:
-        given = [self.weights] if self.weights else []
-        return [*given, directions_folder(self.run, self.generator), *generator_files(self.generator or "", None)]
+    seed: int = 0
+    device: Device = "auto"
+
+    @property
+    def model(self) -> Input:
+        """The saliency model."""
+        return self.layout.saliency_model(self.weights)
+
+    @property
+    def choice(self) -> GeneratorChoice:
+        """The generator that these settings and the run come to."""
+        return self.layout.generator(self.generator, None, None, self.ablate_units, bundled=GeneratorConfig.DEFAULT)
+
+    @property
+    def directions(self) -> Input:
+        """The directions to move along."""
+        return self.layout.directions(None, self.choice.name)
+
+    @property
+    def dissection(self) -> Input:
+        """What says which units paint what."""
+        return self.layout.dissection(None, self.choice.name)
+
+    def inputs(self) -> dict[str, Input]:
+        inputs = {"model": self.model, **self.choice.inputs, "directions": self.directions}
+        return inputs if self.dissection.origin == "missing" else {**inputs, "dissection": self.dissection}
+
+    def check(self) -> None:
+        require_positive(self, "max_megabytes")
+        require_port(self)

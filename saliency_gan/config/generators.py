@@ -1,15 +1,12 @@
-"""Settings of `generators` and `train-gan`."""
+"""Settings of `generators`."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-from saliency_gan.compute.types import Precision
-from saliency_gan.config.stage import StageConfig
+from saliency_gan.config.stage import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorsConfig(StageConfig):
+class GeneratorsConfig(Settings):
     """Lists the generators that can be named: size, K, licence, preset, and whether the weights are here.
 
     Args:
@@ -17,95 +14,3 @@ class GeneratorsConfig(StageConfig):
     """
 
     json: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainGanConfig(StageConfig):
-    """Stage 0: trains a BigGAN on class folders, an SN-GAN on any images, or an EigenGAN on either.
-
-    Args:
-        family: biggan, sngan or eigengan.
-        images: Folder that holds one subfolder of images per class (biggan, and eigengan with an embedding). For
-            sngan, and eigengan without one, any folder, searched recursively, an .npz archive of images, or mnist,
-            which is downloaded into data/MNIST.
-        exclude: Names of class folders to leave out.
-        min_images: Class folders with fewer readable images are left out.
-        start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) to go on from with
-            the same classes and sizes; by default they are random.
-        start_discriminator: Folder whose discriminator.safetensors to begin with instead, of any family with the same
-            classes and discriminator_channels: one that knows the images teaches a new generator sooner.
-        resolution: Side of the generated images in pixels: 32, 64, 128, ...
-        image_channels: 3 for colour, 1 for grey (sngan).
-        latent_dim: Length of z; for biggan a multiple of the number of channel values; for eigengan of its noise alone.
-        embedding_dim: Length of the class embedding shared by all blocks (biggan), or beside the noise (eigengan, where
-            0 makes it unconditional).
-        subspace_dim: Dimensions q of every layer's subspace (eigengan).
-        channels: Generator channels at 4 px and after every doubling up to the resolution.
-        discriminator: projected judges what a frozen network of ImageNet (EfficientNet-Lite1) sees; residual the image.
-        discriminator_channels: Channels of the residual one after every halving, from a quarter of the pixels down.
-        feature_side: Side in pixels to which images are stretched for the network of the projected one: 64, 128 or 256.
-        attention_at: Side of the feature map with self-attention in pixels; 0 for none (biggan).
-        steps: Training steps; one step updates the discriminator and the generator once.
-        batch: Images per step, over all processes of a torchrun job together.
-        lr_generator: Adam's learning rate for the generator.
-        lr_discriminator: Adam's learning rate for the discriminator.
-        generator_loss: What G minimises: linear, -D(G), or hinge, relu(1 - D(G)).
-        r1: Weight of the gradient penalty R1 on real images; 0 for none.
-        r1_every: Steps from one R1 to the next; its weight is multiplied by them.
-        orthogonality: Weight of |U^T U - I|^2 / q^2 (eigengan); exact makes the bases orthonormal after every step.
-        flip: Mirror half of the training images.
-        ema: Decay per step of the averaged generator, the one that is saved.
-        translation: Differentiable augmentation: largest shift as a share of the side.
-        colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
-        distance_images: Images that the finished generator is compared with its photos by, in the features of
-            EfficientNet-Lite2, which no training here has seen; 0 leaves it out.
-        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
-        compile: Compile both networks with torch.compile; takes a minute at the start.
-        sample_every: Steps between grids of samples.
-        checkpoint_every: Steps between checkpoints.
-        log_every: Steps between lines of metrics.jsonl.
-    """
-
-    family: Literal["biggan", "sngan", "eigengan"] = "biggan"
-    images: Path = Path("data/images")
-    exclude: tuple[str, ...] = ()
-    min_images: int = 2
-    start: Path | None = None
-    start_discriminator: Path | None = None
-    resolution: int = 64
-    image_channels: int = 3
-    latent_dim: int = 120
-    embedding_dim: int = 64
-    subspace_dim: int = 6
-    channels: tuple[int, ...] = (256, 256, 128, 64, 32)
-    discriminator: Literal["projected", "residual"] = "residual"
-    discriminator_channels: tuple[int, ...] = (64, 128, 256)
-    feature_side: Literal[64, 128, 256] = 128
-    attention_at: int = 0
-    steps: int = 20_000
-    batch: int = 32
-    lr_generator: float = 2e-4
-    lr_discriminator: float = 4e-4
-    generator_loss: Literal["linear", "hinge"] = "linear"
-    r1: float = 0.0
-    r1_every: int = 8
-    orthogonality: float | Literal["exact"] = 1.0
-    flip: bool = True
-    ema: float = 0.999
-    translation: float = 0.125
-    colour: float = 0.3
-    distance_images: int = 5000
-    precision: Precision = "auto"
-    compile: bool = False
-    sample_every: int = 500
-    checkpoint_every: int = 500
-    log_every: int = 50
-
-    def reads(self) -> list[Path]:
-        return [] if self.images == Path("mnist") else [self.images]
-
-    def writes(self) -> list[Path]:
-        return [
-            self.run / "generator" / name
-            for name in ("generator.safetensors", "samples", "metrics.jsonl", "distance.json")
-        ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from saliency_gan.config.directions import DiscoverConfig
+from saliency_gan.config.discover import DiscoverConfig
 from saliency_gan.config.stage import StageConfig
 from saliency_gan.errors import UserError
 
@@ -76,6 +76,7 @@ def sweep_points(config: SweepConfig, base: DiscoverConfig) -> list[SweepPoint]:
 
     """
     swept = swept_values(config.over)
+    base = replace(base, run=config.run).resolved()
     seeds = config.seeds or (config.seed,)
     points = []
     for combination in itertools.product(*swept.values()):

@@ -15,10 +15,9 @@ from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import combine, measure_criteria
 from saliency_gan.directions.drawing import draw, draw_shifted, images_at_once
 from saliency_gan.directions.optimised import optimise_direction
-from saliency_gan.directions.streams import STREAM_BACKGROUND
 from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 
 COARSE_SAMPLES = 16
 """Images on which every candidate is scored first."""
@@ -91,7 +90,7 @@ class _Jury:
     def __init__(
         self, config: DiscoverConfig, generator: Generator, among: Sequence[int] | None, fabric: Fabric
     ) -> None:
-        random = random_stream(config.seed, STREAM_BACKGROUND)
+        random = random_stream(config.seed, Stream.BACKGROUND)
         count = config.background_samples
         allowed = torch.tensor(among if among is not None else range(generator.num_classes))
         self.classes = allowed[torch.randperm(len(allowed), generator=random)].repeat(-(-count // len(allowed)))[:count]

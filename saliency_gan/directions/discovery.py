@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from saliency_gan.artifacts.directions import Directions, load_directions
-from saliency_gan.compute.devices import make_fabric, own_parts, peak_memory
+from saliency_gan.compute.devices import make_fabric, peak_memory
 from saliency_gan.compute.processes import is_main
 from saliency_gan.config import DiscoverConfig, to_plain
 from saliency_gan.directions.background import choose_background
@@ -22,7 +22,7 @@ from saliency_gan.directions.rca import measure_rca
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.generators.zoo import load_generator
+from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.images.writing import write_image
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
@@ -50,8 +50,8 @@ def discover(config: DiscoverConfig) -> Path:
     Raises:
         UserError: If the settings do not fit together or the checkpoint belongs to another generator.
     """
-    _check(config)
-    generator = load_generator(config.generator, config.weights, config.truncation, config.ablate_units)
+    config.check()
+    config, generator = config.resolved(), load_chosen(config.choice)
     if isinstance(config.direction, str):
         config = replace(config, direction=_column(config.direction, config, generator))
     _check_directions(config, generator)
@@ -79,33 +79,6 @@ def discover(config: DiscoverConfig) -> Path:
         f" {background.polarity} background, score {background.score:.3f}; see {folder.path / 'ranking.png'}"
     )
     return folder.path
-
-
-def _check(config: DiscoverConfig) -> None:
-    """Refuses settings that could only fail after training."""
-    if not 0 <= config.min_shift <= config.max_shift or config.max_shift == 0:
-        raise UserError(
-            f"--min_shift {config.min_shift:g} and --max_shift {config.max_shift:g}: give 0 <= min <= max, max > 0."
-        )
-    if config.rca_every < 0 or (config.rca_every and config.rca_samples < 1):
-        raise UserError(
-            f"--rca_every {config.rca_every} with --rca_samples {config.rca_samples}: give 0 for no RCA during"
-            " training, or a number of steps and at least one sample."
-        )
-    own_parts(config.batch, config.accumulate)
-    if config.batch < 2 * config.accumulate:
-        raise UserError(
-            f"--batch {config.batch} is too small for batch normalisation in R: give {2 * config.accumulate} or more."
-        )
-    if not config.background_shifts or min(config.background_shifts) <= 0 or config.shift <= 0:
-        raise UserError(
-            "Shift magnitudes have to be positive: check --shift and --background_shifts; --sign flips them."
-        )
-    if not 0 < config.theta < 1 or config.background_samples < 1:
-        raise UserError(
-            f"--theta {config.theta:g} has to lie between 0 and 1 and --background_samples {config.background_samples}"
-            " has to be at least 1."
-        )
 
 
 def _column(name: str, config: DiscoverConfig, generator: Generator) -> int:

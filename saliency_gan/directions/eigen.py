@@ -15,16 +15,14 @@ from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import EigenConfig
 from saliency_gan.directions.drawing import draw, lay_out
 from saliency_gan.directions.effects import EFFECTS, mean_and_spread, measure_effects, selectivities
-from saliency_gan.directions.streams import STREAM_EIGEN
 from saliency_gan.errors import UserError
 from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.health import health_warnings, layer_health
-from saliency_gan.generators.zoo import load_generator
+from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.images.writing import write_image
 from saliency_gan.pages.page import Section, Table, render
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.runs.stage_folder import StageFolder
-from saliency_gan.storage.bundled import directions_folder
 from saliency_gan.storage.files import write_json, write_text
 
 TILE = 64
@@ -39,13 +37,8 @@ def eigen(config: EigenConfig) -> Path:
     Raises:
         UserError: If the generator is no EigenGAN, or a setting is out of range.
     """
-    if config.samples < 1 or config.frames < 2 or config.measured < 1 or config.reach <= 0 or config.sigma < 0:
-        raise UserError(
-            f"--samples {config.samples} --frames {config.frames} --measured {config.measured} --reach {config.reach:g}"
-            f" --sigma {config.sigma:g}: give at least 1 sample, 2 frames and 1 measured image, a reach above 0 and no"
-            " negative sigma."
-        )
-    generator = load_generator(config.generator, config.weights, 1.0, config.ablate_units)
+    config.check()
+    config, generator = config.resolved(), load_chosen(config.choice)
     if not isinstance(generator, EigenGAN):
         raise UserError(
             f"{generator.name} is no EigenGAN, so its layers name no directions: use discover, or give an EigenGAN with"
@@ -127,14 +120,14 @@ def traversal(latents: Tensor, column: int, values: Tensor) -> Tensor:
 
 
 def _subjects(config: EigenConfig, generator: EigenGAN, count: int, number: int) -> tuple[Tensor, Tensor]:
-    random = random_stream(config.seed, STREAM_EIGEN, number)
-    latents = config.sigma * generator.sample_latents(count, random)
-    return latents, generator.sample_classes(count, random, generator.class_indices(config.classes))
+    random = random_stream(config.seed, Stream.EIGEN, number)
+    latents, classes = generator.sample(count, random, generator.class_indices(config.classes))
+    return config.sigma * latents, classes
 
 
 def _names_given(config: EigenConfig, generator: EigenGAN) -> dict[str, str]:
     """What a person called the dimensions with annotate, in the directions of the run or those that are bundled."""
-    folder = directions_folder(config.run, config.generator)
+    folder = config.named_directions.folder
     if not (folder / "directions.json").is_file():
         return {}
     directions = load_directions(folder)

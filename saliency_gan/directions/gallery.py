@@ -17,13 +17,12 @@ from saliency_gan.artifacts.directions import Background
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import CRITERIA
 from saliency_gan.directions.drawing import draw_shifted, lay_out
-from saliency_gan.directions.streams import STREAM_GALLERY
 from saliency_gan.generators.base import Generator
 from saliency_gan.images import ImageArray
 from saliency_gan.images.brightness import brightness
 from saliency_gan.images.layout import grid
 from saliency_gan.images.writing import write_image
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import write_text
 
 RANKING_ROWS = 3
@@ -129,8 +128,7 @@ def _heading(index: int, names: Mapping[int, str]) -> str:
 
 
 def _subjects(generator: Generator, count: int, seed: int, among: Sequence[int] | None) -> tuple[Tensor, Tensor]:
-    random = random_stream(seed, STREAM_GALLERY)
-    return generator.sample_latents(count, random), generator.sample_classes(count, random, among)
+    return generator.sample(count, random_stream(seed, Stream.GALLERY), among)
 
 
 def _captioned(sheet: ImageArray, caption: str) -> ImageArray:

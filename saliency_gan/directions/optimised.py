@@ -10,10 +10,9 @@ from tqdm import tqdm
 
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import border, centre, gradient_magnitude
-from saliency_gan.directions.streams import STREAM_OPTIMISE
 from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity, brightness
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 
 EDGE_WEIGHT = 5.0
 LEARNING_RATE = 0.02
@@ -41,9 +40,8 @@ def optimise_direction(
     """
 
     def loss(direction: Tensor, iteration: int) -> Tensor:
-        random = random_stream(config.seed, STREAM_OPTIMISE, iteration)
-        latents = generator.sample_latents(config.batch, random).to(fabric.device)
-        classes = generator.sample_classes(config.batch, random, among).to(fabric.device)
+        random = random_stream(config.seed, Stream.OPTIMISE, iteration)
+        latents, classes = (part.to(fabric.device) for part in generator.sample(config.batch, random, among))
         shift = config.background_shifts[iteration % len(config.background_shifts)]
         with fabric.autocast():
             with torch.no_grad():

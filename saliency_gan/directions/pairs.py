@@ -57,8 +57,7 @@ class PairSampler:
 
     def draw(self, count: int, random: torch.Generator) -> PairSample:
         """Draws `count` samples."""
-        latents = self.generator.sample_latents(count, random)
-        classes = self.generator.sample_classes(count, random, self.among)
+        latents, classes = self.generator.sample(count, random, self.among)
         directions = torch.randint(self.directions, (count,), generator=random)
         shifts = self.max_shift * (2 * torch.rand(count, generator=random) - 1)
         shifts = torch.copysign(shifts.abs().clamp(min=self.min_shift), shifts)

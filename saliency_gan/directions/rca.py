@@ -11,8 +11,7 @@ from saliency_gan.compute.processes import share, total
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import PairSampler, draw_pairs
 from saliency_gan.directions.reconstructor import Reconstructor
-from saliency_gan.directions.streams import STREAM_RCA
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 
 
 @torch.no_grad()
@@ -47,7 +46,7 @@ def measure_rca(
     if not samples:
         return {}
     correct = error = 0.0
-    key = (seed, STREAM_RCA) if step is None else (seed, STREAM_RCA, step)
+    key = (seed, Stream.RCA) if step is None else (seed, Stream.RCA, step)
     was_training = reconstructor.training
     reconstructor.eval()
     for start in tqdm(share(range(0, samples, batch)), "measuring RCA", unit="batch", leave=False):

@@ -8,15 +8,14 @@ from saliency_gan.config import DiscoverConfig, SweepConfig, SweepPoint, to_plai
 from saliency_gan.directions.discovery import CHANGEABLE, discover
 from saliency_gan.directions.sweep_figures import SweepResult, figures_of, markdown_table, picture
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.generators.zoo import load_generator
+from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.runs.stage_folder import RESUMABLE_SETTINGS, StageFolder
 from saliency_gan.storage.files import read_json, write_bytes, write_json, write_text
 from saliency_gan.storage.locks import working_in
+from saliency_gan.storage.run_layout import GeneratorChoice
 
 IMMATERIAL = (RESUMABLE_SETTINGS | CHANGEABLE) - {"steps", "rca_samples"}
 """Settings of discover on which a point's figures do not depend."""
-Source = tuple[str, Path | None, float, tuple[str, ...]]
-"""What `load_generator` takes: name, weights, truncation and ablated units."""
 
 
 def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
@@ -35,18 +34,18 @@ def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
         UserError: If a generator cannot be loaded.
         StageError: If a file cannot be written.
     """
-    sources = {_source(point.discover) for point in points}
-    sha256 = {source: load_generator(*source).sha256 for source in sources}
+    choices = {point.discover.choice for point in points}
+    sha256 = {choice: load_chosen(choice).sha256 for choice in choices}
     with working_in(config.run / "sweep", "--run"):
         return _run_points(config, points, sha256)
 
 
-def _run_points(config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[Source, str]) -> int:
+def _run_points(config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[GeneratorChoice, str]) -> int:
     results: list[SweepResult] = []
     failed: dict[str, str] = {}
     for number, point in enumerate(points, start=1):
         settings = point.discover
-        generator = sha256[_source(settings)]
+        generator = sha256[settings.choice]
         print(f"[{number}/{len(points)}] {point.slug}", flush=True)
         try:
             if not _is_done(settings, generator):
@@ -59,10 +58,6 @@ def _run_points(config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[
         _write(config, results, failed, unfinished=len(points) - number)
     print(f"{config.run / 'sweep' / config.title}.md:\n{_table(config, results, failed)}", end="")
     return len(failed)
-
-
-def _source(settings: DiscoverConfig) -> Source:
-    return settings.generator, settings.weights, settings.truncation, settings.ablate_units
 
 
 def _is_done(settings: DiscoverConfig, generator_sha256: str) -> bool:

@@ -8,15 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saliency_gan.compute.batch_norm import synchronise
-from saliency_gan.compute.devices import make_fabric, mean_over_processes, own_parts
+from saliency_gan.compute.devices import make_fabric, mean_over_processes
+from saliency_gan.compute.processes import own_parts
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import PairSample, PairSampler, draw_pairs
 from saliency_gan.directions.reconstructor import Reconstructor
-from saliency_gan.directions.streams import STREAM_INIT, STREAM_STEP
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 
 METRICS = ("loss", "loss_direction", "loss_shift", "accuracy", "mae")
 
@@ -33,7 +33,7 @@ class DiscoveryTrainer:
         self.parts = own_parts(config.batch, config.accumulate)
         torch.manual_seed(config.seed)  # torchvision initialises R from the global stream
         deformator = Deformator(
-            config.deformator, generator.latent_dim, config.K, random_stream(config.seed, STREAM_INIT)
+            config.deformator, generator.latent_dim, config.K, random_stream(config.seed, Stream.DEFORMATOR)
         )
         reconstructor = Reconstructor(config.reconstructor, config.K, generator.channels)
         self.config = config
@@ -63,7 +63,7 @@ class DiscoveryTrainer:
 
     def train_step(self) -> None:
         """Updates A and R on fresh pairs and adds this step's metrics to `totals`."""
-        sample = self.sampler.draw(self.config.batch, random_stream(self.config.seed, STREAM_STEP, self.step))
+        sample = self.sampler.draw(self.config.batch, random_stream(self.config.seed, Stream.DISCOVERY_STEP, self.step))
         for _, optimiser in self.trained:
             optimiser.zero_grad()
         measured = torch.zeros_like(self.totals)

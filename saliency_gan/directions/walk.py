@@ -18,17 +18,15 @@ from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import WalkConfig
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.directions.drawing import draw_shifted, images_at_once
-from saliency_gan.directions.streams import STREAM_WALK
-from saliency_gan.errors import StageError, UserError
+from saliency_gan.errors import StageError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.images.writing import encode
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import write_bytes
 
 ANIMATION_FRAMES, STRIP_FRAMES = 33, 9
-SUFFIXES = (".gif", ".mp4", ".png")
 
 
 def walk(config: WalkConfig) -> Path:
@@ -43,15 +41,14 @@ def walk(config: WalkConfig) -> Path:
         UserError: If a setting is out of range, or there is no such direction, generator or class.
         StageError: If the file cannot be written.
     """
-    _check(config)
-    found = open_discovered(config.run, config.generator, config.weights, config.ablate_units)
+    config.check()
+    found = open_discovered(config.choice, config.directions)
     fabric = make_fabric(config.device, config.precision)
     generator = found.generator.to(fabric.device)
     among = generator.class_indices(config.classes)
     vector = _unit_vector(found.directions, config.direction)
-    random = random_stream(config.seed, STREAM_WALK)
-    latents = generator.sample_latents(config.samples, random)
-    classes = generator.sample_classes(config.samples, random, among)
+    random = random_stream(config.seed, Stream.WALK)
+    latents, classes = generator.sample(config.samples, random, among)
     suffix = config.output.suffix.lower()
     frames = config.frames or (STRIP_FRAMES if suffix == ".png" else ANIMATION_FRAMES)
     offsets = torch.linspace(config.start, config.end, frames)[:, None] * vector
@@ -69,17 +66,6 @@ def walk(config: WalkConfig) -> Path:
     write_bytes(config.output, data)
     print(f"walk from {config.start:g} to {config.end:g} written to {config.output}")
     return config.output
-
-
-def _check(config: WalkConfig) -> None:
-    if config.output.suffix.lower() not in SUFFIXES or config.output.is_dir():
-        raise UserError(f"--output {config.output} should be the name of a file that ends in {', '.join(SUFFIXES)}.")
-    if config.samples < 1 or (config.frames is not None and config.frames < 2):
-        raise UserError(f"--samples {config.samples} --frames {config.frames}: give at least 1 sample and 2 frames.")
-    if not 1 <= config.fps <= 50 or not 0 < config.scale <= 16:
-        raise UserError(f"--fps {config.fps} has to be from 1 to 50 and --scale {config.scale:g} above 0, at most 16.")
-    if config.start == config.end or not math.isfinite(config.start + config.end):
-        raise UserError(f"--start {config.start:g} and --end {config.end:g} have to be two different numbers.")
 
 
 def _unit_vector(directions: Directions, direction: int | str | None) -> torch.Tensor:

@@ -16,10 +16,8 @@ from saliency_gan.dissection.realism import (
     find_discriminator,
     frechet_inception_distance,
     read_photos,
-    require_fidelity,
 )
 from saliency_gan.dissection.sampling import Sampler
-from saliency_gan.errors import UserError
 from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.images.writing import write_image
@@ -29,22 +27,6 @@ FIRST_RANKED_IMAGE, FIRST_VERIFIED_IMAGE = 3_000_000, 4_000_000
 CANDIDATES = 2
 """Units that are ablated one by one, as a multiple of how many are looked for."""
 BATCH = 32
-
-
-def check_artifact_settings(config: DissectConfig) -> None:
-    """Refuses at once what would fail after minutes.
-
-    Raises:
-        UserError: If FID cannot be measured, or a count is negative.
-    """
-    if config.artifact_images and config.artifact_images < 8:
-        raise UserError(
-            f"--artifact_images {config.artifact_images}: give 8 or more, or 0 to leave artifact units out."
-        )
-    if config.fid_weights:
-        require_fidelity()
-        if config.real is None or not config.fid_weights.is_file():
-            raise UserError("FID needs --fid_weights FILE, Inception's, and --real FOLDER, the photos to compare with.")
 
 
 def measure_artifacts(
@@ -69,7 +51,7 @@ def measure_artifacts(
         improvement with low and high), curve (units, improvement, low, high) and verified (measure -> before, after,
         random, improvement, low, high); None where there is neither a discriminator nor a folder of photos.
     """
-    critic = find_discriminator(config.generator, config.weights, sampler.fabric.device)
+    critic = find_discriminator(config.choice.name, config.choice.weights, sampler.fabric.device)
     photos = read_photos(config.real, sampler.generator.resolution) if config.real else None
     distance = (
         None if photos is None else FeatureDistance(model.to(sampler.fabric.device), photos.to(sampler.fabric.device))
@@ -80,7 +62,7 @@ def measure_artifacts(
     elif critic is not None:
         realism, name = critic, "discriminator"
     else:
-        print(f"no artifact units: there is no discriminator beside {config.generator}, and --real names no photos")
+        print(f"no artifact units: there is no discriminator beside {config.choice.name}, and --real names no photos")
         return None
     found = _rank(config, sampler, realism, distance)
     found["ranked_by"] = name

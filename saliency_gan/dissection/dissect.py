@@ -8,16 +8,17 @@ import torch
 
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import DissectConfig
-from saliency_gan.dissection.artifact_units import check_artifact_settings, measure_artifacts
+from saliency_gan.dissection.artifact_units import measure_artifacts
 from saliency_gan.dissection.effects import measure_interventions
 from saliency_gan.dissection.layers import dissect_layers
 from saliency_gan.dissection.page import write_page, write_unit_pictures
 from saliency_gan.dissection.painting import Painting
+from saliency_gan.dissection.realism import require_fidelity
 from saliency_gan.dissection.sampling import Sampler
 from saliency_gan.dissection.segmenters import concept_sources
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.generators.zoo import load_generator
+from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import load_model
 from saliency_gan.storage.files import write_json
@@ -35,21 +36,13 @@ def dissect(config: DissectConfig) -> Path:
     Raises:
         UserError: If a setting is out of range, or the generator has no such layer, concept or class.
     """
-    if (
-        config.images < 2
-        or config.units < 1
-        or not 0 <= config.min_iou < 1
-        or min(config.effect_images, config.mask_units) < 0
-    ):
-        raise UserError(
-            f"--images {config.images} --units {config.units} --min_iou {config.min_iou:g} --effect_images"
-            f" {config.effect_images} --mask_units {config.mask_units}: give at least 2 images, 1 unit, an IoU from 0"
-            " to below 1 and no negative count."
-        )
-    check_artifact_settings(config)
-    generator = load_generator(config.generator, config.weights, config.truncation, config.ablate_units)
+    config.check()
+    if config.fid_weights:
+        require_fidelity()
+    config, generator = config.resolved(), load_chosen(config.choice)
+    model = load_model(config.inputs()["saliency model"].path)
     layers = _layers(config, generator)
-    concepts = concept_sources(config.concepts, config.concept_weights, config.concept_names)
+    concepts = concept_sources(config.concepts, config.concept_weights, config.concept_names, model)
     for concept in (config.concept, config.mask_concept):
         if concept not in concepts.names:
             raise UserError(f"There is no concept {concept!r}: give one of {', '.join(concepts.names)}.")
@@ -74,7 +67,7 @@ def dissect(config: DissectConfig) -> Path:
         if config.effect_images:
             found["interventions"] = measure_interventions(config, sampler, concepts, dissected, folder.path)
         if config.artifact_images:
-            found["artifacts"] = measure_artifacts(config, sampler, load_model(), folder.path)
+            found["artifacts"] = measure_artifacts(config, sampler, model, folder.path)
         write_unit_pictures(config, sampler, found, folder.path / "units")
         write_json(folder.path / "dissection.json", found)
         page = write_page(config, generator, found, folder.path)

@@ -24,9 +24,8 @@ from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.images.writing import write_image
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 
-STREAM_CONTROL = 82
 ALPHA_IMAGES = 256
 FIRST_EFFECT_IMAGE, FIRST_ALPHA_IMAGE = 1_000_000, 2_000_000
 """Images on which units are switched; none of them was looked at before."""
@@ -100,7 +99,7 @@ def measure_interventions(
 
 def random_sets(seed: int, total: int, count: int) -> list[list[int]]:
     """CONTROLS sets of `count` of `total` units; smaller sets are part of larger ones."""
-    streams = (random_stream(seed, STREAM_CONTROL, number) for number in range(CONTROLS))
+    streams = (random_stream(seed, Stream.RANDOM_UNITS, number) for number in range(CONTROLS))
     return [torch.randperm(total, generator=random)[:count].tolist() for random in streams]
 
 

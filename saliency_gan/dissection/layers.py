@@ -10,9 +10,8 @@ from saliency_gan.dissection.concepts import ConceptSource
 from saliency_gan.dissection.painting import Painting
 from saliency_gan.dissection.sampling import BATCH, Sampler
 from saliency_gan.dissection.units import MIN_QUALITY, AgreementCounts, JointCounts, threshold_candidates
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 
-STREAM_BOOTSTRAP = 81
 TOP_IMAGES = 5
 
 
@@ -86,7 +85,7 @@ def dissect_layers(
     if painting:
         painting.choose(joint)
     agreements = {
-        layer: AgreementCounts(candidates[layer], chosen, random_stream(seed, STREAM_BOOTSTRAP))
+        layer: AgreementCounts(candidates[layer], chosen, random_stream(seed, Stream.UNIT_INTERVALS))
         for layer, (chosen, _) in best.items()
     }
     for seen in sampler.batches(images, images, "measuring the IoU"):

@@ -8,9 +8,7 @@ from torch import Tensor
 
 from saliency_gan.artifacts.painters import Painter, Painters
 from saliency_gan.dissection.units import MIN_QUALITY, AgreementCounts, JointCounts
-from saliency_gan.runs.random_streams import random_stream
-
-STREAM_PAINTING = 83
+from saliency_gan.runs.random_streams import Stream, random_stream
 
 
 class Painting:
@@ -26,7 +24,7 @@ class Painting:
     def __init__(self, concept: str, index: int, count: int, seed: int) -> None:
         self.concept, self.index, self.count = concept, index, count
         self.painters: Painters | None = None
-        self._random = random_stream(seed, STREAM_PAINTING)
+        self._random = random_stream(seed, Stream.PAINTERS)
         self._agreement: AgreementCounts | None = None
 
     def choose(self, joint: Mapping[str, JointCounts]) -> None:

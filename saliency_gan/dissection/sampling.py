@@ -10,10 +10,8 @@ from tqdm import tqdm
 
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.units import watched
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream
 
-STREAM_DISSECT = 80
-"""First part of the key of the random streams, apart from those of the stages."""
 BATCH = 32
 
 
@@ -52,12 +50,8 @@ class Sampler:
 
     def subjects(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """z, float [N, latent_dim], and c, int64 [N], on fabric's device."""
-        latents, classes = [], []
-        for number in numbers:
-            random = random_stream(self.seed, STREAM_DISSECT, number)
-            latents.append(self.generator.sample_latents(1, random))
-            classes.append(self.generator.sample_classes(1, random, self.among))
-        return torch.cat(latents).to(self.fabric.device), torch.cat(classes).to(self.fabric.device)
+        latents, classes = self.generator.sample_each(numbers, (self.seed, Stream.DISSECTION), self.among)
+        return latents.to(self.fabric.device), classes.to(self.fabric.device)
 
     @torch.no_grad()
     def draw(self, numbers: Sequence[int]) -> Seen:

@@ -16,6 +16,7 @@ from saliency_gan.encoders.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from saliency_gan.errors import UserError
 from saliency_gan.generators.custom import is_custom, running
 from saliency_gan.images.tensors import to_unit
+from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.storage.files import read_text
 from saliency_gan.storage.torch_files import load_torch
 
@@ -25,13 +26,19 @@ SIDE = 224
 """Smaller images are enlarged to this many pixels for torchvision's models, which learned from photos of 520."""
 
 
-def concept_sources(asked: Sequence[str], weights: Path | None = None, names: Path | None = None) -> Joined:
+def concept_sources(
+    asked: Sequence[str],
+    weights: Path | None = None,
+    names: Path | None = None,
+    saliency_model: SaliencyModel | None = None,
+) -> Joined:
     """Builds what `--concepts` names.
 
     Args:
         asked: `saliency`, `appearance`, `torchvision:MODEL` or `PATH.py:FUNCTION`, which is run.
         weights: Of the segmentation model among them.
         names: Text file with the names of its classes, one per line; None takes those the model knows.
+        saliency_model: What `saliency` asks; None for the bundled model.
 
     Raises:
         UserError: If there is no such source, two are segmentation models, the model's weights are missing or do not
@@ -42,7 +49,8 @@ def concept_sources(asked: Sequence[str], weights: Path | None = None, names: Pa
         raise UserError(f"--concepts {','.join(asked)}: give at least one source and at most one segmentation model.")
     if not models and (weights or names):
         raise UserError(f"{weights or names} belongs to a segmentation model, but --concepts names none: add it there.")
-    sources = [BUILT_IN[name]() if name in BUILT_IN else load_segmenter(name, weights, names) for name in asked]
+    built_in = {"saliency": lambda: Saliency(saliency_model), "appearance": Appearance}
+    sources = [built_in[name]() if name in built_in else load_segmenter(name, weights, names) for name in asked]
     try:
         return Joined(sources)
     except ValueError as error:

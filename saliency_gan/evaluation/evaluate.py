@@ -20,14 +20,12 @@ from saliency_gan.evaluation.metrics import Map
 from saliency_gan.evaluation.published import published_rows
 from saliency_gan.evaluation.tables import COUNTING, markdown_table, rich_table, table_rows
 from saliency_gan.images.writing import write_image
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import LONGEST_NAME, write_bytes, write_json, write_text
 from saliency_gan.storage.locks import working_in
 
 EXAMPLES = 12
 """Random, worst and best pairs that are shown."""
-STREAM = 50
-"""First part of the key of the stream that draws the random ones."""
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -37,12 +35,12 @@ def evaluate(config: EvaluateConfig) -> Path:
     NAME-curves.png, NAME-random.png, NAME-worst.png and NAME-best.png (by the model's IoU, then MAE).
 
     Returns:
-        The JSON file: `config.output`, or NAME.json in `run/evaluation`, NAME being the benchmark or the masks' folder.
+        The JSON file: `config.output`, or NAME.json in `config.folder`, NAME being the benchmark or the masks' folder.
 
     Raises:
         UserError: If there is nothing to measure on, or a model or a benchmark is not usable.
     """
-    _check(config)
+    config.check()
     dataset = find_dataset(config)
     for sentence in dataset.unmatched:
         print(sentence)
@@ -50,7 +48,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     has_photos = dataset.pairs[0].photo is not None
     if config.baselines and not has_photos:
         print("The baselines need the photos and are left out: give them with --images DIR.")
-    output = config.output or config.run / "evaluation" / f"{_file_name(config, dataset)}.json"
+    output = config.output or config.folder / f"{_file_name(config, dataset)}.json"
     with working_in(output.parent, "--output" if config.output else "--run"):
         measured = measure(dataset, makers, config.baselines and has_photos, config.batch, config.workers)
         if measured is not None:  # the main process of the job has everything
@@ -67,21 +65,11 @@ def map_makers(config: EvaluateConfig, dataset: Dataset) -> dict[str, MapMaker]:
     Raises:
         UserError: If a model is not usable or two have the same name.
     """
-    named: list[tuple[str, Path | None]] = []
     makers: dict[str, MapMaker] = {}
     if config.maps is not None:
         white = 1 if maps_are_of_0_and_1(dataset.pairs) else 255
         makers[f"maps {config.maps.name}"] = lambda examples: [_finished_map(example, white) for example in examples]
-    elif config.weights is not None:
-        named.append(("model", config.weights))
-    else:
-        stages = [("adapted", "saliency-adapted"), ("student", "student"), ("GAN pairs alone", "saliency")]
-        own = [
-            (name, config.run / folder)
-            for name, folder in stages
-            if (config.run / folder / "model.safetensors").exists()
-        ]
-        named += own or [("bundled", None)]
+    named = [(title, found.path) for title, found in config.models.items()]
     named += [_compared(text) for text in config.compare if (text, None) not in named]
     for name, path in named:
         if name in makers or name in BASELINES:
@@ -90,13 +78,6 @@ def map_makers(config: EvaluateConfig, dataset: Dataset) -> dict[str, MapMaker]:
             )
         makers[name] = _load_maker(path, config)
     return makers
-
-
-def _check(config: EvaluateConfig) -> None:
-    if config.output is not None and config.output.suffix != ".json":
-        raise UserError(f"--output {config.output} should end in .json: table and pictures are written beside it.")
-    if config.batch < 1 or (config.workers is not None and config.workers < 0):
-        raise UserError(f"--batch {config.batch} has to be 1 or more, and --workers {config.workers} 0 or more.")
 
 
 def _write(output: Path, dataset: Dataset, measured: Measured, makers: Mapping[str, MapMaker], seed: int) -> None:
@@ -139,7 +120,7 @@ def _write_examples(output: Path, measured: Measured, model: tuple[str, MapMaker
     name, maker = model
     scores = measured.metrics[name].images
     order = sorted(range(len(scores)), key=lambda index: (scores[index].iou, -scores[index].mae))
-    drawn = torch.randperm(len(order), generator=random_stream(seed, STREAM)).tolist()
+    drawn = torch.randperm(len(order), generator=random_stream(seed, Stream.EXAMPLES)).tolist()
     sheets = {"random": drawn[:EXAMPLES], "worst": order[:EXAMPLES], "best": order[::-1][:EXAMPLES]}
     for kind, chosen in sheets.items():
         examples = [read_example(measured.pairs[index]) for index in chosen]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from saliency_gan.errors import UserError
 from saliency_gan.generators.classes import class_indices
 from saliency_gan.generators.upsampling import UpsampledConv2d
+from saliency_gan.runs.random_streams import random_stream
 
 
 class Generator(nn.Module, ABC):
@@ -88,6 +89,25 @@ class Generator(nn.Module, ABC):
         if among is None:
             return torch.randint(self.num_classes, (count,), generator=random)
         return torch.tensor(list(among))[torch.randint(len(among), (count,), generator=random)]
+
+    def sample(self, count: int, random: torch.Generator, among: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Draws z as `sample_latents`, then c as `sample_classes`, from one stream."""
+        return self.sample_latents(count, random), self.sample_classes(count, random, among)
+
+    def sample_each(
+        self, numbers: Sequence[int], key: tuple[int, int], among: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draws z, float [N, latent_dim], and c, int64 [N], each from a stream of its own, so that a number is the same
+        image in every batch.
+
+        Args:
+            numbers: Which ones.
+            key: Seed and purpose of the streams; the number follows.
+            among: Classes to draw from; None for all.
+        """
+        drawn = [self.sample(1, random_stream(*key, number), among) for number in numbers]
+        latents, classes = zip(*drawn, strict=True)
+        return torch.cat(latents), torch.cat(classes)
 
     def class_indices(self, asked: Sequence[str | int] | None) -> list[int] | None:
         """Translates class names, indices and ranges into indices, see `classes`; None stays None (all classes).

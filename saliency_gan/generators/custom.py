@@ -15,10 +15,8 @@ from torch import Tensor, nn
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 
-STREAM_CHECK = 60
-"""First part of the key of the random stream of the two images that are drawn on load."""
 GUIDE = "see 'Your own generator' in docs/generators.md"
 
 
@@ -117,8 +115,8 @@ def _check_attributes(generator: Generator, name: str) -> None:
 
 def _check_images(generator: Generator, name: str) -> None:
     """Draws two images as the stages will: with a gradient that reaches z, then again without one."""
-    random = random_stream(STREAM_CHECK)
-    latents, classes = generator.sample_latents(2, random), generator.sample_classes(2, random)
+    random = random_stream(Stream.GENERATOR_CHECK)
+    latents, classes = generator.sample(2, random)
     found, expected = _described(latents), f"float32 {(2, generator.latent_dim)}"
     _require(found == expected, name, f"sample_latents drew {found}, not {expected}")
     with torch.enable_grad():

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from saliency_gan.compute.averaging import measure_statistics, update_average
 from saliency_gan.compute.batch_norm import synchronise
-from saliency_gan.compute.devices import make_fabric, mean_over_processes, own_parts, peak_memory
-from saliency_gan.compute.processes import is_main, rank, world_size
+from saliency_gan.compute.devices import make_fabric, mean_over_processes, peak_memory
+from saliency_gan.compute.processes import is_main, own_parts, rank, world_size
 from saliency_gan.config import TrainGanConfig
 from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
@@ -40,12 +40,9 @@ from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_signed, to_uint8
 from saliency_gan.images.writing import write_image
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 from saliency_gan.storage.files import write_json
-
-STREAM_INIT, STREAM_STEP, STREAM_SAMPLES, STREAM_STATISTICS = range(4)
-"""Second part of the key of each random stream, after the seed, so that they never coincide."""
 
 CHANGEABLE = {"distance_images"}
 """Settings of what is measured; they may differ when a run is continued."""
@@ -67,7 +64,7 @@ def train_gan(config: TrainGanConfig) -> Path:
         UserError: If the images, the sizes of the networks or the checkpoint cannot be used.
         StageError: If a file cannot be written.
     """
-    own_parts(config.batch, accumulate=1)
+    config.check()
     data = _read_images(config)
     print(data.describe())
     fabric = make_fabric(config.device, config.precision)
@@ -117,16 +114,8 @@ def train_gan(config: TrainGanConfig) -> Path:
 
 def _read_images(config: TrainGanConfig) -> TrainingImages:
     """What the family learns from: class folders for BigGAN, any images for SN-GAN."""
-    if config.image_channels not in (1, 3):
-        raise UserError(f"--image_channels {config.image_channels}: give 3 for colour or 1 for grey.")
-    if config.image_channels != 3 and config.family != "sngan":
-        raise UserError(
-            f"--image_channels {config.image_channels} is for --family sngan; {config.family} draws in colour."
-        )
-    if config.family == "biggan" or (config.family == "eigengan" and config.embedding_dim):
+    if config.has_classes:
         return load_class_folders(config.images, config.resolution, config.exclude, config.min_images)
-    if config.exclude or config.attention_at:
-        raise UserError("--exclude and --attention_at are for --family biggan: leave them out.")
     return load_unlabelled_images(config.images, config.resolution, config.image_channels)
 
 
@@ -134,13 +123,9 @@ class _Trainer:
     """The two networks, their optimisers, the average, and one step of training."""
 
     def __init__(self, config: TrainGanConfig, data: TrainingImages, fabric: Fabric) -> None:
-        if config.r1 and config.compile:
-            raise UserError("--r1 differentiates D twice, which torch.compile cannot: leave out --compile or --r1.")
-        if config.r1 and config.discriminator == "projected":
-            raise UserError("--r1 is for --discriminator residual: leave it out.")
         torch.manual_seed(config.seed)
         generator = new_generator(config, data.names)
-        generator.initialise(random_stream(config.seed, STREAM_INIT))
+        generator.initialise(random_stream(config.seed, Stream.GAN_WEIGHTS))
         self.config, self.data, self.fabric = config, data, fabric
         critic = new_critic(config, len(data.names), generator.channels)
         self.eye, discriminator = critic.eye.to(fabric.device), critic.judge
@@ -194,11 +179,11 @@ class _Trainer:
         Returns:
             The losses and D's mean scores.
         """
-        random = random_stream(self.config.seed, STREAM_STEP, self.step)
+        random = random_stream(self.config.seed, Stream.GAN_STEP, self.step)
         reals, real_classes = self._real_batch(random)
         fakes, fake_classes = self._draw(random)
         if world_size() > 1:
-            random = random_stream(self.config.seed, STREAM_STEP, self.step, rank())
+            random = random_stream(self.config.seed, Stream.GAN_STEP, self.step, rank())
         shown = self._augment(torch.cat([reals, fakes.detach()]), random)
         scores = self.discriminator(self._see(shown), torch.cat([real_classes, fake_classes]))
         real_scores, fake_scores = scores.float().chunk(2)
@@ -272,7 +257,7 @@ class _Trainer:
     def _fresh_batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents and classes that batch statistics are measured with."""
         for index in range(count):
-            random = random_stream(self.config.seed, STREAM_STATISTICS, index)
+            random = random_stream(self.config.seed, Stream.GAN_STATISTICS, index)
             latents = torch.randn(64, self.average.latent_dim, generator=random).to(self.fabric.device)
             chosen = torch.multinomial(self.weights, 64, replacement=True, generator=random)
             yield latents, self.data.labels[chosen].to(self.fabric.device)
@@ -280,7 +265,7 @@ class _Trainer:
     def sample_grid(self, rows: int = 8, columns: int = 12) -> ImageArray:
         """The same latents at every call: one class a column, uint8 [H, W, 3]."""
         measure_statistics(self.average, self._fresh_batches(4))
-        random = random_stream(self.config.seed, STREAM_SAMPLES)
+        random = random_stream(self.config.seed, Stream.GAN_SAMPLES)
         latents = torch.randn(rows * columns, self.average.latent_dim, generator=random)
         classes = torch.arange(columns).mul(len(self.data.names)).div(columns, rounding_mode="floor").repeat(rows)
         with torch.no_grad():
@@ -291,8 +276,8 @@ class _Trainer:
         """How much each dimension of an EigenGAN does, see `layer_health`; nothing for other families."""
         if not isinstance(self.average, EigenGAN):
             return {}
-        random = random_stream(self.config.seed, STREAM_SAMPLES, self.step)
-        latents, classes = self.average.sample_latents(32, random), self.average.sample_classes(32, random)
+        random = random_stream(self.config.seed, Stream.GAN_SAMPLES, self.step)
+        latents, classes = self.average.sample(32, random)
         return layer_health(self.average, latents.to(self.fabric.device), classes.to(self.fabric.device))
 
     def finished_generator(self) -> TrainedGenerator:

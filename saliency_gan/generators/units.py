@@ -10,10 +10,7 @@ from torch import Tensor, nn
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.runs.random_streams import random_stream
-
-STREAM_PROBE = 90
-"""First part of the key of the random stream of the image that units are counted in."""
+from saliency_gan.runs.random_streams import Stream, random_stream
 
 
 @contextmanager
@@ -111,7 +108,7 @@ def _parse(ablate_units: Sequence[str], generator: Generator) -> dict[str, list[
 @torch.no_grad()
 def _count_units(generator: Generator, layers: list[str]) -> dict[str, int]:
     """Units of some layers; an image has to be drawn to see them."""
-    random = random_stream(STREAM_PROBE)
+    random = random_stream(Stream.UNIT_PROBE)
     with watched(generator, layers) as features:
-        generator(generator.sample_latents(1, random), generator.sample_classes(1, random))
+        generator(*generator.sample(1, random))
     return {layer: features[layer].shape[1] for layer in layers}

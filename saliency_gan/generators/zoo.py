@@ -20,6 +20,7 @@ from saliency_gan.generators.families import TrainedGenerator, generator_of
 from saliency_gan.generators.units import ablate
 from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.files import sha256_of, write_bytes
+from saliency_gan.storage.run_layout import GENERATOR_FILE, GeneratorChoice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +173,6 @@ GENERATORS: dict[str, Entry] = {
 }
 """Name -> generator. No publisher names a sha256, see `downloads.pin`."""
 
-GENERATOR_FILE = "generator.safetensors"
 _MALFORMED = (ArithmeticError, AttributeError, TypeError, ValueError, RuntimeError)
 PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
@@ -201,6 +201,11 @@ def load_generator(
     """
     generator = _load_intact(name, weights, truncation).freeze()
     return ablate(generator, ablate_units) if ablate_units else generator
+
+
+def load_chosen(choice: GeneratorChoice) -> Generator:
+    """Loads the generator that settings and a run came to, as `load_generator`."""
+    return load_generator(choice.name, choice.weights, choice.truncation, choice.ablate_units)
 
 
 def _load_intact(name: str, weights: Path | None, truncation: float) -> Generator:

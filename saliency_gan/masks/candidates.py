@@ -1,11 +1,10 @@
 """Candidate pairs in an endless, repeatable order: draw, shift, mask, clean, check."""
 
 import itertools
-from collections.abc import Generator as Stream
+from collections import abc
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,21 +16,16 @@ from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.artifacts.painters import load_painters
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig
-from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.generators.zoo import load_generator
+from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.images import ImageArray
 from saliency_gan.images.brightness import brightness
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.masks.filters import Mask, clean, rejected_by
 from saliency_gan.masks.masker import Masker
 from saliency_gan.masks.rules import Evidence
-from saliency_gan.runs.random_streams import random_stream
-from saliency_gan.storage.bundled import directions_folder
+from saliency_gan.runs.random_streams import Stream
 from saliency_gan.storage.files import sha256_of
-
-STREAM_CANDIDATE = 20
-"""First part of the key of each candidate's random stream, apart from those of the other stages."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +66,19 @@ class CandidateSource:
     """
 
     def __init__(self, config: MasksConfig) -> None:
-        check_settings(config)
-        self.config = config
-        self.generator = load_generator(config.generator, config.weights, config.truncation, config.ablate_units)
+        config.check()
+        config = self.config = config.resolved()
+        choice = config.choice
+        self.generator = load_chosen(choice)
         self.identity: dict[str, Any] = {"generator": {"name": self.generator.name, "sha256": self.generator.sha256}}
         directions, painters = None, None
         if config.shifts:
-            folder = find_directions(config)
+            folder = config.layout.directions(config.directions, choice.name).folder
             directions = load_directions(folder)
             directions.check_generator(self.generator)
             self.identity["directions_sha256"] = sha256_of(folder / "directions.safetensors")
         if "units" in config.rules:
-            painters = load_painters(config.dissection or config.run / "dissect", self.generator)
+            painters = load_painters(config.layout.dissection(config.dissection, choice.name).folder, self.generator)
             self.identity["painters_sha256"] = painters.sha256
         self._among = self.generator.class_indices(config.classes)
         fabric = make_fabric(config.device, config.precision)
@@ -91,7 +86,7 @@ class CandidateSource:
         self._masker = Masker(config, self.generator, directions, painters, fabric)
         self.polarity, self.shift = self._masker.polarity, self._masker.shift
 
-    def stream(self, first: int = 0) -> Stream[Candidate, None, None]:
+    def stream(self, first: int = 0) -> abc.Generator[Candidate, None, None]:
         """Yields candidate `first` and all that follow, accepted and rejected, in order and without end.
 
         Batches always begin at multiples of the batch size, so that a candidate's numbers do not depend on where a run
@@ -150,45 +145,5 @@ class _Drawn:
 def draw_latents(
     generator: Generator, seed: int, numbers: Sequence[int], among: Sequence[int] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Draws z, float [N, latent_dim], and c, int64 [N], of the candidates with these numbers.
-
-    Each has a random stream of its own, so that it is the same in every batch.
-    """
-    latents, classes = [], []
-    for number in numbers:
-        random = random_stream(seed, STREAM_CANDIDATE, number)
-        latents.append(generator.sample_latents(1, random))
-        classes.append(generator.sample_classes(1, random, among))
-    return torch.cat(latents), torch.cat(classes)
-
-
-def find_directions(config: MasksConfig) -> Path:
-    """The directions' folder: as set, else the run's, else the bundled one of a bundled generator."""
-    return config.directions or directions_folder(config.run, config.generator)
-
-
-def check_settings(config: MasksConfig) -> None:
-    """Refuses settings out of range.
-
-    Raises:
-        UserError: Naming the first such setting.
-    """
-    theta, asked = config.theta, config.consensus
-    checks = {
-        "pairs": (config.pairs >= 1, "1 or more"),
-        "batch": (config.batch >= 1, "1 or more"),
-        "shard_size": (config.shard_size >= 1, "1 or more"),
-        "theta": (theta == "otsu" or 0 < theta <= 1, "above 0 and at most 1, or otsu"),
-        "margin": (0 <= config.margin < 1, "from 0 to below 1"),
-        "votes": (0 <= config.votes < 1, "from 0 to below 1"),
-        "consensus": (1 < len(asked) == len(set(asked)), "two or more different rules"),
-        "quorum": (config.quorum is None or 1 <= config.quorum <= len(asked), f"from 1 to {len(asked)}"),
-        "max_area": (0 <= config.min_area <= config.max_area <= 1, "from min_area to 1"),
-        "opening": (config.opening in (0, *range(1, 256, 2)), "0 or an odd number of pixels"),
-        "min_component": (0 <= config.min_component <= 1, "from 0 to 1"),
-        "max_border": (0 <= config.max_border <= 1, "from 0 to 1"),
-        "min_agreement": (0 <= config.min_agreement <= 1, "from 0 to 1"),
-    }
-    for name, (valid, expected) in checks.items():
-        if not valid:
-            raise UserError(f"--{name} {getattr(config, name)} is out of range: it has to be {expected}.")
+    """Draws z, float [N, latent_dim], and c, int64 [N], of the candidates with these numbers."""
+    return generator.sample_each(numbers, (seed, Stream.CANDIDATE), among)

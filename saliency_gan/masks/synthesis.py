@@ -44,6 +44,7 @@ def synthesise(config: MasksConfig) -> Path:
         StageError: If the disk is too small, or if hardly any candidate is accepted.
     """
     source = CandidateSource(config)
+    config = source.config
     with StageFolder(config, "masks", changeable=("pairs",)) as folder:
         records = _finished_shards(folder.path, config, source.identity)
         missing = config.pairs - sum(record["pairs"] for record in records)

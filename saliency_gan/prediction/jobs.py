@@ -8,6 +8,7 @@ from itertools import chain, count, filterfalse
 from pathlib import Path
 from typing import NamedTuple
 
+from saliency_gan.errors import UserError
 from saliency_gan.images.folders import Found, search
 from saliency_gan.images.formats import IMAGE_SUFFIXES
 from saliency_gan.images.reading import pixels_of
@@ -32,6 +33,16 @@ LONGEST_NAME = 251
 BATCH_PIXELS = 24_000_000
 """A batch takes no more photos than have this many pixels together, which bounds the memory; a larger photo is done
 alone, after everything before it is written."""
+
+
+def check_paths(paths: Sequence[Path]) -> None:
+    """Refuses a call none of whose files and folders exists.
+
+    Raises:
+        UserError: With the first of them.
+    """
+    if paths and not any(path == STREAM or os.path.lexists(path) for path in paths):
+        raise UserError(f"There is no {paths[0]}: give photos, videos, or folders of them.")
 
 
 @dataclass(frozen=True)

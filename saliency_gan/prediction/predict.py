@@ -18,9 +18,8 @@ from saliency_gan.images import ImageArray
 from saliency_gan.images.reading import Picture
 from saliency_gan.images.writing import write_image
 from saliency_gan.prediction.backgrounds import Background
-from saliency_gan.prediction.checks import check_paths, check_settings
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, check_length, draw, find_threshold, kinds_too_long
-from saliency_gan.prediction.jobs import STREAM, Batch, Job, batches, find_jobs
+from saliency_gan.prediction.jobs import STREAM, Batch, Job, batches, check_paths, find_jobs
 from saliency_gan.prediction.pipes import check_output_is_one, mark_to_output, read_file_or_input
 from saliency_gan.prediction.refinement import refine
 from saliency_gan.prediction.video import mark_video, video_kinds
@@ -50,7 +49,11 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
         UserError: If a setting or the model cannot be used.
         StageError: If a result cannot be written.
     """
-    check_settings(config)
+    config.check()
+    if config.refine == "matting":
+        from saliency_gan.prediction.matting import import_pymatting
+
+        import_pymatting()
     if config.output == STREAM:
         check_output_is_one(config, paths)
     check_paths(paths)
@@ -118,14 +121,14 @@ def _predictor(config: PredictConfig) -> PhotoPredictor:
     if config.runtime == "onnx":
         from saliency_gan.saliency.onnx_model import load_onnx_model
 
-        network = load_onnx_model(config.weights, config.device)
+        network = load_onnx_model(config.model.path, config.device)
         return PhotoPredictor(network, config.resolution, config.scales, config.flip)
 
     from saliency_gan.compute.devices import pick_device
     from saliency_gan.saliency.model import load_model
     from saliency_gan.saliency.predictor import Predictor
 
-    model = load_model(config.weights)
+    model = load_model(config.model.path)
     return Predictor(model, pick_device(config.device), config.resolution, config.scales, config.flip, config.precision)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import MosConfig
+from saliency_gan.config.rate import KINDS
 from saliency_gan.errors import UserError
 from saliency_gan.rating.agreement import (
     Votes,
@@ -22,12 +23,10 @@ from saliency_gan.rating.agreement import (
     percent_agreement,
 )
 from saliency_gan.rating.answers import Answer, load_raters
-from saliency_gan.rating.study import KINDS, check_study
+from saliency_gan.rating.study import check_study
 from saliency_gan.rating.tables import direction_table, kind_table, rater_table
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import read_json, write_json
-
-STREAM_BOOTSTRAP = 42
 
 Opinions = dict[str, list[Answer]]
 """Direction id -> the raters' answers."""
@@ -46,11 +45,7 @@ def mos(config: MosConfig) -> dict[str, Any]:
         UserError: If nobody has rated anything, the answers are damaged or about other directions than the run's, or a
             setting is out of range.
     """
-    if not 0 < config.confidence < 1 or config.resamples < 1:
-        raise UserError(
-            f"--confidence {config.confidence:g} has to lie between 0 and 1, and --resamples {config.resamples} has to"
-            " be at least 1."
-        )
+    config.check()
     folder = config.run / "rating"
     raters = load_raters(folder / "raters")
     if not raters:
@@ -127,7 +122,7 @@ def _rater(rater: str, answers: Sequence[Answer]) -> dict[str, Any]:
 
 def _kind(config: MosConfig, number: int, columns: int, answers: Sequence[list[Answer]]) -> dict[str, Any]:
     votes = _votes(answers, "interpretable")
-    random = random_stream(config.seed, STREAM_BOOTSTRAP, number)
+    random = random_stream(config.seed, Stream.OPINIONS, number)
     interval = bootstrap_interval(votes, config.confidence, config.resamples, random)
     score = mean_opinion(votes)
     return {

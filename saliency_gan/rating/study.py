@@ -13,20 +13,15 @@ from torch import Tensor
 
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import RateConfig
+from saliency_gan.config.rate import KINDS
 from saliency_gan.directions.deformator import FIXED_KINDS, Deformator
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.directions.drawing import draw_shifted, lay_out
 from saliency_gan.directions.gallery import GALLERY_SHIFTS
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images.writing import encode
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import read_json, write_json
-
-KINDS = ("learned", "random", "coordinate")
-"""Where a rated direction is from: the run's A, a random orthonormal A, or the latent axes."""
-
-STREAM_RATED, STREAM_RATER = 40, 41
-"""First part of the key of the random streams of this stage, apart from those of the other stages."""
 
 SHEETS_KEPT = 16
 LARGEST_TILE = 128
@@ -64,9 +59,9 @@ class Study:
     """
 
     def __init__(self, config: RateConfig) -> None:
-        _check(config)
+        config.check()
         self.config = config
-        self.found = open_discovered(config.run, config.generator, config.weights, config.ablate_units)
+        self.found = open_discovered(config.choice, config.directions)
         self._matrices = _matrices(self.found.directions.matrix, config.seed)
         self.columns = {kind: matrix.shape[1] for kind, matrix in self._matrices.items()}
         deformator = self.found.directions.config.get("deformator")
@@ -135,9 +130,7 @@ class Study:
 
     def subjects(self, rater: str) -> tuple[Tensor, Tensor]:
         """The z, float [samples, latent_dim], and c, int64 [samples], on which this rater sees every direction."""
-        random = self._stream(rater, 1)
-        latents = self._generator.sample_latents(self.config.samples, random)
-        return latents, self._generator.sample_classes(self.config.samples, random, self._among)
+        return self._generator.sample(self.config.samples, self._stream(rater, 1), self._among)
 
     def vector(self, direction: RatedDirection) -> Tensor:
         """h, float [latent_dim], of unit length."""
@@ -150,7 +143,7 @@ class Study:
 
     def _stream(self, rater: str, purpose: int) -> torch.Generator:
         number = int.from_bytes(hashlib.sha256(rater.encode()).digest()[:7])
-        return random_stream(self.config.seed, STREAM_RATER, number, purpose)
+        return random_stream(self.config.seed, Stream.RATER, number, purpose)
 
 
 def check_study(study: Any, matrix: Tensor, path: Path) -> None:
@@ -171,20 +164,10 @@ def digest_of(matrix: Tensor) -> str:
     return hashlib.sha256(matrix.float().contiguous().numpy().tobytes()).hexdigest()
 
 
-def _check(config: RateConfig) -> None:
-    counts = {kind: getattr(config, kind) for kind in KINDS}
-    if min(counts.values()) < 0 or not any(counts.values()):
-        raise UserError(f"{counts} directions were asked for, but at least one is needed and none can be negative.")
-    if not 1 <= config.samples <= 50:
-        raise UserError(f"--samples {config.samples} is out of range: give 1 to 50 latents a direction.")
-    if not 0 <= config.port < 65536:
-        raise UserError(f"--port {config.port} is out of range: give 0 to 65535.")
-
-
 def _matrices(learned: Tensor, seed: int) -> dict[str, Tensor]:
     """Unit columns of every kind; the baselines have as many as A, where the latent space has room for them."""
     count = min(learned.shape)
-    random = random_stream(seed, STREAM_RATED)
+    random = random_stream(seed, Stream.RATED)
     matrices = {"learned": learned}
     for kind in FIXED_KINDS:
         matrices[kind] = Deformator(kind, len(learned), count, random).matrix
@@ -193,4 +176,4 @@ def _matrices(learned: Tensor, seed: int) -> dict[str, Tensor]:
 
 def _chosen(columns: int, count: int, seed: int, kind: int) -> list[int]:
     """`count` columns; a larger count adds to those of a smaller one."""
-    return torch.randperm(columns, generator=random_stream(seed, STREAM_RATED, kind))[:count].tolist()
+    return torch.randperm(columns, generator=random_stream(seed, Stream.RATED, kind))[:count].tolist()

@@ -1,11 +1,48 @@
 """Random numbers that depend on a key alone, so that a resumed run draws those of an uninterrupted one."""
 
+from enum import IntEnum, auto
+
 import numpy as np
 import torch
 
 
+class Stream(IntEnum):
+    """What random numbers are for: the second part of a key, after the seed, so that no two uses share a stream."""
+
+    DEFORMATOR = 0
+    DISCOVERY_STEP = auto()
+    RCA = auto()
+    BACKGROUND = auto()
+    OPTIMISE = auto()
+    GALLERY = auto()
+    WALK = auto()
+    EIGEN = auto()
+    GAN_WEIGHTS = 10
+    GAN_STEP = auto()
+    GAN_SAMPLES = auto()
+    GAN_STATISTICS = auto()
+    CANDIDATE = 20
+    HELD_OUT_PAIRS = 30
+    PAIRS = auto()
+    STATISTICS = auto()
+    PHOTOS = auto()
+    EXPORT_IMAGES = 39
+    RATED = 40
+    RATER = auto()
+    OPINIONS = auto()
+    EXAMPLES = 50
+    GENERATOR_CHECK = 60
+    EXPLORING = 70
+    EDITING = auto()
+    DISSECTION = 80
+    UNIT_INTERVALS = auto()
+    RANDOM_UNITS = auto()
+    PAINTERS = auto()
+    UNIT_PROBE = 90
+
+
 def random_stream(*key: int) -> torch.Generator:
-    """A CPU random generator that depends on nothing but `key`, for example (seed, STREAM_STEP, step).
+    """A CPU random generator that depends on nothing but `key`, for example (seed, Stream.DISCOVERY_STEP, step).
 
     Every step and every sample draws from its own stream, so a resumed run repeats the numbers of an uninterrupted one
     without any random state in its checkpoint. Keys of different length never share a stream.

@@ -5,11 +5,10 @@ from pathlib import Path
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.compute.processes import is_main
 from saliency_gan.config import AdaptConfig
-from saliency_gan.errors import UserError
+from saliency_gan.config.self_training import ROUND_SETTINGS, at_round
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.pairs import Part
-from saliency_gan.saliency.schedule import ROUND_SETTINGS, at_round, check_settings
 from saliency_gan.saliency.self_training import run_rounds
 from saliency_gan.saliency.sources import read_shards
 from saliency_gan.saliency.student import resized
@@ -28,10 +27,9 @@ def adapt(config: AdaptConfig) -> Path:
         UserError: If a setting, the photos, the model or the checkpoint cannot be used.
         StageError: If the model is sure of hardly any photo, or a file cannot be written.
     """
-    check_settings(config)
-    _check_settings(config)
+    config.check()
     fabric = make_fabric(config.device, config.precision)
-    model = load_model(config.weights or _own_model(config.run))
+    model = load_model(config.inputs()["model"].path)
 
     def new_model(number: int, before: SaliencyModel) -> SaliencyModel:
         sides = config.resolutions or (model.architecture.resolution,)
@@ -49,22 +47,7 @@ def adapt(config: AdaptConfig) -> Path:
     return output
 
 
-def _own_model(run: Path) -> Path | None:
-    """Folder of the run's best model before adaptation; None, which is the bundled one, where there is none."""
-    folders = (run / "student", run / "saliency")
-    return next((folder for folder in folders if (folder / "model.safetensors").exists()), None)
-
-
 def _synthetic(config: AdaptConfig) -> list[Part]:
-    own = config.run / "masks"
-    shards = config.shards or (own if own.is_dir() else None)
+    pairs = config.inputs().get("pairs")
     count = round(config.batch * config.synthetic_share)
-    return [Part(read_shards(shards)[0], count, config.backdrop)] if count and shards else []
-
-
-def _check_settings(config: AdaptConfig) -> None:
-    for name in ("synthetic_share", "backdrop"):
-        if not 0 <= getattr(config, name) <= 1:
-            raise UserError(f"{name} is {getattr(config, name)}, but has to be from 0 to 1.")
-    if config.synthetic_share == 1:
-        raise UserError("synthetic_share is 1, which leaves no photo in a batch: choose less, for example 0.25.")
+    return [Part(read_shards(pairs.path or pairs.name)[0], count, config.backdrop)] if count and pairs else []

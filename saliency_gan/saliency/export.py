@@ -15,20 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from saliency_gan.config import ExportConfig
-from saliency_gan.config.export import SUFFIXES
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.folders import find_images
 from saliency_gan.images.reading import read_image
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.onnx_model import FORMAT, INPUT, OUTPUT, OnnxNetwork, import_onnxruntime
 from saliency_gan.saliency.photo_predictor import STRIDE, SaliencyMap
 from saliency_gan.saliency.predictor import TorchNetwork
 from saliency_gan.storage.files import write_bytes, write_text
-
-STREAM = 39
-"""First part of the key of the random images' stream; stage 3 has 30 to 39."""
 
 OPSET = 17
 COMPARED_IMAGES = 8
@@ -49,8 +45,9 @@ def export(config: ExportConfig) -> Path:
         UserError: If a setting or the model cannot be used, or onnx or onnxruntime is not installed.
         StageError: If the network cannot be exported, differs from the model, or cannot be written.
     """
-    _check_settings(config)
-    target, model = config.target, load_model(config.model)
+    config.check()
+    _check_packages(config)
+    target, model = config.target, load_model(config.model.path)
     metadata = _describe(model, config)
     images = _read_images(config)
     data = _to_onnx(model, metadata) if config.format == "onnx" else _to_torchscript(model, metadata)
@@ -149,7 +146,7 @@ def _example(model: SaliencyModel) -> Tensor:
 
 def _squares(images: list[ImageArray], resolution: int, seed: int) -> Iterator[ImageArray]:
     """Batches of random and of given images, uint8 [N, H, W, 3], in four sizes."""
-    random = random_stream(seed, STREAM)
+    random = random_stream(seed, Stream.EXPORT_IMAGES)
     sizes = (
         (1, STRIDE, STRIDE),
         (2, resolution + STRIDE, resolution),
@@ -172,7 +169,7 @@ def _read_images(config: ExportConfig) -> list[ImageArray]:
 
 def _describe(model: SaliencyModel, config: ExportConfig) -> dict[str, str]:
     """What the file says about itself, as text."""
-    stated = config.licence or ("MIT" if config.model is None else "not stated")
+    stated = config.licence or ("MIT" if config.model.origin == "bundled" else "not stated")
     return {
         "format": FORMAT if config.format == "onnx" else "saliency-gan-torchscript/1",
         "architecture": f"{model.architecture.architecture}, {model.architecture.encoder}",
@@ -193,12 +190,7 @@ def _card(target: Path, metadata: dict[str, str], difference: float) -> str:
     return environment.from_string(template).render(file=target.name, difference=f"{difference:.1e}", **metadata)
 
 
-def _check_settings(config: ExportConfig) -> None:
-    suffix = SUFFIXES[config.format]
-    if config.target.suffix != suffix:
-        raise UserError(f"output is {config.target}, but a file of format {config.format} has to end in {suffix}.")
-    if not 0 < config.tolerance <= 1:
-        raise UserError(f"tolerance is {config.tolerance}, but has to be above 0 and at most 1, for example 1e-4.")
+def _check_packages(config: ExportConfig) -> None:
     if config.format == "onnx":
         import_onnxruntime()
         try:

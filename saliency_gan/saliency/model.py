@@ -2,7 +2,6 @@
 
 import difflib
 from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
+from saliency_gan.config.checks import LARGEST_RESOLUTION
 from saliency_gan.encoders.norms import fold_norms
 from saliency_gan.encoders.pretrained import (
     PACKAGES,
@@ -24,7 +24,7 @@ from saliency_gan.encoders.pretrained import (
     weights_to_download,
 )
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.saliency.photo_predictor import LARGEST_RESOLUTION
+from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.files import read_json, sha256_of, write_bytes, write_json
 
 PAPER_TEMPERATURE = 10.0
@@ -187,7 +187,7 @@ def load_model(path: Path | None = None) -> SaliencyModel:
         UserError: If a file is missing, damaged, or not of a saliency model.
     """
     if path is None:
-        path = bundled_folder()
+        path = bundled_folder("saliency")
         if not (path / "model.safetensors").exists():
             raise UserError("This installation bundles no saliency model: train one and give it with --weights PATH.")
     path = path / "model.safetensors" if path.is_dir() else path
@@ -219,11 +219,6 @@ def load_model(path: Path | None = None) -> SaliencyModel:
         raise _not_a_model(path, error) from None
     model.about, model.sha256 = about, sha256_of(path)
     return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def bundled_folder() -> Path:
-    """Folder of the package that holds the bundled saliency model."""
-    return Path(str(files("saliency_gan") / "weights" / "saliency"))
 
 
 def _build_for(tensors: dict[str, Tensor], architecture: SaliencyArchitecture) -> SaliencyModel:

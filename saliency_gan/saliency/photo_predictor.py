@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from saliency_gan.config.checks import LARGEST_RESOLUTION
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.reading import read_image, to_rgb
@@ -16,8 +17,6 @@ from saliency_gan.images.reading import read_image, to_rgb
 SaliencyMap = NDArray[np.float32]
 STRIDE = 32
 """Networks of any depth accept sides that are multiples of this."""
-LARGEST_RESOLUTION = 4096
-"""Side in pixels of the largest square that a network is asked to see."""
 
 
 class Network(Protocol):

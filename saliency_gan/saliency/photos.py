@@ -16,9 +16,8 @@ from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.folders import find_images
 from saliency_gan.images.reading import read_image
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.saliency.predictor import resize
-from saliency_gan.saliency.streams import STREAM_PHOTOS
 
 MIN_PHOTOS = 16
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -94,7 +93,7 @@ def _draw(folders: Sequence[Sequence[Path]], count: int, seed: int) -> list[Path
 
     The lists give one file each in turn, so that a short list of natural photos is not lost beside a long one.
     """
-    random = random_stream(seed, STREAM_PHOTOS)
+    random = random_stream(seed, Stream.PHOTOS)
     turns: dict[Path, tuple[int, int, int, Path]] = {}
     for number, files in enumerate(folders):
         new = [file for file in files if file.resolve() not in turns]

@@ -13,14 +13,14 @@ import torch
 from lightning.fabric import Fabric
 from tqdm import tqdm
 
-from saliency_gan.compute.devices import own_parts
-from saliency_gan.compute.processes import is_main, total, world_size
+from saliency_gan.compute.processes import is_main, own_parts, total, world_size
 from saliency_gan.config import SelfTrainingConfig, to_plain
+from saliency_gan.config.self_training import ROUND_SETTINGS, at_round
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.writing import write_image
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.area import keep_area
 from saliency_gan.saliency.augmentation import Augmentation
@@ -31,8 +31,6 @@ from saliency_gan.saliency.pairs import Mixture, Part
 from saliency_gan.saliency.photos import MIN_PHOTOS, Photos, read_photos
 from saliency_gan.saliency.predictor import Predictor, resize
 from saliency_gan.saliency.round_pictures import comparison, drawn, preview
-from saliency_gan.saliency.schedule import ROUND_SETTINGS, at_round, rounds_of
-from saliency_gan.saliency.streams import STREAM_PHOTOS, STREAM_SAMPLE, STREAM_STATISTICS
 from saliency_gan.saliency.validation import PhotoCheck
 from saliency_gan.storage.files import write_json
 
@@ -87,7 +85,7 @@ def run_rounds(
         folder.log(0, **rounds.begin())
         folder.save_checkpoint(rounds.state())
     _show(rounds, folder)  # a kill may have come between the checkpoint and these files
-    while rounds.number < rounds_of(config) and not rounds.finished:
+    while rounds.number < len(config.steps) and not rounds.finished:
         with saving_on_interrupt(lambda: folder.save_checkpoint(rounds.state())):
             _run_round(rounds, folder)
     return rounds.kept_model()
@@ -142,7 +140,7 @@ class _Rounds:
     ) -> None:
         self.config, self.fabric, self.new_model, self.synthetic = config, fabric, new_model, synthetic
         self.teacher = self._first_teacher = teacher.to(fabric.device)
-        order = torch.randperm(len(photos), generator=random_stream(config.seed, STREAM_PHOTOS, 1)).tolist()
+        order = torch.randperm(len(photos), generator=random_stream(config.seed, Stream.PHOTOS, 1)).tolist()
         held_out = min(config.held_out, len(photos) // 5)
         self.held_out, self.photos = photos.subset(order[:held_out]), photos.subset(order[held_out:])
         self.identity = {"model": teacher.sha256, "photos": photos.sha256}
@@ -195,7 +193,7 @@ class _Rounds:
         parts = [Part(marked, config.batch - sum(part.count for part in self.synthetic)), *self.synthetic]
         augmentation = Augmentation(config.augment, model.architecture.resolution)
         own = own_parts(config.batch, accumulate=1)
-        mixture = Mixture(parts, augmentation, config.seed, STREAM_SAMPLE, self.number, own=own)
+        mixture = Mixture(parts, augmentation, config.seed, Stream.PAIRS, self.number, own=own)
         learner = Learner(
             model,
             self.fabric,
@@ -218,7 +216,7 @@ class _Rounds:
         """
         assert self.learner is not None
         model = self.learner.average
-        order = torch.randperm(len(self.photos), generator=random_stream(self.config.seed, STREAM_STATISTICS))
+        order = torch.randperm(len(self.photos), generator=random_stream(self.config.seed, Stream.STATISTICS))
         batches = order[: STATISTICS_BATCHES * STATISTICS_BATCH].split(STATISTICS_BATCH)
         self.learner.measure_statistics(
             np.stack([resize(self.photos[index], model.architecture.resolution) for index in batch.tolist()])
@@ -257,7 +255,7 @@ class _Rounds:
     def _measure(self, model: SaliencyModel, number: int) -> dict[str, float]:
         """Marks the held-out photos as round `number`, from 0 on, or the last one; measures where there are masks."""
         config = self.config
-        threshold = at_round(config.thresholds, min(number, rounds_of(config) - 1))
+        threshold = at_round(config.thresholds, min(number, len(config.steps) - 1))
         # Always refined in the same way, so that rounds can be compared.
         marks = list(mark_photos(self._predictor(model), self.held_out, threshold, config.refine[-1], config))
         measured = {
@@ -275,7 +273,7 @@ class _Rounds:
         config = self.config
         given = [config.steps, *(getattr(config, name, ()) for name in ROUND_SETTINGS)]
         settings = [values for values in given if values]
-        return [[at_round(values, number) for values in settings] for number in range(min(count, rounds_of(config)))]
+        return [[at_round(values, number) for values in settings] for number in range(min(count, len(config.steps)))]
 
     def _predictor(self, model: SaliencyModel) -> Predictor:
         side = model.architecture.resolution
@@ -332,7 +330,7 @@ class _Rounds:
         """
         others = [name for name, value in self.identity.items() if state["identity"][name] != value]
         if any(
-            past != now for past, now in zip(state["schedule"], self._schedule(rounds_of(self.config)), strict=False)
+            past != now for past, now in zip(state["schedule"], self._schedule(len(self.config.steps)), strict=False)
         ):
             others.append(f"steps, {', '.join(ROUND_SETTINGS[:-1])} or {ROUND_SETTINGS[-1]}")
         if others:

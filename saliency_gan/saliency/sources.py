@@ -7,13 +7,12 @@ from typing import Any, Protocol
 
 import torch
 
-from saliency_gan.compute.devices import own_parts
+from saliency_gan.compute.processes import own_parts
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
 from saliency_gan.errors import UserError
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.pairs import Batch, Mixture, Pairs, Part, augment
-from saliency_gan.saliency.streams import STREAM_SAMPLE, STREAM_SPLIT
 from saliency_gan.storage.files import is_address, sha256_of
 
 
@@ -53,20 +52,20 @@ class ShardSource:
     """Pairs that the masks stage wrote, all in memory."""
 
     def __init__(self, config: TrainSaliencyConfig) -> None:
-        pairs, self.identity = read_shards(config.shards or config.run / "masks")
+        pairs, self.identity = read_shards(config.shards or config.layout.pairs(None).folder)
         if len(pairs) <= config.validation_pairs:
             raise UserError(
                 f"The shards hold {len(pairs)} pairs and validation_pairs is {config.validation_pairs}, so none would"
                 " be left to train on: run masks with more --pairs, or hold fewer out."
             )
-        order = torch.randperm(len(pairs), generator=random_stream(config.seed, STREAM_SPLIT)).tolist()
+        order = torch.randperm(len(pairs), generator=random_stream(config.seed, Stream.HELD_OUT_PAIRS)).tolist()
         self.held_out = pairs.subset(order[: config.validation_pairs])
         self.position = 0
         self.typical = pairs.subset(order[config.validation_pairs :])
         augmentation = Augmentation(config.augment, config.resolution)
         part = Part(self.typical, config.batch, config.backdrop)
         own = own_parts(config.batch, config.accumulate)
-        self._mixture = Mixture([part], augmentation, config.seed, STREAM_SAMPLE, own=own)
+        self._mixture = Mixture([part], augmentation, config.seed, Stream.PAIRS, own=own)
         self._workers = config.workers
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -102,7 +101,7 @@ class GeneratorSource:
             for step in range(first, last):
                 pairs = Pairs(*next(drawn))
                 self.position = stream.position
-                random = random_stream(self._config.seed, STREAM_SAMPLE, step)
+                random = random_stream(self._config.seed, Stream.PAIRS, step)
                 yield augment(pairs, augmentation, random, self._config.backdrop, own)
 
 

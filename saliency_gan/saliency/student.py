@@ -9,9 +9,9 @@ import torch
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.compute.processes import is_main
 from saliency_gan.config import TrainStudentConfig
+from saliency_gan.config.self_training import ROUND_SETTINGS, at_round
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
-from saliency_gan.saliency.schedule import ROUND_SETTINGS, at_round, check_settings
 from saliency_gan.saliency.self_training import run_rounds
 
 
@@ -26,9 +26,9 @@ def train_student(config: TrainStudentConfig) -> Path:
         UserError: If a setting, the photos, the teacher, the encoder's weights or the checkpoint cannot be used.
         StageError: If the teacher is sure of hardly any photo, or a file cannot be written.
     """
-    check_settings(config)
+    config.check()
     fabric = make_fabric(config.device, config.precision)
-    teacher = load_model(config.teacher or config.run / "saliency")
+    teacher = load_model(config.inputs()["teacher"].path)
 
     def new_model(number: int, before: SaliencyModel) -> SaliencyModel:
         resolution = at_round(config.resolutions or (teacher.architecture.resolution,), number)

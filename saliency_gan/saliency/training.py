@@ -10,7 +10,7 @@ import torch
 from lightning.fabric import Fabric
 from tqdm import tqdm
 
-from saliency_gan.compute.devices import make_fabric, own_parts, peak_memory
+from saliency_gan.compute.devices import make_fabric, peak_memory
 from saliency_gan.compute.processes import is_main
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
 from saliency_gan.errors import UserError
@@ -18,13 +18,13 @@ from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import grid
 from saliency_gan.images.writing import write_image
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
+from saliency_gan.runs.random_streams import Stream
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 from saliency_gan.saliency.augmentation import Augmentation
 from saliency_gan.saliency.learner import Learner, learning_rate
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
 from saliency_gan.saliency.pairs import Mixture, Pairs, Part
 from saliency_gan.saliency.sources import Source, open_source
-from saliency_gan.saliency.streams import STREAM_STATISTICS
 from saliency_gan.saliency.validation import PhotoCheck, measure_pairs, predict_squares
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
@@ -45,7 +45,7 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
         UserError: If a setting, the pairs or the checkpoint cannot be used.
         StageError: If a file cannot be written, or a generator draws hardly any usable pair.
     """
-    _check_settings(config)
+    config.check()
     fabric = make_fabric(config.device, config.precision)
     with StageFolder(config, "saliency") as folder:
         source = open_source(config, masks)
@@ -110,7 +110,7 @@ class _Training:
             [Part(source.typical, STATISTICS_BATCH, config.backdrop)],
             Augmentation(config.augment, config.resolution),
             config.seed,
-            STREAM_STATISTICS,
+            Stream.STATISTICS,
         )
         self.typical = [typical[number][0] for number in range(STATISTICS_BATCHES)]
         self.position = source.position
@@ -178,16 +178,3 @@ class _Training:
         self.learner.load_state(state)
         self.source.position = self.position = state["position"]
         self.measured, self.best = state["measured"], state["best"]
-
-
-def _check_settings(config: TrainSaliencyConfig) -> None:
-    for name in ("steps", "batch", "validation_pairs", "checkpoint_every", "log_every"):
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} is {getattr(config, name)}, but has to be 1 or more.")
-    own_parts(config.batch, config.accumulate)
-    if config.workers is not None and config.workers < 0:
-        raise UserError(f"workers is {config.workers}, but has to be 0 or more.")
-    if not 0 <= config.backdrop <= 1:
-        raise UserError(f"backdrop is {config.backdrop}, but has to be from 0 to 1.")
-    if not 0 <= config.ema < 1:
-        raise UserError(f"ema is {config.ema}, but has to be from 0 to below 1.")

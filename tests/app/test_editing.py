@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan.app.editing import SIDE, STREAM_EDIT, Editor
+from saliency_gan.app.editing import SIDE, Editor
 from saliency_gan.errors import UserError
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from tests.dissection.dissected import write_dissection
 from tests.dissection.worlds import SquareWorld
 
@@ -23,11 +23,11 @@ def world():
 def editor(world, tmp_path):
     world.anchor = torch.nn.Parameter(torch.zeros(1))  # a generator has weights
     write_dissection(tmp_path / "dissect", world, "painter", UNITS)
-    return Editor(tmp_path, world, seed=7)
+    return Editor(tmp_path / "dissect", world, seed=7)
 
 
 def drawn(world, draw, change=None):
-    latents = torch.randn(1, 6, generator=random_stream(7, STREAM_EDIT, draw))
+    latents = torch.randn(1, 6, generator=random_stream(7, Stream.EDITING, draw))
     image = world(latents, torch.zeros(1, dtype=torch.int64))[0].clone()
     if change:
         change(image)
@@ -64,7 +64,7 @@ def test_units_are_switched_where_it_is_painted(editor, world):
 
 
 def test_nobody_has_dissected_it(world, tmp_path):
-    assert Editor(tmp_path, world).sets == ()
+    assert Editor(tmp_path / "dissect", world).sets == ()
 
 
 def test_another_generator_or_a_damaged_file_is_refused(editor, world, tmp_path):
@@ -78,7 +78,7 @@ def test_another_generator_or_a_damaged_file_is_refused(editor, world, tmp_path)
     ):
         path.write_text(json.dumps(found | change))
         with pytest.raises(UserError, match=sentence):
-            Editor(tmp_path, world)
+            Editor(tmp_path / "dissect", world)
 
 
 @pytest.mark.parametrize(("place", "named"), [((0, 9, 0), "no class 9"), ((0, None, 7), "no set of units 7")])

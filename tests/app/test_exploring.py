@@ -7,11 +7,13 @@ import pytest
 import torch
 import yaml
 
-from saliency_gan.app.exploring import GAP, NO_COLUMN, SHOWN, STREAM_APP, TILE, Explorer, mask_settings
+from saliency_gan.app.exploring import GAP, NO_COLUMN, SHOWN, TILE, Explorer, mask_settings
 from saliency_gan.artifacts.directions import load_directions
+from saliency_gan.config import AppConfig
+from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from tests.directions.finished import finished_run
 
 
@@ -24,9 +26,15 @@ def run(tmp_path: Path) -> Path:
     return run
 
 
+def explorer_of(run: Path, **settings: object) -> Explorer:
+    config = AppConfig(run=run)
+    found = open_discovered(config.choice, config.directions)
+    return Explorer(found, mask_settings(run, device="cpu", **settings), config.dissection.folder)
+
+
 @pytest.fixture
 def explorer(run: Path) -> Explorer:
-    return Explorer(run, None, mask_settings(run, device="cpu", seed=5, precision="fp32"))
+    return explorer_of(run, seed=5, precision="fp32")
 
 
 def tiles(row: np.ndarray) -> list[np.ndarray]:
@@ -38,7 +46,7 @@ def drawn(run: Path, class_index: int, direction: int, shift: float, along_backg
     """G(z + s h + e h_bg, c) by direct calls, in [0, 1]."""
     generator, directions = load_generator(str(run.parent / "tiny.safetensors")), load_directions(run / "discover")
     column = directions.matrix[:, direction]
-    latents = torch.randn(SHOWN, generator.latent_dim, generator=random_stream(5, STREAM_APP, 3))
+    latents = torch.randn(SHOWN, generator.latent_dim, generator=random_stream(5, Stream.EXPLORING, 3))
     moved = latents + shift * column / column.norm() + along_background * directions.background_vector
     with torch.no_grad():
         return (generator(moved, torch.full((SHOWN,), class_index)) + 1) / 2
@@ -73,7 +81,7 @@ def test_nothing_moves_at_shift_0(explorer: Explorer) -> None:
 def test_directions_are_ranked_and_have_their_names(run: Path) -> None:
     found = load_directions(run / "discover")
     replace(found, names={0: "size"}, scores=found.scores[:4]).save(run / "discover")
-    titles = Explorer(run, None, mask_settings(run, device="cpu")).directions
+    titles = explorer_of(run).directions
     assert [index for _, index in titles] == [4, 0, 5, 2, 1, 3]
     assert titles[0][0] == "4, background score 0.50, is -h_bg"
     assert titles[1][0] == "0 size, background score 0.50"
@@ -84,7 +92,7 @@ def test_a_background_direction_that_is_no_column_comes_first(run: Path) -> None
     found = load_directions(run / "discover")
     searched = replace(found.background, index=None, sign=1, method="optimise", score=0.74)
     replace(found, background=searched).save(run / "discover")
-    explorer = Explorer(run, None, mask_settings(run, device="cpu", seed=5, precision="fp32"))
+    explorer = explorer_of(run, seed=5, precision="fp32")
     assert explorer.directions[0] == ("h_bg, found by gradient, score 0.74", NO_COLUMN)
     assert [index for _, index in explorer.directions[1:]] == [4, 0, 5, 2, 1, 3]
     length = found.background_vector.norm().item()

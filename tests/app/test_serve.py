@@ -30,9 +30,8 @@ def test_a_taken_port_is_named() -> None:
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"port": 70000}, "--port 70000"),
-        ({"max_megabytes": 0}, "--max-megabytes 0"),
-        ({"run": Path("no/such/run")}, "no run folder no/such/run"),
+        ({"port": 70000}, "--port is 70000"),
+        ({"max_megabytes": 0}, "--max_megabytes is 0"),
         ({"port": 0, "weights": Path("no/model")}, "no/model"),
         ({"port": 0, "generator": "no-generator"}, "no-generator|run discover"),
     ],
@@ -47,16 +46,6 @@ def test_a_missing_gradio_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "saliency_gan.app.page", raising=False)
     with pytest.raises(UserError, match=r"pip install 'saliency-gan\[app\]'"):
         start(port=0)
-
-
-def test_the_model_is_that_of_the_run(tmp_path: Path) -> None:
-    config = AppConfig(run=tmp_path)
-    assert serve._model(config) is None
-    for folder in ("saliency", "student", "saliency-adapted"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "model.safetensors").touch()
-        assert serve._model(config) == tmp_path / folder
-    assert serve._model(AppConfig(run=tmp_path, weights=Path("mine"))) == Path("mine")
 
 
 def test_ctrl_c_ends_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

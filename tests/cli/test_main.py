@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,9 @@ def test_a_dry_run_of_train_student_tells_what_it_reads_and_writes(
     settings, _, plan = capsys.readouterr().out.partition("reads:")
     assert yaml.safe_load(settings)["train-student"]["steps"] == [5, 6]
     reads, _, writes = plan.partition("writes:")
-    assert [line.split()[0] for line in reads.strip().splitlines()] == ["a", "b", "r/saliency/model.safetensors"]
+    assert [line.strip() for line in reads.strip().splitlines()] == [
+        "teacher: r/saliency  (missing)", "a  (missing)", "b  (missing)",
+    ]  # fmt: skip
     assert "r/student/model.safetensors" in writes and "r/student/metrics.jsonl" in writes
 
 
@@ -223,9 +226,10 @@ def test_a_dry_run_prints_settings_that_can_be_read_back_and_writes_nothing(
     verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main([verb, *["photo.jpg"] * (verb == "predict"), "--dry-run", "--seed", "5"]) == 0
+    seed = ["--seed", "5"] if "seed" in {field.name for field in fields(STAGES[verb])} else []
+    assert main([verb, *["photo.jpg"] * (verb == "predict"), "--dry-run", *seed]) == 0
     settings, _, plan = capsys.readouterr().out.partition("reads:")
-    assert yaml.safe_load(settings)[verb]["seed"] == 5
+    assert not seed or yaml.safe_load(settings)[verb]["seed"] == 5
     assert "writes:" in plan
     assert ("photo.jpg  (missing)" in plan) == (verb == "predict")
     assert list(tmp_path.iterdir()) == []
@@ -244,10 +248,11 @@ def test_verbs_of_one_process_are_refused_under_torchrun(
     for name, value in {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.chdir(tmp_path)
     for verb in VERBS.keys() - SHARED:
-        assert main([verb, "--run", str(tmp_path / "run")]) == 2
+        assert main([verb]) == 2
         assert f"{verb} is done by one process: call it without torchrun" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists() and VERBS.keys() >= set(SHARED)
+    assert not any(tmp_path.iterdir()) and VERBS.keys() >= set(SHARED)
 
 
 def test_the_reason_is_told_while_torchrun_ends_the_job(
@@ -310,3 +315,108 @@ def test_what_the_package_warns_of_is_a_sentence_on_stderr(capsys, monkeypatch):
     capsys.readouterr()
     warnings.showwarning(FirstFrameWarning("x.gif has 3 frames."), FirstFrameWarning, "images.py", 3)
     assert capsys.readouterr() == ("", "saliency-gan: x.gif has 3 frames.\n")
+
+
+DEMO = Path("pipelines/demo.yaml").resolve()
+
+
+@pytest.mark.parametrize(
+    "verb", ["discover", "masks", "train-saliency", "train-student", "predict", "evaluate", "report"]
+)
+def test_one_line_of_flags_serves_every_verb_of_a_pipeline(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in `make demo ARGS="--run ..."`; a flag that the verb has no use for is passed over beside --config alone."""
+    flags = ["--run", str(tmp_path), "--seed=3", "--device", "cpu", "--precision", "fp32", "--dry-run"]
+    words = [verb, *["photo.jpg"] * (verb == "predict")]
+    assert main([*words, "--config", str(DEMO), *flags]) == 0
+    settings = yaml.safe_load(capsys.readouterr().out.partition("reads:")[0])[verb]
+    assert settings["run"] == str(tmp_path)
+    assert {"seed": 3, "device": "cpu", "precision": "fp32"}.items() >= {
+        name: settings[name] for name in settings.keys() & {"seed", "device", "precision"}
+    }.items()
+    assert main([verb, *["photo.jpg"] * (verb == "predict"), "--dry-run", "--nonsense", "3"]) == 2
+
+
+def test_a_flag_that_a_verb_has_no_use_for_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["predict", "x", "--seed", "1"], ["report", "--device", "cpu"], ["generators", "--run", "x"]):
+        assert main(words) == 2
+        assert f"has no setting {words[-2]}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "app", "export"])
+def test_a_run_that_is_named_has_to_be_there(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, *["photo.jpg"] * (verb == "predict"), "--run", "no/such/run", "--dry-run"]) == 2
+    assert "There is no run folder no/such/run" in capsys.readouterr().err
+    words = ["--config", str(DEMO.parent / "units.yaml"), "--dry-run"]
+    assert main([verb, *["photo.jpg"] * (verb == "predict"), *words]) == 0
+    assert "bundled, for runs/units has none" in capsys.readouterr().out
+
+
+def test_predict_says_and_takes_the_model_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").touch()
+    model = tmp_path / "run" / "student" / "model.safetensors"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"damaged")
+    assert main(["predict", "photo.jpg", "--run", "run"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("model: run/student (the run's)\n")
+    assert "run/student/model.safetensors is not a saliency model" in error
+    assert main(["predict", "photo.jpg", "--run", "run", "--weights", "bundled", "--output", "out"]) == 1
+    assert capsys.readouterr().err.startswith("model: bundled\n")
+
+
+def test_pairs_on_the_fly_read_what_masks_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [
+        "train-saliency",
+        "--source",
+        "generator",
+        "--run",
+        str(tmp_path / "run"),
+        "--seed",
+        "3",
+        "--device",
+        "cpu",
+    ]
+    assert main([*words, "--dry-run"]) == 0
+    plan = capsys.readouterr().out.partition("reads:")[2]
+    assert f"directions: those of biggan-caltech101-64 (bundled), for {tmp_path / 'run'} has none" in plan
+    assert "/discover" not in plan and "pairs:" not in plan
+    given = []
+    monkeypatch.setattr("saliency_gan.saliency.training.train_saliency", lambda *configs: given.append(configs))
+    assert main([*words, "--precision", "fp32"]) == 0
+    (config, masks) = given[0]
+    for name in ("run", "seed", "device", "precision"):
+        assert getattr(masks, name) == getattr(config, name)
+    assert (masks.seed, masks.device, masks.precision) == (3, "cpu", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["discover", "--min-shift", "9"], "--min-shift is 9.0, but has to be from 0 to --max-shift 6."),
+        (["masks", "--opening", "4"], "--opening is 4, but has to be 0 or an odd number of pixels."),
+        (["train-saliency", "--steps", "0"], "--steps is 0, but has to be 1 or more."),
+        (["train-student", "--ema", "1"], "--ema is 1.0, but has to be from 0 to below 1."),
+        (["train-gan", "--image-channels", "2"], "--image-channels is 2, but has to be 3 for colour or 1 for grey."),
+        (["walk", "--output", "x.avi"], "has to be the name of a file that ends in .gif, .mp4 or .png."),
+        (["evaluate", "--output", "x.txt"], "has to be the name of a file that ends in .json."),
+        (["export", "--tolerance", "0"], "--tolerance is 0.0, but has to be above 0 and at most 1"),
+        (["dissect", "--images", "1"], "--images is 1, but has to be 2 or more."),
+        (["rate", "--port", "70000"], "--port is 70000, but has to be a port"),
+        (["mos", "--confidence", "1"], "--confidence is 1.0, but has to be between 0 and 1."),
+        (["app", "--max-megabytes", "0"], "--max-megabytes is 0, but has to be 1 or more."),
+        (["eigen", "--frames", "1"], "--frames is 1, but has to be 2 or more."),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would_refuse(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--dry-run"]) == 2
+    out, error = capsys.readouterr()
+    assert sentence in error and not out

@@ -3,7 +3,8 @@ import re
 import pytest
 import torch
 
-from saliency_gan.compute.devices import make_fabric, own_parts, peak_memory, pick_device, pick_precision
+from saliency_gan.compute.devices import make_fabric, peak_memory, pick_device, pick_precision
+from saliency_gan.compute.processes import own_parts
 from saliency_gan.errors import UserError
 
 

@@ -104,7 +104,7 @@ def test_other_generators_are_refused(config, tmp_path):
     save_generator(tiny_biggan(), tmp_path / "tiny.safetensors")
     with pytest.raises(UserError, match="tiny is no EigenGAN"):
         eigen(replace(config, generator=str(tmp_path / "tiny.safetensors")))
-    with pytest.raises(UserError, match="reach above 0"):
+    with pytest.raises(UserError, match="--reach is"):
         eigen(replace(config, reach=0.0))
 
 
@@ -136,7 +136,7 @@ def test_a_generator_s_own_background_direction_wins(discover_config, monkeypatc
     world = DiscWorld().freeze()
     own = {"clear": torch.eye(8)[DiscWorld.CLEAR], "nothing": torch.eye(8)[DiscWorld.NOTHING]}
     monkeypatch.setattr(DiscWorld, "own_directions", own)
-    monkeypatch.setattr(discovery, "load_generator", lambda *_: world)
+    monkeypatch.setattr(discovery, "load_chosen", lambda _: world)
     found = load_directions(discover(replace(discover_config, background_samples=16, background_shifts=(6.0,))))
     assert found.names[found.background.index] == "clear"
     assert (found.background.sign, found.background.polarity) == (1, "bright")

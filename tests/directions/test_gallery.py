@@ -5,10 +5,9 @@ import torch
 from saliency_gan.artifacts.directions import Background
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
-from saliency_gan.directions.streams import STREAM_GALLERY
 from saliency_gan.images.reading import read_image
 from saliency_gan.images.tensors import to_uint8
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from tests.directions.worlds import DiscWorld, cpu_fabric
 
 
@@ -22,7 +21,7 @@ def test_gallery_shows_every_direction_from_minus_8_to_8(tmp_path):
     matrix = torch.eye(8)[:, :3] * torch.tensor([0.5, 1.0, 7.0])
     write_gallery(tmp_path, config, world, matrix, [entry(2), entry(0), entry(1)], {0: "size"}, None, cpu_fabric())
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [f"direction-00{index}.png" for index in range(3)]
-    random = random_stream(4, STREAM_GALLERY)
+    random = random_stream(4, Stream.GALLERY)
     latents, classes = world.sample_latents(2, random), world.sample_classes(2, random)
     for index in range(3):
         sheet = read_image(tmp_path / f"direction-00{index}.png")

@@ -143,7 +143,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(config):
     assert "--batch 5 cannot be cut into equal parts for 2 processes with --accumulate 1: give a multiple of 2" in str(
         caught.value
     )
-    with pytest.raises(UserError, match="too small for batch normalisation in R: give 8 or more"):
+    with pytest.raises(UserError, match="has to be 8 or more, for batch normalisation in R"):
         discover(replace(config, batch=4, accumulate=4))
 
 

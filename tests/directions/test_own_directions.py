@@ -105,7 +105,7 @@ def test_the_page_says_what_a_hand_built_generator_does(config, monkeypatch):
     for subspace in world.layers():
         subspace.importance.data = torch.tensor([6.0, 3.0, 1.0])
     world.sha256 = "b" * 64
-    monkeypatch.setattr(eigen_module, "load_generator", lambda *_: world.freeze())
+    monkeypatch.setattr(eigen_module, "load_chosen", lambda _: world.freeze())
     page = eigen(
         EigenConfig(run=config.run, device="cpu", samples=1, frames=3, measured=5, sigma=0.1, precision="fp32")
     ).read_text()

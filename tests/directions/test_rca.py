@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.pairs import PairSampler
 from saliency_gan.directions.rca import measure_rca, wilson_interval
-from saliency_gan.directions.streams import STREAM_RCA
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from tests.directions.worlds import DiscWorld, cpu_fabric
 
 
@@ -84,7 +83,7 @@ def test_shift_error_is_the_mean_absolute_one_on_the_same_pairs():
     sampler = PairSampler(generator, None, 4, 6.0, 0.5, torch.device("cpu"))
     errors, right = [], 0
     for start in range(0, 150, 64):
-        sample = sampler.draw(min(64, 150 - start), random_stream(3, STREAM_RCA, start))
+        sample = sampler.draw(min(64, 150 - start), random_stream(3, Stream.RCA, start))
         errors += [abs(1.5 - shift) for shift in sample.shifts.tolist()]
         right += sum(direction == 0 for direction in sample.directions.tolist())
     rca = measured(Biased(), 150)

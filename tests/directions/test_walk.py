@@ -10,13 +10,12 @@ from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.cli.main import main
 from saliency_gan.config import WalkConfig
 from saliency_gan.directions.annotation import rename
-from saliency_gan.directions.streams import STREAM_WALK
 from saliency_gan.directions.walk import walk
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images.reading import read_image
 from saliency_gan.images.tensors import to_uint8
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 from tests.directions.finished import finished_run
 
 SIDE, GAP = 16, 2
@@ -35,7 +34,7 @@ def settings(run: Path, suffix: str, **others: object) -> WalkConfig:
 def expected(run: Path, shift: float, vector: torch.Tensor, samples: int = 3, classes: tuple[int, ...] | None = None):
     """G(z + s h, c) of the walk's samples, uint8 [N, H, W, 3]."""
     generator = load_generator(str(run.parent / "tiny.safetensors"))
-    random = random_stream(7, STREAM_WALK)
+    random = random_stream(7, Stream.WALK)
     latents = generator.sample_latents(samples, random)
     with torch.no_grad():
         return to_uint8(generator(latents + shift * vector, generator.sample_classes(samples, random, classes)))
@@ -112,17 +111,17 @@ def test_classes_and_seed_choose_what_is_shown(run: Path) -> None:
 @pytest.mark.parametrize(
     ("others", "sentence"),
     [
-        ({"samples": 0}, "at least 1 sample"),
-        ({"frames": 1}, "2 frames"),
-        ({"fps": 0}, "--fps 0"),
+        ({"samples": 0}, "--samples is 0"),
+        ({"frames": 1}, "--frames is 1"),
+        ({"fps": 0}, "--fps is 0"),
         ({"fps": 60}, "from 1 to 50"),
-        ({"scale": 0.0}, "--scale 0"),
-        ({"start": 2.0, "end": 2.0}, "two different numbers"),
-        ({"end": float("nan")}, "two different numbers"),
+        ({"scale": 0.0}, "--scale is 0.0"),
+        ({"start": 2.0, "end": 2.0}, "has to be another number than --start"),
+        ({"end": float("nan")}, "has to be another number than --start"),
         ({"direction": 6}, "no direction 6"),
         ({"direction": "pose"}, "No direction is called 'pose'"),
         ({"classes": ("zebra",)}, "no class 'zebra'"),
-        ({"output": Path("walk.webm")}, r"\.gif, \.mp4, \.png"),
+        ({"output": Path("walk.webm")}, r"\.gif, \.mp4 or \.png"),
     ],
 )
 def test_settings_out_of_range_are_refused(run: Path, others: dict[str, object], sentence: str) -> None:

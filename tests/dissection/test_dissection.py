@@ -246,7 +246,7 @@ def test_object_and_background_complement_each_other():
 
 
 def test_the_verb_writes_a_page_about_everything(world, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "load_generator", lambda *_: world)
+    monkeypatch.setattr(stage, "load_chosen", lambda _: world)
     photos = tmp_path / "photos"
     for number in range(6):
         noise = np.random.default_rng(number).integers(0, 255, (16, 16, 3), np.uint8)
@@ -276,10 +276,10 @@ def test_the_verb_writes_a_page_about_everything(world, tmp_path, monkeypatch):
     [
         ({"concept": "cat"}, "no concept 'cat'"),
         ({"layers": ("roof",)}, "no layers roof"),
-        ({"images": 1}, "at least 2"),
+        ({"images": 1}, "--images is 1, but has to be 2 or more"),
     ],
 )
 def test_what_does_not_exist_is_refused(world, tmp_path, monkeypatch, change, sentence):
-    monkeypatch.setattr(stage, "load_generator", lambda *_: world)
+    monkeypatch.setattr(stage, "load_chosen", lambda _: world)
     with pytest.raises(UserError, match=sentence):
         dissect(DissectConfig(run=tmp_path, device="cpu", **change))

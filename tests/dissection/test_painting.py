@@ -27,7 +27,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> SquareWorld:
     """Makes dissect and masks load the square world."""
     generator = SquareWorld().freeze()
     for module in (stage, candidates):
-        monkeypatch.setattr(module, "load_generator", lambda *_: generator)
+        monkeypatch.setattr(module, "load_chosen", lambda _: generator)
     return generator
 
 
@@ -122,7 +122,7 @@ def test_an_interrupted_set_goes_on_and_other_painters_are_refused(world: Square
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"), [({"mask_concept": "cat"}, "no concept 'cat'"), ({"mask_units": -1}, "--mask_units -1")]
+    ("change", "sentence"), [({"mask_concept": "cat"}, "no concept 'cat'"), ({"mask_units": -1}, "--mask_units is -1")]
 )
 def test_what_cannot_be_painted_is_refused(world: SquareWorld, tmp_path: Path, change: dict, sentence: str):
     with pytest.raises(UserError, match=sentence):

@@ -194,9 +194,9 @@ def test_a_benchmark_with_an_unreadable_photo_is_refused(tmp_path, folders, pred
         ({"compare": ("=x",)}, "NAME=PATH"),
         ({"compare": ("model=x",)}, "called 'model'"),
         ({"compare": ("Otsu=x",)}, "called 'Otsu'"),
-        ({"output": Path("figures.md")}, r"end in \.json"),
-        ({"batch": 0}, "--batch 0"),
-        ({"workers": -1}, "--workers -1"),
+        ({"output": Path("figures.md")}, r"ends in \.json"),
+        ({"batch": 0}, "--batch is 0"),
+        ({"workers": -1}, "--workers is -1"),
     ],
 )
 def test_refuses_wrong_settings(tmp_path, folders, predictors, settings, message):

@@ -11,7 +11,7 @@ from torch import nn
 
 from saliency_gan.artifacts.directions import Background, Directions
 from saliency_gan.cli import main as cli
-from saliency_gan.directions.discovered import open_discovered
+from saliency_gan.config import WalkConfig
 from saliency_gan.errors import UserError
 from saliency_gan.generators.custom import load_custom
 from saliency_gan.generators.zoo import load_generator
@@ -139,7 +139,7 @@ def test_a_run_of_somebody_else_never_starts_code_by_itself(write, tmp_path, mon
     background, config = Background(0, 1, 6.0, "bright"), {"generator": name, "weights": "w.pth"}
     Directions(torch.eye(6), torch.eye(6)[0], background, owner, config=config).save(tmp_path / "run" / "discover")
     with pytest.raises(UserError, match=r"which is code, .* add --generator .*mine\.py:load --weights w\.pth\."):
-        open_discovered(tmp_path / "run", None, None)
+        WalkConfig(run=tmp_path / "run").inputs()
     assert not Path("was-run").exists()
 
 
@@ -195,9 +195,9 @@ def test_the_plan_names_the_file_and_the_weights(write, dcgan_file, capsys):
     for verb in ("discover", "masks"):
         assert cli.main([verb, f"--generator={DCGAN}", f"--weights={dcgan_file}", "--dry-run"]) == 0
         reads = capsys.readouterr().out.partition("reads:\n")[2]
-        assert reads.startswith(f"  {DCGAN.removesuffix(':load')}\n  {dcgan_file}\n")
+        assert reads.startswith(f"  generator: {DCGAN}\n  weights: {dcgan_file}\n")
     assert cli.main(["discover", "--generator=gone.py:load", "--dry-run"]) == 0
-    assert "reads:\n  gone.py  (missing)\n" in capsys.readouterr().out
+    assert "reads:\n  generator: gone.py:load  (missing)\n" in capsys.readouterr().out
 
 
 def test_modules_beside_the_file_can_be_imported(write, tmp_path):

@@ -15,7 +15,6 @@ from saliency_gan.config.pipeline import load_pipeline
 from saliency_gan.errors import UserError
 from saliency_gan.generators.progan import CELEBAHQ_1024, PUBLIC_FILE, ProGANArchitecture, load_progan, public_shapes
 from saliency_gan.generators.zoo import load_generator
-from saliency_gan.masks.candidates import check_settings
 from saliency_gan.runs.random_streams import random_stream
 
 from .conftest import Payload
@@ -160,7 +159,7 @@ def test_the_preset_has_the_published_settings():
     assert (discover.K, discover.batch, discover.steps) == (200, 10, 200_000)
     assert (discover.max_shift, discover.min_shift, discover.regression_weight) == (6, 0.5, 0.25)
     assert (discover.lr_deformator, discover.lr_reconstructor, discover.regression_loss) == (1e-4, 1e-4, "mae")
-    check_settings(MasksConfig(**settings["masks"]))
+    MasksConfig(**settings["masks"]).check()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from saliency_gan.generators.training import train_gan
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images.reading import read_image
 from saliency_gan.images.tensors import to_signed
-from saliency_gan.runs.random_streams import random_stream
+from saliency_gan.runs.random_streams import Stream, random_stream
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def test_statistics_are_the_means_over_fresh_batches(trainer):
     measure_statistics(trainer.average, trainer._fresh_batches(3))
     means, variances = [], []
     for index in range(3):
-        random = random_stream(trainer.config.seed, training.STREAM_STATISTICS, index)
+        random = random_stream(trainer.config.seed, Stream.GAN_STATISTICS, index)
         latents = torch.randn(64, 12, generator=random)
         first = trainer.average.first
         features = latents[:, :4].double() @ first.weight.T.double() + first.bias.double()
@@ -350,7 +350,7 @@ def test_an_sngan_goes_on_from_a_finished_one_but_not_from_another_family(digits
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"image_channels": 2}, "--image_channels 2: give 3 for colour or 1 for grey"),
+        ({"image_channels": 2}, "--image_channels is 2, but has to be 3 for colour or 1 for grey"),
         ({"exclude": ("boat",)}, "--exclude and --attention_at are for --family biggan"),
         ({"attention_at": 8}, "--exclude and --attention_at are for --family biggan"),
         ({"resolution": 32}, "3 channel numbers make a 16 px generator, but resolution is 32"),
@@ -362,7 +362,7 @@ def test_settings_that_an_sngan_does_not_have_are_refused(digits, changes, sente
 
 
 def test_a_grey_biggan_is_refused(config):
-    with pytest.raises(UserError, match="--image_channels 1 is for --family sngan"):
+    with pytest.raises(UserError, match="--image_channels is 1, but has to be 3: biggan draws in colour"):
         train_gan(config(image_channels=1))
 
 

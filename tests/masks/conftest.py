@@ -12,7 +12,7 @@ from .discs import DiscGenerator, save_directions
 def disc(monkeypatch: pytest.MonkeyPatch) -> DiscGenerator:
     """Makes every stage load the disc generator."""
     generator = DiscGenerator().freeze()
-    monkeypatch.setattr(candidates, "load_generator", lambda *_: generator)
+    monkeypatch.setattr(candidates, "load_chosen", lambda _: generator)
     return generator
 
 

@@ -12,9 +12,8 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.biggan import BigGAN, BigGANArchitecture
 from saliency_gan.generators.zoo import save_generator
 from saliency_gan.images.tensors import to_uint8
-from saliency_gan.masks.candidates import Candidate, CandidateSource, draw_latents, find_directions
+from saliency_gan.masks.candidates import Candidate, CandidateSource, draw_latents
 from saliency_gan.runs.random_streams import random_stream
-from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.files import sha256_of
 
 from .discs import DiscGenerator, save_directions
@@ -120,15 +119,6 @@ def test_an_unknown_class_is_refused(config: MasksConfig):
         CandidateSource(replace(config, classes=("dics",)))
 
 
-def test_bundled_directions_stand_in_for_a_run_without_any(tmp_path: Path):
-    config = MasksConfig(run=tmp_path)
-    assert find_directions(config) == bundled_folder(config.generator)
-    assert find_directions(replace(config, generator="mine.safetensors")) == tmp_path / "discover"
-    assert find_directions(replace(config, directions=tmp_path / "other")) == tmp_path / "other"
-    (tmp_path / "discover").mkdir()
-    assert find_directions(config) == tmp_path / "discover"
-
-
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
@@ -147,5 +137,5 @@ def test_bundled_directions_stand_in_for_a_run_without_any(tmp_path: Path):
     ],
 )
 def test_settings_out_of_range_are_refused(config: MasksConfig, setting: str, value: Any):
-    with pytest.raises(UserError, match=rf"--{setting} {value} is out of range"):
+    with pytest.raises(UserError, match=rf"--{setting} is {value}, but has to be"):
         CandidateSource(replace(config, **{setting: value}))

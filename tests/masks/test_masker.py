@@ -51,7 +51,7 @@ class PaintedDiscs(DiscGenerator):
 def painted(config: MasksConfig, monkeypatch: pytest.MonkeyPatch) -> PaintedDiscs:
     """Makes masks load it; the run has a dissection in which unit 1 paints the object."""
     generator = PaintedDiscs().freeze()
-    monkeypatch.setattr(candidates, "load_generator", lambda *_: generator)
+    monkeypatch.setattr(candidates, "load_chosen", lambda _: generator)
     save_painters(config.run, generator, unit=1)
     return generator
 
@@ -153,12 +153,12 @@ def test_directions_and_painters_of_the_whole_generator_serve_the_repaired_one(
     ],
 )
 def test_settings_out_of_range_are_refused(config: MasksConfig, setting: str, value: Any, expected: str):
-    with pytest.raises(UserError, match=rf"--{setting} .* is out of range: it has to be {expected}"):
+    with pytest.raises(UserError, match=rf"--{setting} is .*, but has to be {expected}"):
         CandidateSource(replace(config, **{setting: value}))
 
 
 def _synthesise(config: MasksConfig) -> None:
-    candidates.load_generator = lambda *_: PaintedDiscs().freeze()
+    candidates.load_chosen = lambda _: PaintedDiscs().freeze()
     synthesis.synthesise(config)
 
 

@@ -23,7 +23,7 @@ from .test_synthesis import contents
 
 def _synthesise(config: MasksConfig, kill_at: int | None = None) -> None:
     """Runs the stage on discs; process 1 is killed when it is about to write shard `kill_at`."""
-    candidates.load_generator = lambda *_: DiscGenerator().freeze()
+    candidates.load_chosen = lambda _: DiscGenerator().freeze()
     write = synthesis.write_shard
 
     def write_or_die(path: Path, first: int, samples: Any) -> None:

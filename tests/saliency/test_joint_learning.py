@@ -9,8 +9,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from saliency_gan.compute.devices import make_fabric, own_parts
-from saliency_gan.compute.processes import rank
+from saliency_gan.compute.devices import make_fabric
+from saliency_gan.compute.processes import own_parts, rank
 from saliency_gan.config import TrainSaliencyConfig
 from saliency_gan.errors import UserError
 from saliency_gan.saliency.augmentation import Augmentation

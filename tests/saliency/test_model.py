@@ -151,7 +151,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_bundled_weights_the_next_step_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("saliency_gan.saliency.model.bundled_folder", lambda: tmp_path)
+    monkeypatch.setattr("saliency_gan.saliency.model.bundled_folder", lambda name: tmp_path)
     with pytest.raises(UserError, match="--weights PATH"):
         load_model()
 

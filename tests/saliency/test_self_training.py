@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from saliency_gan.config import AdaptConfig, TrainStudentConfig
+from saliency_gan.config.self_training import at_round
 from saliency_gan.errors import UserError
 from saliency_gan.saliency.area import keep_area
 from saliency_gan.saliency.marking import MARKED_AT_ONCE, Mark, pack, unpack
@@ -15,7 +16,6 @@ from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.photos import Photos, compress
 from saliency_gan.saliency.predictor import Predictor
 from saliency_gan.saliency.round_pictures import preview
-from saliency_gan.saliency.schedule import at_round, check_settings
 from saliency_gan.saliency.self_training import MARKS_SAVED_EVERY
 from tests.saliency.toys import TINY_ARCHITECTURE, discs
 
@@ -59,9 +59,9 @@ STUDENT, ADAPT = TrainStudentConfig(), AdaptConfig()
 
 
 def test_the_defaults_are_accepted() -> None:
-    check_settings(STUDENT)
-    check_settings(ADAPT)
-    check_settings(replace(ADAPT, steps=(1, 2, 3), scales=(0.5, 1.5), min_area=0.0, max_area=1.0, ema=0.0))
+    STUDENT.check()
+    ADAPT.check()
+    replace(ADAPT, steps=(1, 2, 3), scales=(0.5, 1.5), min_area=0.0, max_area=1.0, ema=0.0).check()
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_the_defaults_are_accepted() -> None:
     [
         *[({name: 0}, f"{name} is 0, but has to be 1 or more") for name in ("batch", "held_out", "max_images")],
         *[({name: 0}, f"{name} is 0") for name in ("mark_side", "grabcut_iterations", "checkpoint_every", "log_every")],
-        ({"steps": ()}, r"steps is \[\]"),
-        ({"steps": (4, 0, 4, 4)}, r"steps is \[4, 0, 4, 4\]"),
+        ({"steps": ()}, "steps is empty"),
+        ({"steps": (4, 0, 4, 4)}, "steps is 4,0,4,4"),
         ({"thresholds": ()}, "thresholds has 0 values for 2 rounds"),
         ({"thresholds": (0.5,) * 3}, "thresholds has 3 values for 2 rounds: give one for each, or one for all"),
         ({"resolutions": (160, 160, 160)}, "resolutions has 3 values for 2 rounds"),
@@ -86,11 +86,11 @@ def test_the_defaults_are_accepted() -> None:
         ({"images": ()}, "images is empty"),
         ({"grabcut_certainty": 0.4}, "grabcut_certainty is 0.4"),
         ({"ema": 1.0}, "ema is 1.0"),
-        ({"scales": ()}, r"scales is \[\]"),
+        ({"scales": ()}, "scales is empty"),
         ({"scales": (1.0, 0.0)}, "scales is"),
-        ({"resolutions": (50,)}, "resolutions has 50 px, but has to hold multiples of 32"),
-        ({"resolutions": (0,)}, "resolutions has 0 px"),
-        ({"resolutions": (8192,)}, "resolutions has 8192 px, .* at most 4096"),
+        ({"resolutions": (50,)}, "resolutions is 50, but has to be multiples of 32"),
+        ({"resolutions": (0,)}, "resolutions is 0,"),
+        ({"resolutions": (8192,)}, "resolutions is 8192, .* at most 4096"),
         ({"workers": -1}, "workers is -1"),
         ({"solver_smoothness": -1.0}, "solver_smoothness is -1.0"),
         ({"solver_smoothness": float("inf")}, "solver_smoothness is inf"),
@@ -98,13 +98,13 @@ def test_the_defaults_are_accepted() -> None:
 )
 def test_settings_that_no_run_could_use_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check_settings(replace(STUDENT, **change))
+        replace(STUDENT, **change).check()
 
 
 def test_what_they_read_and_write() -> None:
     run, images = Path("r"), (Path("a"), Path("b"))
     student = TrainStudentConfig(run=run, images=images)
-    assert student.reads() == [*images, run / "saliency" / "model.safetensors"]
+    assert student.reads() == [*images, run / "saliency"]
     assert replace(student, teacher=Path("t"), photos=Path("p")).reads() == [*images, Path("t"), Path("p")]
     assert run / "student" / "model.safetensors" in student.writes()
     adapt = AdaptConfig(run=run, images=images, weights=Path("w"), shards="https://example.org/shards")

@@ -122,7 +122,7 @@ def test_held_out_pairs_are_never_trained_on(config: TrainSaliencyConfig) -> Non
 @pytest.fixture
 def disc_masks(config: TrainSaliencyConfig, monkeypatch: pytest.MonkeyPatch) -> MasksConfig:
     generator = DiscGenerator().freeze()
-    monkeypatch.setattr(candidates, "load_generator", lambda *_: generator)
+    monkeypatch.setattr(candidates, "load_chosen", lambda _: generator)
     save_directions(config.run / "discover", generator)
     return MasksConfig(
         run=config.run, directions=config.run / "discover", batch=6, opening=0, device="cpu", precision="fp32"

@@ -4,29 +4,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from saliency_gan.compute.types import Precision
-from saliency_gan.config.classes import read_class_files
-from saliency_gan.config.directions import generator_files
-from saliency_gan.config.stage import StageConfig
+from saliency_gan.config.checks import require, require_not_negative, require_positive
+from saliency_gan.config.generator import DrawingConfig
+from saliency_gan.errors import UserError
+from saliency_gan.storage.run_layout import Input
 
 
 @dataclass(frozen=True, kw_only=True)
-class DissectConfig(StageConfig):
+class DissectConfig(DrawingConfig):
     """Finds which units of a generator paint what, and what happens to a concept when they are switched off and on.
 
     Args:
-        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, your own code, which is run.
-        weights: Folder or file with the generator's weights where they are not bundled; by default the cache.
-        truncation: Scale of the latents where the family supports it (BigGAN-deep), 0 to 1.
-        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42); given once a
-            layer.
-        classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one per line; by default all
-            classes.
         layers: Layers to dissect, such as block0; by default all.
         images: Images that thresholds are chosen on, and as many others that the IoU is measured on.
         min_iou: A unit with at most this IoU has no concept; the paper's is 0.05.
         concepts: Where concepts come from: saliency, appearance, torchvision:MODEL, or PATH.py:FUNCTION, your own code,
             which is run.
+        saliency_weights: Saliency model that says where objects are (model.safetensors or its folder); by default the
+            run's, else the bundled one, which `bundled` names, too.
         concept_weights: Weights of the segmentation model among them.
         concept_names: Names of its classes, a text file with one per line; by default those the model knows.
         concept: What units are switched off and on for: salient object, background, or another one of the page.
@@ -43,18 +38,13 @@ class DissectConfig(StageConfig):
         real: Folder of photos, a thousand or more, to compare images with; without it, only the discriminator judges.
         fid_weights: Inception weights for torch-fidelity, to measure FID as well; without them, it is left out.
         top_units: Units per layer that the page shows with their strongest images.
-        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
     """
 
-    generator: str = "biggan-caltech101-64"
-    weights: Path | None = None
-    truncation: float = 1.0
-    ablate_units: tuple[str, ...] = ()
-    classes: tuple[str | int, ...] | None = None
     layers: tuple[str, ...] | None = None
     images: int = 512
     min_iou: float = 0.05
     concepts: tuple[str, ...] = ("saliency", "appearance")
+    saliency_weights: Path | None = None
     concept_weights: Path | None = None
     concept_names: Path | None = None
     concept: str = "salient object"
@@ -69,14 +59,23 @@ class DissectConfig(StageConfig):
     real: Path | None = None
     fid_weights: Path | None = None
     top_units: int = 12
-    precision: Precision = "auto"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", read_class_files(self.classes))
+    def inputs(self) -> dict[str, Input]:
+        return {**super().inputs(), "saliency model": self.layout.saliency_model(self.saliency_weights)}
 
     def reads(self) -> list[Path]:
         given = (self.concept_weights, self.concept_names, self.real, self.fid_weights)
-        return [*generator_files(self.generator, self.weights), *filter(None, given)]
+        return [*super().reads(), *filter(None, given)]
+
+    def check(self) -> None:
+        require(self, "images", self.images >= 2, "2 or more")
+        require_positive(self, "units")
+        require(self, "min_iou", 0 <= self.min_iou < 1, "from 0 to below 1")
+        require_not_negative(self, "effect_images", "mask_units", "alpha_steps", "top_units")
+        few = 0 < self.artifact_images < 8
+        require(self, "artifact_images", not few and self.artifact_images >= 0, "8 or more, or 0 for no artifact units")
+        if self.fid_weights and (self.real is None or not self.fid_weights.is_file()):
+            raise UserError("FID needs --fid_weights FILE, Inception's, and --real FOLDER, the photos to compare with.")
 
     def writes(self) -> list[Path]:
         return [

@@ -1,14 +1,27 @@
 """Settings of `train-student` and `adapt`, which both learn from a model's own marks of unlabelled photos."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
+from saliency_gan.compute.processes import own_parts
 from saliency_gan.compute.types import Precision
+from saliency_gan.config.checks import (
+    LARGEST_RESOLUTION,
+    require,
+    require_not_negative,
+    require_positive,
+    require_share,
+)
 from saliency_gan.config.stage import StageConfig
-from saliency_gan.storage.files import is_address
+from saliency_gan.errors import UserError
 
 Refinement = Literal["solver", "grabcut", "none"]
+Value = TypeVar("Value")
+
+ROUND_SETTINGS = ("resolutions", "thresholds", "refine", "loss", "restart")
+"""Settings with a value for each round, or one for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,65 +100,35 @@ class SelfTrainingConfig(StageConfig):
     checkpoint_every: int = 200
     log_every: int = 20
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainStudentConfig(SelfTrainingConfig):
-    """Trains a student that knows photos: it learns from a teacher's marks of them, then becomes the next teacher.
-
-    Args:
-        teacher: Saliency model that marks the photos of the first round (model.safetensors or its folder); by default
-            the run's saliency folder.
-        architecture: The student's decoder in segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
-        encoder: The student's encoder.
-        encoder_weights: imagenet starts from weights that were trained on ImageNet's class labels, none at random.
-        decoder_channels: Channels of the decoder, coarsest first, one number for each of its blocks.
-        output_stride: A Unet's map is computed at this fraction of the resolution and stretched.
-        restart: Whether a round starts from the encoder's first weights; otherwise it goes on from the round before.
-            One value for each round, or one for all.
-    """
-
-    run: Path = Path("runs/student")
-    steps: tuple[int, ...] = (400, 400)
-    resolutions: tuple[int, ...] = (160, 224)
-    thresholds: tuple[float, ...] = (0.4, 0.5)
-    lr: float = 1.5e-3
-    teacher: Path | None = None
-    architecture: str = "Unet"
-    encoder: str = "tu-tf_efficientnet_lite2"
-    encoder_weights: Literal["none", "imagenet"] = "imagenet"
-    decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
-    output_stride: Literal[1, 2, 4] = 2
-    restart: tuple[bool, ...] = (True,)
-
     def reads(self) -> list[Path]:
-        teacher = self.teacher or self.run / "saliency" / "model.safetensors"
-        return [*self.images, teacher, *([self.photos] if self.photos else [])]
+        return [*self.images, *super().reads(), *([self.photos] if self.photos else [])]
 
-    def writes(self) -> list[Path]:
-        return [self.run / "student" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]
+    def check(self) -> None:
+        require(self, "images", bool(self.images), "the folder with the photos, as in --images DIR")
+        require_positive(self, "batch", "held_out", "max_images", "mark_side", "grabcut_iterations")
+        require_positive(self, "checkpoint_every", "log_every")
+        require(self, "steps", min(self.steps, default=0) >= 1, "1 or more for each round")
+        for name in ROUND_SETTINGS:
+            values = getattr(self, name, (True,))
+            if len(values) not in (1, len(self.steps)) and (values or name != "resolutions"):
+                raise UserError(
+                    f"--{name} has {len(values)} values for {len(self.steps)} rounds: give one for each, or one for"
+                    " all."
+                )
+        own_parts(self.batch, accumulate=1)
+        require_not_negative(self, "workers")
+        require(self, "solver_smoothness", 0 <= self.solver_smoothness < float("inf"), "0 or more")
+        require_share(self, "min_confidence", "min_agreement", "min_area", "max_area", "min_refined_iou", "max_fall")
+        require_share(self, "encoder_lr")
+        require(self, "thresholds", all(0 <= value <= 1 for value in self.thresholds), "from 0 to 1")
+        require(self, "grabcut_certainty", 0.5 <= self.grabcut_certainty <= 1, "from 0.5 to 1")
+        require(self, "ema", 0 <= self.ema < 1, "from 0 to below 1")
+        require(self, "scales", min(self.scales, default=0) > 0, "factors above 0, for example 1.0,1.5")
+        sides = all(32 <= side <= LARGEST_RESOLUTION and side % 32 == 0 for side in self.resolutions)
+        multiples = f"multiples of 32 and at most {LARGEST_RESOLUTION}: 160, 192, 224, ..."
+        require(self, "resolutions", sides, multiples)
 
 
-@dataclass(frozen=True, kw_only=True)
-class AdaptConfig(SelfTrainingConfig):
-    """Goes on training a saliency model on unlabelled photos of the kind that it will see.
-
-    Args:
-        weights: Saliency model to start from (model.safetensors or its folder); by default the run's student, else its
-            saliency folder, else the bundled model.
-        shards: Folder of synthetic pairs to mix in, or its address; by default the run's masks folder, where there is
-            one.
-        synthetic_share: Share of a batch that is synthetic pairs, 0 to 1.
-        backdrop: Share of the synthetic pairs whose objects are put onto other grounds, as in train-saliency, 0 to 1.
-    """
-
-    weights: Path | None = None
-    shards: str | Path | None = None
-    synthetic_share: float = 0.0
-    backdrop: float = 0.85
-
-    def reads(self) -> list[Path]:
-        given = [Path(path) for path in (self.weights, self.shards, self.photos) if path and not is_address(path)]
-        return [*self.images, *given]
-
-    def writes(self) -> list[Path]:
-        return [self.run / "saliency-adapted" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]
+def at_round(values: Sequence[Value], number: int) -> Value:
+    """A round's value of a setting that has one for each round, or one for all."""
+    return values[number] if len(values) > 1 else values[0]

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from saliency_gan.compute.processes import own_parts
 from saliency_gan.compute.types import Precision
+from saliency_gan.config.checks import require, require_not_negative, require_positive, require_share
 from saliency_gan.config.stage import StageConfig
-from saliency_gan.storage.files import is_address
+from saliency_gan.storage.run_layout import Input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +77,18 @@ class TrainSaliencyConfig(StageConfig):
     checkpoint_every: int = 250
     log_every: int = 20
 
+    def inputs(self) -> dict[str, Input]:
+        return {} if self.source == "generator" else {"pairs": self.layout.pairs(self.shards)}
+
     def reads(self) -> list[Path]:
-        pairs = self.run / "discover" if self.source == "generator" else self.shards or self.run / "masks"
-        return [Path(path) for path in (pairs, self.photos) if path and not is_address(path)]
+        return [*super().reads(), *([self.photos] if self.photos else [])]
+
+    def check(self) -> None:
+        require_positive(self, "steps", "batch", "validation_pairs", "checkpoint_every", "log_every")
+        own_parts(self.batch, self.accumulate)
+        require_not_negative(self, "workers")
+        require_share(self, "backdrop")
+        require(self, "ema", 0 <= self.ema < 1, "from 0 to below 1")
 
     def writes(self) -> list[Path]:
         return [self.run / "saliency" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]

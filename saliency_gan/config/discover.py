@@ -1,0 +1,90 @@
+"""Settings of `discover`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from saliency_gan.compute.processes import own_parts
+from saliency_gan.config.checks import require, require_not_negative, require_positive
+from saliency_gan.config.generator import DrawingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscoverConfig(DrawingConfig):
+    """Stage 1: finds K latent directions of a frozen generator, scores them and chooses the background direction.
+
+    Args:
+        K: Number of directions; 0 trains none and leaves those that the generator itself names (EigenGAN).
+        deformator: How A is parametrised: orthonormal, unit (unit-length columns), linear, and the fixed baselines
+            coordinate and random.
+        reconstructor: Network that recognises direction and shift from a pair of images: resnet18 or lenet.
+        steps: Training steps of A and R.
+        batch: Pairs of images per step, over all processes of a torchrun job together.
+        lr_deformator: Adam's learning rate for A.
+        lr_reconstructor: Adam's learning rate for R.
+        max_shift: Shift magnitudes eps are drawn from U[-max_shift, max_shift], in units of a unit-length direction.
+        min_shift: |eps| is raised to at least this, keeping its sign.
+        regression_weight: lambda, the weight of the shift's loss beside the direction's cross-entropy.
+        regression_loss: Loss of the predicted shift: mae or mse.
+        accumulate: Parts that a batch is done in, one after the other, to save memory; the batch stays as large.
+        compile: Compile G and R with torch.compile; takes a minute at the start.
+        checkpoint_every: Steps between checkpoints.
+        log_every: Steps between lines of metrics.jsonl.
+        rca_samples: Fresh pairs on which the reconstructor classification accuracy (RCA) is measured.
+        rca_every: Steps between measurements of the RCA during training, for metrics.jsonl; 0 measures it at the end
+            only.
+        method: How h_bg is found: rank scores every discovered direction, optimise searches one by gradient.
+        optimise_steps: Gradient steps of that search, for each polarity.
+        background_shifts: Shift magnitudes at which every direction and sign is scored.
+        background_samples: Images on which a direction is scored.
+        theta: Brightness threshold in [0, 1] of the masks shown and scored here; stage 2 has its own.
+        direction: Index or name (see annotate) of the direction to use as h_bg; by default the best one.
+        sign: +1 or -1, with --direction.
+        shift: Shift magnitude, with --direction.
+        gallery_samples: Latents a gallery picture shows; 0 draws no gallery.
+    """
+
+    K: int = 120
+    deformator: Literal["orthonormal", "unit", "linear", "coordinate", "random"] = "orthonormal"
+    reconstructor: Literal["resnet18", "lenet"] = "resnet18"
+    steps: int = 100_000
+    batch: int = 32
+    lr_deformator: float = 1e-4
+    lr_reconstructor: float = 1e-4
+    max_shift: float = 6.0
+    min_shift: float = 0.5
+    regression_weight: float = 0.25
+    regression_loss: Literal["mae", "mse"] = "mae"
+    accumulate: int = 1
+    compile: bool = False
+    checkpoint_every: int = 500
+    log_every: int = 20
+    rca_samples: int = 2048
+    rca_every: int = 0
+    method: Literal["rank", "optimise"] = "rank"
+    optimise_steps: int = 300
+    background_shifts: tuple[float, ...] = (4.0, 6.0, 9.0)
+    background_samples: int = 64
+    theta: float = 0.9
+    direction: int | str | None = None
+    sign: Literal[1, -1] = 1
+    shift: float = 6.0
+    gallery_samples: int = 6
+
+    def check(self) -> None:
+        require(self, "max_shift", self.max_shift > 0, "above 0")
+        require(self, "min_shift", 0 <= self.min_shift <= self.max_shift, f"from 0 to --max_shift {self.max_shift:g}")
+        require_not_negative(self, "K", "steps", "rca_every", "rca_samples", "optimise_steps", "gallery_samples")
+        require(self, "rca_samples", self.rca_samples > 0 or not self.rca_every, "1 or more with --rca_every")
+        own_parts(self.batch, self.accumulate)
+        least = 2 * self.accumulate
+        require(self, "batch", self.batch >= least, f"{least} or more, for batch normalisation in R")
+        require_positive(self, "background_samples", "checkpoint_every", "log_every")
+        positive = "positive: --sign flips a direction"
+        require(self, "background_shifts", min(self.background_shifts, default=0) > 0, positive)
+        require(self, "shift", self.shift > 0, positive)
+        require(self, "theta", 0 < self.theta < 1, "between 0 and 1")
+
+    def writes(self) -> list[Path]:
+        directions = ("directions.safetensors", "directions.json", "ranking.png", "gallery")
+        return [self.run / "discover" / name for name in (*directions, "reconstructor.safetensors", "metrics.jsonl")]

@@ -1,0 +1,82 @@
+"""Settings of `evaluate`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from saliency_gan.compute.types import Device
+from saliency_gan.config.checks import require_not_negative, require_positive, require_suffix
+from saliency_gan.config.stage import LendingConfig
+from saliency_gan.storage.run_layout import Input
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(LendingConfig):
+    """Measures a saliency model, or maps that another program made, against drawn masks.
+
+    Args:
+        images: Folder of photos.
+        masks: Folder of masks, named as the photos.
+        maps: Folder of finished saliency maps to measure instead of a model's.
+        benchmark: Name of a standard benchmark; its layout and number of pairs are checked.
+        root: Folder that the benchmark was unpacked into.
+        weights: Saliency model (model.safetensors or its folder); by default all those of the run, or the bundled one
+            without a run or where it has none; `bundled` names that one, too.
+        compare: Further saliency models to measure beside it, as name=path or `bundled`.
+        baselines: Measure centre prior, all foreground, Otsu and contrast saliency in the same run.
+        batch: Photos predicted at once.
+        workers: Processes that score, for every process of a torchrun job; 0 scores in the main one; by default one a
+            core from 100 photos on.
+        output: JSON file for the figures, with table and pictures beside it; by default NAME.json in the run's
+            evaluation folder, or in runs/evaluation without a run.
+        seed: Seed of the photos that the picture of random ones shows.
+        device: Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.
+    """
+
+    images: Path | None = None
+    masks: Path | None = None
+    maps: Path | None = None
+    benchmark: Literal["ecssd", "duts-te", "dut-omron", "hku-is", "pascal-s", "sod"] | None = None
+    root: Path | None = None
+    weights: Path | None = None
+    compare: tuple[str, ...] = ()
+    baselines: bool = True
+    batch: int = 16
+    workers: int | None = None
+    output: Path | None = None
+    seed: int = 0
+    device: Device = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Where the figures go by default."""
+        return (self.run or Path("runs")) / "evaluation"
+
+    @property
+    def models(self) -> dict[str, Input]:
+        """The saliency models that are measured without being compared, by what tables call them; the first is the
+        model."""
+        if self.maps is not None:
+            return {}
+        if self.weights is not None:
+            return {"model": self.layout.saliency_model(self.weights)}
+        titles = {"saliency-adapted": "adapted", "student": "student", "saliency": "GAN pairs alone"}
+        own = {title: found for stage, title in titles.items() for found in self.layout.saliency_models([stage])}
+        return own or {"bundled": self.layout.saliency_model(None)}
+
+    def inputs(self) -> dict[str, Input]:
+        return {f"model ({title})": found for title, found in self.models.items()}
+
+    def check(self) -> None:
+        require_positive(self, "batch")
+        require_not_negative(self, "workers")
+        if self.output is not None:
+            require_suffix(self, "output", self.output, ".json")
+
+    def reads(self) -> list[Path]:
+        compared = [Path(model.partition("=")[2]) for model in self.compare if "=" in model]
+        given = (self.images, self.masks, self.maps, self.root)
+        return [*(path for path in given if path is not None), *super().reads(), *compared]
+
+    def writes(self) -> list[Path]:
+        return [self.output or self.folder]

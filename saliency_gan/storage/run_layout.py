@@ -1,0 +1,193 @@
+"""Where a stage finds its inputs, by one rule: what is named, else the run's, else what is bundled."""
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from saliency_gan.errors import UserError
+from saliency_gan.storage.bundled import bundled_folder
+from saliency_gan.storage.files import is_address
+
+BUNDLED = Path("bundled")
+"""What a person writes for the bundled saliency model."""
+MODEL_STAGES = ("saliency-adapted", "student", "saliency")
+"""Stages that write a saliency model, the last one of a pipeline first."""
+MODEL_FILE, GENERATOR_FILE = "model.safetensors", "generator.safetensors"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a stage.
+
+    Attributes:
+        name: What people call it: a path, an address, or the name of something bundled.
+        origin: named, run or bundled; missing where the run should have it and has not.
+        path: The file or folder on this machine; None where nothing of the user's is read.
+        without: The run that has none, where one was named and something bundled stands in.
+    """
+
+    name: str
+    origin: str
+    path: Path | None = None
+    without: Path | None = None
+
+    def __str__(self) -> str:
+        where = {"run": " (the run's)", "bundled": " (bundled)" * (self.name != "bundled")}.get(self.origin, "")
+        return f"{self.name}{where}{f', for {self.without} has none' if self.without else ''}"
+
+    @property
+    def folder(self) -> Path:
+        """`path` of what is always on this machine, as directions and pairs in a folder are."""
+        assert self.path is not None
+        return self.path
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it should be on this machine and is not."""
+        return self.origin == "missing" or (self.path is not None and not self.path.exists())
+
+
+@dataclass(frozen=True)
+class GeneratorChoice:
+    """A generator and how it draws, everything said.
+
+    Attributes:
+        name: Name in the zoo, path of a generator file or folder, or PATH.py:FUNCTION.
+        weights: Its weights where they are not bundled; None for the cache.
+        truncation: Scale of the latents, above 0, at most 1.
+        ablate_units: Units that are switched off, `LAYER:U,U,U` a layer.
+        origin: named, run or bundled.
+    """
+
+    name: str
+    weights: Path | None
+    truncation: float
+    ablate_units: tuple[str, ...]
+    origin: str
+
+    @property
+    def inputs(self) -> dict[str, Input]:
+        """The generator and, where they are another file, its weights."""
+        code, is_code, _ = self.name.rpartition(".py:")
+        is_path = Path(self.name).suffix or len(Path(self.name).parts) > 1
+        path = Path(f"{code}.py") if is_code else Path(self.name) if is_path else None
+        weights = {"weights": Input(str(self.weights), "named", self.weights)} if self.weights else {}
+        is_bundled = not (path or weights) and (bundled_folder(self.name) / GENERATOR_FILE).is_file()
+        return {"generator": Input(self.name, "bundled" if is_bundled else self.origin, path), **weights}
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The folders of a run, and what they hold for other stages.
+
+    Attributes:
+        run: The run folder, with a subfolder for each stage; None where no run was named, so that all is bundled.
+    """
+
+    run: Path | None
+
+    def generator(
+        self,
+        name: str | None = None,
+        weights: Path | None = None,
+        truncation: float | None = None,
+        ablate_units: Sequence[str] = (),
+        *,
+        bundled: str,
+        directions: Path | None = None,
+    ) -> GeneratorChoice:
+        """The generator that is named, else the one whose directions the run has, else the one that it trained.
+
+        Truncation, ablated units and, of an unnamed generator, weights that are not said are those of the directions.
+
+        Args:
+            name: As for `load_generator`; None for the run's.
+            weights: As for `load_generator`; None for the run's.
+            truncation: As for `load_generator`; None for the run's, else 1.
+            ablate_units: As for `load_generator`; empty for the run's.
+            bundled: The generator of a run that has none.
+            directions: Folder with directions.json; by default the run's discover folder.
+
+        Raises:
+            UserError: If the run's generator is code, which is only run when a person names it.
+        """
+        found = self._recorded(directions)
+        if found is not None and name in (None, found.name):
+            truncation = found.truncation if truncation is None else truncation
+            ablate_units = ablate_units or found.ablate_units
+        drawn = (1.0 if truncation is None else truncation, tuple(ablate_units))
+        if name is not None:
+            return GeneratorChoice(name, weights, *drawn, "named")
+        if found is not None:
+            chosen, origin, weights = found.name, "run", weights or found.weights
+        elif self.run is not None and (self.run / "generator" / GENERATOR_FILE).is_file():
+            chosen, origin = str(self.run / "generator"), "run"
+        else:
+            chosen, origin = bundled, "bundled"
+        if chosen.endswith(".py") or ".py:" in chosen:
+            raise UserError(
+                f"The directions in {directions or self._folder('discover')} belong to {chosen}, which is code, and"
+                f" code is only run when a person names it: add --generator {chosen}"
+                f"{f' --weights {weights}' if weights else ''}."
+            )
+        return GeneratorChoice(chosen, weights, *drawn, origin)
+
+    def directions(self, named: Path | None, generator: str) -> Input:
+        """Folder with directions.json: named, the run's discover folder, or that of a bundled generator."""
+        return self._find(named, "discover", "directions.json", generator)
+
+    def dissection(self, named: Path | None, generator: str) -> Input:
+        """Folder with dissection.json: named, the run's dissect folder, or that of a bundled generator."""
+        return self._find(named, "dissect", "dissection.json", generator)
+
+    def pairs(self, named: str | Path | None) -> Input:
+        """Folder with manifest.json of pairs, or its address; by default the run's masks folder."""
+        if named is not None and is_address(named):
+            return Input(str(named), "named")
+        return self._find(Path(named) if named is not None else None, "masks", "manifest.json", "")
+
+    def saliency_model(self, named: Path | None, stages: Sequence[str] = MODEL_STAGES) -> Input:
+        """File or folder of a saliency model; `path` is None for the bundled one.
+
+        Args:
+            named: What a person named; `bundled` for the bundled one.
+            stages: Stages whose model may be taken, the first one that the run has.
+        """
+        if named is not None and named != BUNDLED:
+            return Input(str(named), "named", named)
+        own = self.saliency_models(stages) if named is None else []
+        without = self.run if named is None and stages else None
+        return own[0] if own else Input("bundled", "bundled", without=without)
+
+    def saliency_models(self, stages: Sequence[str] = MODEL_STAGES) -> list[Input]:
+        """The run's own saliency models in the order of `stages`."""
+        folders = [self._folder(stage) for stage in stages if self.run is not None]
+        return [Input(str(folder), "run", folder) for folder in folders if (folder / MODEL_FILE).is_file()]
+
+    def _find(self, named: Path | None, stage: str, file: str, generator: str) -> Input:
+        if named is not None:
+            return Input(str(named), "named", named)
+        own, bundled = self._folder(stage), bundled_folder(generator)
+        if self.run is not None and own.is_dir():
+            return Input(str(own), "run", own)
+        if generator and bundled.name == generator and (bundled / file).is_file():
+            return Input(f"those of {generator}", "bundled", bundled, self.run)
+        return Input(str(own), "missing", own)
+
+    def _folder(self, stage: str) -> Path:
+        return (self.run or Path()) / stage
+
+    def _recorded(self, directions: Path | None) -> GeneratorChoice | None:
+        """What directions were discovered in; None without any, or in a damaged file, which its reader refuses."""
+        path = (directions or self._folder("discover")) / "directions.json"
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            used = found["config"]
+            name, weights = str(used.get("generator", found["generator"]["name"])), used.get("weights")
+            units = tuple(map(str, used.get("ablate_units", ())))
+            return GeneratorChoice(
+                name, Path(weights) if weights else None, float(used.get("truncation", 1)), units, "run"
+            )
+        return None
