@@ -18,7 +18,7 @@ from saliency_gan.cli.arguments import parse
 from saliency_gan.cli.values import guess
 from saliency_gan.compute import processes
 from saliency_gan.compute.allocator import keep_freed_memory
-from saliency_gan.config import STAGES, LendingConfig, Settings, SweepPoint, sweep_points, to_plain
+from saliency_gan.config import STAGES, Settings, SweepPoint, sweep_points, to_plain
 from saliency_gan.errors import StageError, UserError, one_line
 from saliency_gan.storage.run_layout import Input
 
@@ -131,7 +131,7 @@ def _run(words: list[str]) -> int:
         advice = f"did you mean {meant!r}?" if meant else "saliency-gan --help lists them."
         raise UserError(f"There is no verb {verb!r}: {advice}")
     config, options = parse(verb, rest)
-    if isinstance(config, LendingConfig) and config.run and _gives(rest, "--run") and not config.run.is_dir():
+    if verb in ("predict", "app") and _gives(rest, "--run") and not config.run.is_dir():
         raise UserError(f"There is no run folder {config.run}: name another one with --run, or leave it out.")
     config.check()
     if options["dry_run"]:

@@ -11,6 +11,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.storage.run_layout import MODEL_STAGES, Input
 
 Kind = Literal["map", "map16", "mask", "cutout", "overlay"]
+Refine = Literal["none", "guided", "solver", "matting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class PredictConfig(LendingConfig):
     recursive: bool = True
     skip_existing: bool = False
     threshold: float | Literal["otsu"] = 0.5
-    refine: Literal["none", "guided", "solver", "matting"] = "none"
+    refine: Refine = "none"
     background: str = "transparent"
     smooth: float = 0.5
     weights: Path | None = None
@@ -78,7 +79,9 @@ class PredictConfig(LendingConfig):
         require_positive(self, "batch")
         valid = self.threshold == "otsu" if isinstance(self.threshold, str) else 0 <= self.threshold <= 1
         require(self, "threshold", valid, "a number from 0 to 1, say 0.5, or otsu")
-        require(self, "save", bool(self.save), f"some of {', '.join(get_args(Kind))}")
+        known = bool(self.save) and set(self.save) <= set(get_args(Kind))
+        require(self, "save", known, f"some of {', '.join(get_args(Kind))}")
+        require(self, "refine", self.refine in get_args(Refine), f"one of {', '.join(get_args(Refine))}")
         require(self, "smooth", 0 <= self.smooth < 1, "at least 0 and below 1, say 0.5")
         if self.background != "transparent" and "cutout" not in self.save:
             raise UserError(f"--background is {self.background}, but only cut-outs have one: add cutout to --save.")

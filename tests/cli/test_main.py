@@ -344,7 +344,7 @@ def test_a_flag_that_a_verb_has_no_use_for_is_refused(capsys: pytest.CaptureFixt
         assert f"has no setting {words[-2]}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["predict", "evaluate", "app", "export"])
+@pytest.mark.parametrize("verb", ["predict", "app"])
 def test_a_run_that_is_named_has_to_be_there(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, *["photo.jpg"] * (verb == "predict"), "--run", "no/such/run", "--dry-run"]) == 2
     assert "There is no run folder no/such/run" in capsys.readouterr().err

@@ -157,5 +157,5 @@ def test_answers_about_no_direction_are_refused(rated: Path, key: str) -> None:
 
 @pytest.mark.parametrize("settings", [{"confidence": 1.0}, {"confidence": 0.0}, {"resamples": 0}])
 def test_settings_out_of_range_are_refused(rated: Path, settings: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="--confidence"):
+    with pytest.raises(UserError, match=f"--{next(iter(settings))} is"):
         mos(MosConfig(run=rated, **settings))

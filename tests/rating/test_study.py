@@ -107,11 +107,11 @@ def test_directions_that_nobody_learned_are_not_called_learned(tmp_path: Path, k
 @pytest.mark.parametrize(
     ("others", "sentence"),
     [
-        ({"learned": 0, "random": 0, "coordinate": 0}, "at least one"),
-        ({"random": -1}, "none can be negative"),
+        ({"learned": 0, "random": 0, "coordinate": 0}, "at least one direction"),
+        ({"random": -1}, "--random is -1, but has to be 0 or more"),
         ({"samples": 0}, "1 to 50"),
-        ({"port": 70000}, "0 to 65535"),
-        ({"run": Path("nowhere")}, "run discover first"),
+        ({"port": 70000}, "--port is 70000"),
+        ({"run": Path("nowhere"), "generator": "sngan-mnist"}, "run discover first"),
     ],
 )
 def test_settings_out_of_range_are_refused(config: RateConfig, others: dict[str, object], sentence: str) -> None:

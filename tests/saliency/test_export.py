@@ -138,8 +138,8 @@ def test_what_is_no_number_is_not_written(config: ExportConfig, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"output": Path("model.pt")}, "has to end in .onnx"),
-        ({"format": "torchscript"}, "has to end in .pt"),
+        ({"output": Path("model.pt")}, r"ends in \.onnx"),
+        ({"format": "torchscript"}, r"ends in \.pt"),
         ({"tolerance": 0.0}, "tolerance is 0.0"),
         ({"weights": Path("nowhere")}, "There is no saliency model"),
         ({"images": Path("nowhere")}, "There is no folder nowhere"),
