@@ -68,7 +68,7 @@ export: setup
 ## adapt: the model goes on with unlabelled photos of your own (ARGS="--images DIR")
 ## evaluate: metrics against drawn masks
 ## predict: masks of your own photos (PHOTOS=DIR)
-## export: the saliency model as ONNX or TorchScript (pip install onnx onnxruntime)
+## export: the saliency model as ONNX (pip install onnx onnxruntime)
 ## app: a local page to cut out photos and move along directions (pip install gradio)
 ## report: one HTML page about the run
 

@@ -17,7 +17,7 @@ PATIENCE = 240
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [
-        "jsonargparse", "tensorboard.summary.writer.record_writer", "tensorboard.compat.proto.summary_pb2",
+        "jsonargparse", "torch.utils.tensorboard",
         "torch._dynamo", "saliency_gan.cli.main", "saliency_gan.compute.devices", "saliency_gan.generators.training",
         "saliency_gan.directions.discovery", "saliency_gan.masks.synthesis", "saliency_gan.saliency.training",
         "saliency_gan.saliency.adaptation", "saliency_gan.saliency.student", "saliency_gan.evaluation.evaluate",

@@ -1,6 +1,6 @@
-"""The command `saliency-gan`: one function a verb that parses and calls, nothing else.
+"""The command `saliency-gan`: reads the settings of a verb and calls its function.
 
-Heavy libraries are imported by the verb that needs them, so `--help` answers at once.
+That function's module is imported only then, with the heavy libraries that it needs, so `--help` answers at once.
 """
 
 import io
@@ -9,8 +9,9 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ verbs, in the order of the pipeline:
   adapt           go on training a saliency model on unlabelled photos of your own
   evaluate        measure a saliency model, or finished maps, against drawn masks
   predict         saliency maps, masks and cut-outs of photos
-  export          a saliency model as ONNX or TorchScript, for other programs
+  export          a saliency model as ONNX, for other programs
   app             a local page: cut out photos, move along directions
   report          one HTML page about everything in a run folder
 
@@ -51,6 +52,30 @@ saliency-gan VERB --help lists a verb's settings with their units and defaults."
 
 SHARED = ("train-gan", "discover", "masks", "train-saliency", "train-student", "adapt", "evaluate", "predict")
 """Verbs whose work several processes of a torchrun job share; the others would do it once each, in each other's way."""
+
+
+FUNCTIONS = {
+    "generators": "generators.listing.list_generators",
+    "train-gan": "generators.training.train_gan",
+    "discover": "directions.discovery.discover",
+    "eigen": "directions.eigen.eigen",
+    "dissect": "dissection.dissect.dissect",
+    "sweep": "directions.sweep.sweep",
+    "annotate": "directions.annotation.annotate",
+    "walk": "directions.walk.walk",
+    "rate": "rating.rate.rate",
+    "mos": "rating.mos.mos",
+    "masks": "masks.synthesis.synthesise",
+    "train-saliency": "saliency.training.train_saliency",
+    "train-student": "saliency.student.train_student",
+    "adapt": "saliency.adaptation.adapt",
+    "evaluate": "evaluation.evaluate.evaluate",
+    "predict": "prediction.predict.predict",
+    "export": "saliency.export.export",
+    "app": "app.serve.serve_app",
+    "report": "reporting.report.report",
+}
+"""What each verb does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -149,7 +174,7 @@ def _run(words: list[str]) -> int:
         check_paths([Path(path) for path in options["paths"]])
     if inputs := _inputs(verb, config, options):
         _say(", ".join(f"{title}: {found}" for title, found in inputs.items()))
-    return VERBS[verb](config, options)
+    return _run_verb(verb, config, options)
 
 
 def _interrupt(*_: object) -> None:
@@ -184,169 +209,32 @@ def _print_plan(verb: str, config: Settings, options: dict[str, Any]) -> None:
     print("writes:", *(f"  {path}" for path in config.writes()), sep="\n")
 
 
-def _generators(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.generators.listing import list_generators
-
-    list_generators(config)
+def _run_verb(verb: str, config: Any, options: dict[str, Any]) -> int:
+    """Calls the function of a verb; the exit code tells whether any of its files or points failed."""
+    module, _, name = FUNCTIONS[verb].rpartition(".")
+    function = getattr(import_module(f"saliency_gan.{module}"), name)
+    if verb == "predict":
+        return 1 if function(config, [Path(path) for path in options["paths"]]) else 0
+    if verb == "sweep":
+        return 1 if function(config, _points(config, options)) else 0
+    others = [_masks_settings(config, options)] if verb == "train-saliency" else []
+    function(config, *others)
     return 0
-
-
-def _train_gan(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.generators.training import train_gan
-
-    train_gan(config)
-    return 0
-
-
-def _discover(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.directions.discovery import discover
-
-    discover(config)
-    return 0
-
-
-def _eigen(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.directions.eigen import eigen
-
-    eigen(config)
-    return 0
-
-
-def _dissect(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.dissection.dissect import dissect
-
-    dissect(config)
-    return 0
-
-
-def _sweep(config: Any, options: dict[str, Any]) -> int:
-    from saliency_gan.directions.sweep import sweep
-
-    return 1 if sweep(config, _points(config, options)) else 0
 
 
 def _points(config: Any, options: dict[str, Any]) -> list[SweepPoint]:
-    base, _ = parse("discover", ["--config", options["config"]] if options["config"] else [])
-    return sweep_points(config, base)
-
-
-def _annotate(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.directions.annotation import annotate
-
-    annotate(config)
-    return 0
-
-
-def _walk(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.directions.walk import walk
-
-    walk(config)
-    return 0
-
-
-def _rate(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.rating.rate import rate
-
-    rate(config)
-    return 0
-
-
-def _mos(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.rating.mos import mos
-
-    mos(config)
-    return 0
-
-
-def _masks(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.masks.synthesis import synthesise
-
-    synthesise(config)
-    return 0
-
-
-def _train_saliency(config: Any, options: dict[str, Any]) -> int:
-    from saliency_gan.saliency.training import train_saliency
-
-    train_saliency(config, _masks_settings(config, options))
-    return 0
+    """The grid of a sweep over the pipeline's settings of discover."""
+    return sweep_points(config, _settings_of("discover", options))
 
 
 def _masks_settings(config: Any, options: dict[str, Any]) -> Any:
     """Settings of masks in the same pipeline, for the same run, seed and device."""
-    masks, _ = parse("masks", ["--config", options["config"]] if options["config"] else [])
+    masks = _settings_of("masks", options)
     return replace(masks, run=config.run, seed=config.seed, device=config.device, precision=config.precision)
 
 
-def _train_student(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.saliency.student import train_student
-
-    train_student(config)
-    return 0
-
-
-def _adapt(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.saliency.adaptation import adapt
-
-    adapt(config)
-    return 0
-
-
-def _evaluate(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.evaluation.evaluate import evaluate
-
-    evaluate(config)
-    return 0
-
-
-def _predict(config: Any, options: dict[str, Any]) -> int:
-    from saliency_gan.prediction.predict import predict
-
-    return 1 if predict(config, [Path(path) for path in options["paths"]]) else 0
-
-
-def _export(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.saliency.export import export
-
-    export(config)
-    return 0
-
-
-def _app(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.app.serve import serve_app
-
-    serve_app(config)
-    return 0
-
-
-def _report(config: Any, _: dict[str, Any]) -> int:
-    from saliency_gan.reporting.report import report
-
-    report(config)
-    return 0
-
-
-VERBS: dict[str, Callable[[Any, dict[str, Any]], int]] = {
-    "generators": _generators,
-    "train-gan": _train_gan,
-    "discover": _discover,
-    "eigen": _eigen,
-    "dissect": _dissect,
-    "sweep": _sweep,
-    "annotate": _annotate,
-    "walk": _walk,
-    "rate": _rate,
-    "mos": _mos,
-    "masks": _masks,
-    "train-saliency": _train_saliency,
-    "train-student": _train_student,
-    "adapt": _adapt,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "export": _export,
-    "app": _app,
-    "report": _report,
-}
+def _settings_of(verb: str, options: dict[str, Any]) -> Any:
+    return parse(verb, ["--config", options["config"]] if options["config"] else [])[0]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from saliency_gan.config.checks import require, require_not_negative, require_positive
 from saliency_gan.config.generator import DrawingConfig
-from saliency_gan.storage.run_layout import Input
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +27,6 @@ class EigenConfig(DrawingConfig):
     reach: float = 4.5
     sigma: float = 0.5
     measured: int = 64
-
-    @property
-    def named_directions(self) -> Input:
-        """Where people named the dimensions with annotate, if anywhere."""
-        return self.layout.directions(None, self.choice.name)
 
     def check(self) -> None:
         require_positive(self, "samples", "measured")

@@ -2,26 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from saliency_gan.config.checks import require, require_suffix
 from saliency_gan.config.stage import LendingConfig
 from saliency_gan.storage.exported import exported_file
 from saliency_gan.storage.run_layout import Input
 
-ExportFormat = Literal["onnx", "torchscript"]
-SUFFIXES: dict[str, str] = {"onnx": ".onnx", "torchscript": ".pt"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(LendingConfig):
-    """Writes a saliency model as ONNX or TorchScript, for programs that do without this package.
+    """Writes a saliency model as ONNX, for programs that do without this package.
 
     Args:
         weights: Saliency model (model.safetensors or its folder); by default the run's, the last one first (adapted,
             student, U-Net on generated pairs), or the bundled one without a run; `bundled` names that one, too.
-        format: onnx, or torchscript.
-        output: File to write, ending in .onnx or .pt; its model card lies beside it, ending in .md. By default in the
+        output: File to write, ending in .onnx; its model card lies beside it, ending in .md. By default in the
             run's export folder; for the bundled model in the cache folder, where `predict --runtime onnx` looks.
         images: Folder of photos on which the export is compared with the model, beside random images; by default
             generated pictures of the package.
@@ -32,7 +27,6 @@ class ExportConfig(LendingConfig):
     """
 
     weights: Path | None = None
-    format: ExportFormat = "onnx"
     output: Path | None = None
     images: Path | None = None
     tolerance: float = 1e-4
@@ -48,10 +42,9 @@ class ExportConfig(LendingConfig):
     @property
     def target(self) -> Path:
         """The file to write."""
-        suffix = SUFFIXES[self.format]
         if self.model.origin == "bundled":
-            return self.output or exported_file(suffix)
-        return self.output or (self.run or Path("runs")) / "export" / f"saliency{suffix}"
+            return self.output or exported_file()
+        return self.output or (self.run or Path("runs")) / "export" / "saliency.onnx"
 
     def inputs(self) -> dict[str, Input]:
         return {"model": self.model}
@@ -60,7 +53,7 @@ class ExportConfig(LendingConfig):
         return [*super().reads(), *([self.images] if self.images else [])]
 
     def check(self) -> None:
-        require_suffix(self, "output", self.target, SUFFIXES[self.format])
+        require_suffix(self, "output", self.target, ".onnx")
         require(self, "tolerance", 0 < self.tolerance <= 1, "above 0 and at most 1, for example 1e-4")
 
     def writes(self) -> list[Path]:

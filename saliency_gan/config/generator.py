@@ -42,6 +42,11 @@ class GeneratorConfig(StageConfig):
         given = (self.generator, self.weights, self.truncation, self.ablate_units)
         return self.layout.generator(*given, bundled=self.DEFAULT)
 
+    @property
+    def found_directions(self) -> Input:
+        """Where the directions of this generator are: the run's, else those bundled with it."""
+        return self.layout.directions(None, self.choice.name)
+
     def resolved(self) -> Self:
         """The same settings with the generator said in full, as a run records them."""
         choice = self.choice

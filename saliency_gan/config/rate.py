@@ -34,13 +34,8 @@ class RateConfig(GeneratorConfig):
     port: int = 8765
     browser: bool = True
 
-    @property
-    def directions(self) -> Input:
-        """The directions to rate."""
-        return self.layout.directions(None, self.choice.name)
-
     def inputs(self) -> dict[str, Input]:
-        return {**super().inputs(), "directions": self.directions}
+        return {**super().inputs(), "directions": self.found_directions}
 
     def check(self) -> None:
         require_not_negative(self, *KINDS)

@@ -37,13 +37,8 @@ class WalkConfig(DrawingConfig):
     back: bool = True
     scale: float = 2.0
 
-    @property
-    def directions(self) -> Input:
-        """The directions to walk along."""
-        return self.layout.directions(None, self.choice.name)
-
     def inputs(self) -> dict[str, Input]:
-        return {**super().inputs(), "directions": self.directions}
+        return {**super().inputs(), "directions": self.found_directions}
 
     def check(self) -> None:
         require_suffix(self, "output", self.output, *WALK_SUFFIXES)

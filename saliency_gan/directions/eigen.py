@@ -127,7 +127,7 @@ def _subjects(config: EigenConfig, generator: EigenGAN, count: int, number: int)
 
 def _names_given(config: EigenConfig, generator: EigenGAN) -> dict[str, str]:
     """What a person called the dimensions with annotate, in the directions of the run or those that are bundled."""
-    folder = config.named_directions.folder
+    folder = config.found_directions.folder
     if not (folder / "directions.json").is_file():
         return {}
     directions = load_directions(folder)

@@ -42,7 +42,7 @@ def walk(config: WalkConfig) -> Path:
         StageError: If the file cannot be written.
     """
     config.check()
-    found = open_discovered(config.choice, config.directions)
+    found = open_discovered(config.choice, config.found_directions)
     fabric = make_fabric(config.device, config.precision)
     generator = found.generator.to(fabric.device)
     among = generator.class_indices(config.classes)

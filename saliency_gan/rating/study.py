@@ -61,7 +61,7 @@ class Study:
     def __init__(self, config: RateConfig) -> None:
         config.check()
         self.config = config
-        self.found = open_discovered(config.choice, config.directions)
+        self.found = open_discovered(config.choice, config.found_directions)
         self._matrices = _matrices(self.found.directions.matrix, config.seed)
         self.columns = {kind: matrix.shape[1] for kind, matrix in self._matrices.items()}
         deformator = self.found.directions.config.get("deformator")

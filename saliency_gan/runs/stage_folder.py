@@ -16,7 +16,6 @@ from saliency_gan.compute.processes import is_main, join, meet
 from saliency_gan.config import StageConfig, to_plain
 from saliency_gan.config.pipeline import read_yaml
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.runs.event_file import EventFile
 from saliency_gan.storage.files import (
     disk_error,
     remove_partials,
@@ -155,8 +154,11 @@ class StageFolder:
         except OSError as error:
             raise disk_error(self._metrics, error) from None
         if not hasattr(self, "_events"):
-            self._events = EventFile(self.path / "tensorboard", step)
-        self._events.add(step, values)
+            from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+            self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step)
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
 
     def _diverged(self, what: str, step: int) -> StageError:
         rates = [f"--{name} {getattr(self.config, name):g}" for name in LEARNING_RATES if hasattr(self.config, name)]

@@ -1,12 +1,13 @@
-"""`export`: a saliency model as ONNX or TorchScript, compared with the model before it is written."""
+"""`export`: a saliency model as ONNX, compared with the model before it is written."""
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import jinja2
@@ -22,7 +23,7 @@ from saliency_gan.images.reading import read_image
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.onnx_model import FORMAT, INPUT, OUTPUT, OnnxNetwork, import_onnxruntime
-from saliency_gan.saliency.photo_predictor import STRIDE, SaliencyMap
+from saliency_gan.saliency.photo_predictor import STRIDE
 from saliency_gan.saliency.predictor import TorchNetwork
 from saliency_gan.storage.files import write_bytes, write_text
 
@@ -46,12 +47,12 @@ def export(config: ExportConfig) -> Path:
         StageError: If the network cannot be exported, differs from the model, or cannot be written.
     """
     config.check()
-    _check_packages(config)
+    onnx = _import_onnx()
     target, model = config.target, load_model(config.model.path)
     metadata = _describe(model, config)
     images = _read_images(config)
-    data = _to_onnx(model, metadata) if config.format == "onnx" else _to_torchscript(model, metadata)
-    candidate = OnnxNetwork(data, str(target), "cpu").maps if config.format == "onnx" else _torchscript_maps(data)
+    data = _to_onnx(onnx, model, metadata)
+    candidate = OnnxNetwork(data, str(target), "cpu").maps
     expected = TorchNetwork(model, torch.device("cpu")).maps
     compared = _squares(images, model.architecture.resolution, config.seed)
     # np.max, unlike max, answers NaN where there is one.
@@ -59,8 +60,8 @@ def export(config: ExportConfig) -> Path:
     print(f"largest difference of saliency to torch, random images and pictures in four sizes: {difference:.1e}")
     if not difference <= config.tolerance:
         raise StageError(
-            f"The {config.format} export differs from the model by {difference:.1e}, more than --tolerance"
-            f" {config.tolerance:.1e}, so {target} was not written: try the other --format, or another torch."
+            f"The export differs from the model by {difference:.1e}, more than --tolerance {config.tolerance:.1e}, so"
+            f" {target} was not written: try another version of torch."
         )
     write_bytes(target, data)
     write_text(target.with_suffix(".md"), _card(target, metadata, difference))
@@ -81,12 +82,10 @@ class _Deployed(nn.Module):
         return self.model(signed).sigmoid()[:, 0]
 
 
-def _to_onnx(model: SaliencyModel, metadata: dict[str, str]) -> bytes:
+def _to_onnx(onnx: ModuleType, model: SaliencyModel, metadata: dict[str, str]) -> bytes:
     """Exports by tracing; torch's exporter by `torch.export` takes a minute longer and notes source files' paths."""
-    import onnx
-
     buffer = io.BytesIO()
-    with _explained(model, "onnx"):
+    with _explained(model):
         torch.onnx.export(
             _Deployed(model).eval(),
             (_example(model),),
@@ -103,29 +102,9 @@ def _to_onnx(model: SaliencyModel, metadata: dict[str, str]) -> bytes:
     return exported.SerializeToString()
 
 
-def _to_torchscript(model: SaliencyModel, metadata: dict[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with _explained(model, "torchscript"):
-        traced = torch.jit.trace(_Deployed(model).eval(), (_example(model),), check_trace=False)
-        torch.jit.save(traced, buffer, _extra_files=dict(metadata))
-    return buffer.getvalue()
-
-
-def _torchscript_maps(data: bytes) -> Callable[[ImageArray], SaliencyMap]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that TorchScript is deprecated
-        loaded = torch.jit.load(io.BytesIO(data), map_location="cpu")
-
-    def maps(squares: ImageArray) -> SaliencyMap:
-        with torch.no_grad():
-            return loaded(torch.from_numpy(squares)).numpy()
-
-    return maps
-
-
 @contextmanager
-def _explained(model: SaliencyModel, name: str) -> Iterator[None]:
-    """Turns a failure of torch's exporters, of whatever kind, into a sentence, and keeps their warnings quiet."""
+def _explained(model: SaliencyModel) -> Iterator[None]:
+    """Turns a failure of torch's exporter, of whatever kind, into a sentence, and keeps their warnings quiet."""
     network = model.architecture
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -134,8 +113,8 @@ def _explained(model: SaliencyModel, name: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise StageError(
-            f"{network.architecture} with encoder {network.encoder} cannot be exported as {name} by torch"
-            f" {torch.__version__} ({reason}): try the other --format."
+            f"{network.architecture} with encoder {network.encoder} cannot be exported as onnx by torch"
+            f" {torch.__version__} ({reason}): try another version of torch."
         ) from None
 
 
@@ -171,7 +150,7 @@ def _describe(model: SaliencyModel, config: ExportConfig) -> dict[str, str]:
     """What the file says about itself, as text."""
     stated = config.licence or ("MIT" if config.model.origin == "bundled" else "not stated")
     return {
-        "format": FORMAT if config.format == "onnx" else "saliency-gan-torchscript/1",
+        "format": FORMAT,
         "architecture": f"{model.architecture.architecture}, {model.architecture.encoder}",
         "resolution": str(model.architecture.resolution),
         "stride": str(STRIDE),
@@ -190,10 +169,10 @@ def _card(target: Path, metadata: dict[str, str], difference: float) -> str:
     return environment.from_string(template).render(file=target.name, difference=f"{difference:.1e}", **metadata)
 
 
-def _check_packages(config: ExportConfig) -> None:
-    if config.format == "onnx":
-        import_onnxruntime()
-        try:
-            import onnx  # noqa: F401
-        except ImportError as error:
-            raise UserError(f"onnx is needed but cannot be imported ({error}): pip install onnx.") from None
+def _import_onnx() -> ModuleType:
+    import_onnxruntime()
+    try:
+        import onnx
+    except ImportError as error:
+        raise UserError(f"onnx is needed but cannot be imported ({error}): pip install onnx.") from None
+    return onnx

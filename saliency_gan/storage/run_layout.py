@@ -35,7 +35,7 @@ class Input:
 
     def __str__(self) -> str:
         where = {"run": " (the run's)", "bundled": " (bundled)" * (self.name != "bundled")}.get(self.origin, "")
-        return f"{self.name}{where}{f', for {self.without} has none' if self.without else ''}"
+        return f"{self.name}{where}{f', since {self.without} has none' if self.without else ''}"
 
     @property
     def folder(self) -> Path:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from saliency_gan.cli.arguments import parse
-from saliency_gan.cli.main import SHARED, VERBS, main
+from saliency_gan.cli.main import FUNCTIONS, SHARED, main
 from saliency_gan.config import STAGES
 from saliency_gan.errors import UserError
 from saliency_gan.images.reading import FirstFrameWarning
@@ -249,10 +249,10 @@ def test_verbs_of_one_process_are_refused_under_torchrun(
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     monkeypatch.chdir(tmp_path)
-    for verb in VERBS.keys() - SHARED:
+    for verb in FUNCTIONS.keys() - SHARED:
         assert main([verb]) == 2
         assert f"{verb} is done by one process: call it without torchrun" in capsys.readouterr().err
-    assert not any(tmp_path.iterdir()) and VERBS.keys() >= set(SHARED)
+    assert not any(tmp_path.iterdir()) and FUNCTIONS.keys() == STAGES.keys() >= set(SHARED)
 
 
 def test_the_reason_is_told_while_torchrun_ends_the_job(
@@ -287,7 +287,9 @@ def test_what_ends_a_job_interrupts_also_where_ctrl_c_is_ignored(
     ctrl_c: signal.Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    monkeypatch.setitem(VERBS, "generators", lambda *_: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(
+        "saliency_gan.generators.listing.list_generators", lambda _: signal.raise_signal(signal.SIGTERM)
+    )
     try:
         signal.signal(signal.SIGINT, ctrl_c)
         assert main(["generators"]) == 130
@@ -350,7 +352,7 @@ def test_a_run_that_is_named_has_to_be_there(verb: str, capsys: pytest.CaptureFi
     assert "There is no run folder no/such/run" in capsys.readouterr().err
     words = ["--config", str(DEMO.parent / "units.yaml"), "--dry-run"]
     assert main([verb, *["photo.jpg"] * (verb == "predict"), *words]) == 0
-    assert "bundled, for runs/units has none" in capsys.readouterr().out
+    assert "bundled, since runs/units has none" in capsys.readouterr().out
 
 
 def test_predict_says_and_takes_the_model_of_the_run(
@@ -385,7 +387,7 @@ def test_pairs_on_the_fly_read_what_masks_would(
     ]
     assert main([*words, "--dry-run"]) == 0
     plan = capsys.readouterr().out.partition("reads:")[2]
-    assert f"directions: those of biggan-caltech101-64 (bundled), for {tmp_path / 'run'} has none" in plan
+    assert f"directions: those of biggan-caltech101-64 (bundled), since {tmp_path / 'run'} has none" in plan
     assert "/discover" not in plan and "pairs:" not in plan
     given = []
     monkeypatch.setattr("saliency_gan.saliency.training.train_saliency", lambda *configs: given.append(configs))

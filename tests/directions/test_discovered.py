@@ -19,7 +19,7 @@ BUNDLED = "biggan-caltech101-64"
 
 def open_discovered(run: Path, **settings: Any) -> Discovered:
     config = WalkConfig(run=run, **settings)
-    return open_found(config.choice, config.directions)
+    return open_found(config.choice, config.found_directions)
 
 
 def test_a_run_says_itself_which_generator_its_directions_belong_to(tmp_path: Path) -> None:

@@ -25,11 +25,9 @@ def save_tiny(folder: Path, architecture: SaliencyArchitecture = TINY_ARCHITECTU
     return model.save(folder)
 
 
-def export_tiny(folder: Path, kind: str = "onnx", architecture: SaliencyArchitecture = TINY_ARCHITECTURE) -> Path:
+def export_tiny(folder: Path, architecture: SaliencyArchitecture = TINY_ARCHITECTURE) -> Path:
     """Exports such a model into `folder`, which also gets model.safetensors, and returns the exported file."""
-    suffix = {"onnx": "onnx", "torchscript": "pt"}[kind]
-    config = ExportConfig(weights=save_tiny(folder, architecture), format=kind, output=folder / f"saliency.{suffix}")  # type: ignore[arg-type]
-    return export(config)
+    return export(ExportConfig(weights=save_tiny(folder, architecture), output=folder / "saliency.onnx"))
 
 
 def random_squares(count: int, height: int, width: int) -> np.ndarray:

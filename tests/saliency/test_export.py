@@ -28,10 +28,9 @@ SIZES = [(1, 64, 64), (5, 32, 96), (2, 160, 32)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds model.safetensors, and it as saliency.onnx and ts/saliency.pt."""
+    """Holds model.safetensors, and it as saliency.onnx."""
     folder = tmp_path_factory.mktemp("exported")
     export_tiny(folder)
-    export_tiny(folder / "ts", "torchscript")
     return folder
 
 
@@ -55,13 +54,6 @@ def test_onnx_gives_the_model_s_saliency_for_any_batch_and_size(folder: Path, si
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_torchscript_gives_the_model_s_saliency_too(folder: Path, size: tuple[int, int, int]) -> None:
-    squares = random_squares(*size)
-    maps = torch.jit.load(folder / "ts" / "saliency.pt")(torch.from_numpy(squares)).numpy()
-    np.testing.assert_allclose(maps, truth(folder / "model.safetensors", squares), atol=1e-5)
-
-
 def test_the_paper_s_two_outputs_become_one_map(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = SaliencyModel(SaliencyArchitecture(decoder_channels=(16, 8, 8), outputs=2, resolution=32))
@@ -83,12 +75,6 @@ def test_the_file_says_what_it_is(folder: Path) -> None:
     noted = OnnxNetwork((folder / "saliency.onnx").read_bytes(), "it").metadata
     assert (noted["resolution"], noted["stride"], noted["licence"]) == ("32", "32", "not stated")
     assert noted["source_sha256"] == weights
-    files = {"source_sha256": "", "licence": ""}
-    torch.jit.load(folder / "ts" / "saliency.pt", _extra_files=files)
-    assert {name: value.decode() for name, value in files.items()} == {
-        "source_sha256": hashlib.sha256((folder / "ts" / "model.safetensors").read_bytes()).hexdigest(),
-        "licence": "not stated",
-    }
     card = (folder / "saliency.md").read_text()
     for part in (weights, "not stated", "32 px", "uint8 [N, H, W, 3]", "float32 [N, H, W] in [0, 1]"):
         assert part in card
@@ -104,11 +90,10 @@ def test_the_card_s_examples_run_and_agree_with_predict(folder: Path, tmp_path: 
     plain.putalpha(Image.linear_gradient("L").resize(plain.size))
     plain.save(clear)
     without_torch = "import sys; sys.modules['torch'] = sys.modules['cv2'] = None\n"
-    onnx, torchscript = folder / "saliency.onnx", folder / "ts" / "saliency.pt"
-    examples = [(onnx, without_torch, path) for path in (photo, grey16, clear)]
-    for model, start, path in (*examples, (torchscript, "", photo)):
+    model = folder / "saliency.onnx"
+    code = without_torch + code_of(model.with_suffix(".md"))
+    for path in (photo, grey16, clear):
         expected = load_saliency_model(folder, "cpu").predict(path) * 255
-        code = start + code_of(model.with_suffix(".md"))
         subprocess.run([sys.executable, "-W", "ignore", "-c", code, model, path, tmp_path / "map.png"], check=True)
         map_ = np.array(Image.open(tmp_path / "map.png"))
         assert map_.shape == (64, 48)
@@ -121,7 +106,7 @@ def test_what_differs_from_the_model_is_not_written(config: ExportConfig, monkey
         "saliency_gan.saliency.export.TorchNetwork.maps", lambda _, squares: np.full(squares.shape[:3], 2, np.float32)
     )
     with pytest.raises(StageError, match=r"differs from the model by [12]\.\de\+00, more than --tolerance 1\.0e-04"):
-        export(replace(config, format="torchscript", output=config.output.with_suffix(".pt")))
+        export(config)
     assert not config.output.parent.exists()
 
 
@@ -139,7 +124,6 @@ def test_what_is_no_number_is_not_written(config: ExportConfig, monkeypatch: pyt
     ("change", "message"),
     [
         ({"output": Path("model.pt")}, r"ends in \.onnx"),
-        ({"format": "torchscript"}, r"ends in \.pt"),
         ({"tolerance": 0.0}, "tolerance is 0.0"),
         ({"weights": Path("nowhere")}, "There is no saliency model"),
         ({"images": Path("nowhere")}, "There is no folder nowhere"),
@@ -174,17 +158,17 @@ def test_a_network_that_torch_cannot_export_is_one_sentence(
 def test_a_file_in_place_of_the_folder_is_reported(config: ExportConfig, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(StageError, match="Could not write"):
-        export(replace(config, format="torchscript", output=config.output.with_suffix(".pt")))
+        export(config)
 
 
 def test_the_verb_exports_and_compares_on_given_photos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "photos").mkdir()
     Image.fromarray(disc(4)[0]).save(tmp_path / "photos" / "photo.png")
     words = ["--weights", str(save_tiny(tmp_path)), "--images", str(tmp_path / "photos"), "--licence", "CC BY 4.0"]
-    assert main(["export", *words, "--format", "torchscript", "--run", str(tmp_path / "run")]) == 0
+    assert main(["export", *words, "--run", str(tmp_path / "run")]) == 0
     assert re.search(r"in four sizes: \d\.\de[-+]\d\d\n", capsys.readouterr().out)
     written = sorted(path.name for path in (tmp_path / "run" / "export").iterdir())
-    assert written == ["saliency.md", "saliency.pt"]
+    assert written == ["saliency.md", "saliency.onnx"]
     assert "| CC BY 4.0 |" in (tmp_path / "run" / "export" / "saliency.md").read_text()
 
 

@@ -84,7 +84,7 @@ def test_bundled_directions_and_dissection_stand_in(tmp_path: Path) -> None:
     app = AppConfig(run=tmp_path)
     for inputs in (masks.inputs(), app.inputs()):
         assert inputs["directions"].path == inputs["dissection"].path == bundled_folder(NAME)
-        assert str(inputs["directions"]) == f"those of {NAME} (bundled), for {tmp_path} has none"
+        assert str(inputs["directions"]) == f"those of {NAME} (bundled), since {tmp_path} has none"
     for stage in ("discover", "dissect"):
         (tmp_path / stage).mkdir()
     for inputs in (masks.inputs(), app.inputs()):
@@ -118,7 +118,7 @@ def test_without_a_run_or_a_model_of_it_the_bundled_one_is_taken(tmp_path: Path)
     for config in (PredictConfig(), ExportConfig(), AppConfig()):
         assert config.model.path is None and str(config.model) == "bundled"
     assert list(EvaluateConfig().models) == ["bundled"]
-    assert str(PredictConfig(run=tmp_path).model) == f"bundled, for {tmp_path} has none"
+    assert str(PredictConfig(run=tmp_path).model) == f"bundled, since {tmp_path} has none"
 
 
 @pytest.fixture(autouse=True)
