@@ -13,8 +13,10 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 # Threads that spin while they wait slow down whatever runs beside them, such as tests beside a training.
 export OMP_WAIT_POLICY ?= passive
 CLI := $(VENV)/bin/saliency-gan
+INSTALL := $(if $(shell command -v uv),uv pip install,$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check)
+INSTALL += $(if $(shell command -v uv),--python $(VENV)/bin/python)
 
-.PHONY: demo student test coverage test-all lint format setup clean help bench \
+.PHONY: demo student test coverage test-all lint format setup clean help bench docs \
         train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency train-student adapt evaluate predict export app report
 .DEFAULT_GOAL := help
 
@@ -72,6 +74,10 @@ export: setup
 ## app: a local page to cut out photos and move along directions (pip install gradio)
 ## report: one HTML page about the run
 
+docs: setup  ## the documentation as a website, with the API: site/index.html
+	$(INSTALL) -e ".[docs]"
+	$(VENV)/bin/mkdocs build $(ARGS)
+
 bench: setup  ## speed, each against a reference in the same run
 	$(VENV)/bin/python benchmarks/all.py $(ARGS)
 
@@ -86,11 +92,8 @@ setup: $(STAMP)  ## .venv with everything, by uv where it is installed, else by 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed: make setup PYTHON=python3.12"; exit 2; }
-	@if command -v uv > /dev/null; then \
-	  uv venv --allow-existing --python $(PYTHON) $(VENV) && uv pip install --python $(VENV)/bin/python -e ".[dev]"; \
-	else \
-	  $(PYTHON) -m venv $(VENV) && $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"; \
-	fi
+	@if command -v uv > /dev/null; then uv venv --allow-existing --python $(PYTHON) $(VENV); else $(PYTHON) -m venv $(VENV); fi
+	@$(INSTALL) -e ".[dev]"
 	@touch $(STAMP)
 
 clean:  ## removes the virtual environment and caches, never a run

@@ -1,1 +1,1 @@
-"""The page on this computer on which photos are cut out and directions are moved along."""
+"""The local web page that cuts out photos and moves images along directions."""

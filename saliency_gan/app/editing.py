@@ -1,4 +1,4 @@
-"""What the page does to a painted region of a generated image: units that paint a concept are switched off or on."""
+"""Edits a painted region of a generated image: units that paint a concept are switched off or on there."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +20,21 @@ from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import read_json
 
 SIDE = 384
-"""Pixels of the images on the page."""
+"""Side of the images on the page in pixels."""
 DISSECTION = "dissection.json"
 Action = Literal["ablate", "insert"]
 
 
 @dataclass(frozen=True)
 class UnitSet:
-    """Units of a layer that agree with the same concept, those that agree best first.
+    """Units of a layer that agree with the same concept, best agreement first.
 
     Attributes:
         concept: The concept.
         layer: The layer.
         units: Their numbers.
-        off: What they are ablated to, float [units].
-        on: What they are inserted at, float [units].
+        off: Their values when they are ablated, float [units].
+        on: Their values when they are inserted, float [units].
     """
 
     concept: str
@@ -45,7 +45,7 @@ class UnitSet:
 
     @property
     def title(self) -> str:
-        """What the page calls it."""
+        """Its name on the page."""
         return f"{self.concept}, {self.layer} ({len(self.units)} unit{'s' * (len(self.units) > 1)})"
 
 
@@ -53,15 +53,15 @@ class Editor:
     """A generator with the units that `dissect` found.
 
     Args:
-        dissection: Folder with the dissection.json of `dissect`, if it has been run.
+        dissection: Folder with the dissection.json of `dissect`; the file may be missing.
         generator: G, frozen.
-        seed: Of the images.
+        seed: Random seed of the images.
 
     Attributes:
-        sets: What can be switched; empty where nobody has dissected this generator.
+        sets: Sets of units that can be switched; empty if this generator has no dissection.
 
     Raises:
-        UserError: If the dissection is damaged, or is one of another generator.
+        UserError: If the dissection is damaged, or belongs to another generator.
     """
 
     def __init__(self, dissection: Path, generator: Generator, seed: int = 0) -> None:
@@ -73,7 +73,7 @@ class Editor:
         """Draws G(z, c).
 
         Args:
-            draw: Which z; the same number gives the same one.
+            draw: Number of the latent z; the same number gives the same z.
             class_index: c; None draws it at random.
 
         Returns:
@@ -90,14 +90,14 @@ class Editor:
         count: int,
         action: Action,
     ) -> ImageArray:
-        """Draws the same with units switched where it was painted.
+        """Draws the same image with units switched in the painted region.
 
         Args:
-            draw: As for `start`, like `class_index`.
-            class_index: c.
-            painted: P, bool [H, W] at any size.
+            draw: As for `start`.
+            class_index: As for `start`.
+            painted: The region P, bool [H, W] at any size.
             chosen: Index into `sets`.
-            count: How many units, those that agree best first.
+            count: Number of units to switch, best agreement first.
             action: ablate or insert.
 
         Raises:
@@ -123,11 +123,11 @@ class Editor:
 
 
 def read_unit_sets(path: Path, generator: Generator) -> tuple[UnitSet, ...]:
-    """The units in a dissection.json by concept and layer, and its artifact units.
+    """Reads the units in a dissection.json, grouped by concept and layer, and its artifact units.
 
     Args:
-        path: What `dissect` wrote.
-        generator: Whose units they have to be.
+        path: The file that `dissect` wrote.
+        generator: The generator that the units must belong to.
 
     Raises:
         UserError: If the file is damaged, or is about another generator.

@@ -1,4 +1,4 @@
-"""The tab on which a region is painted and units are switched there."""
+"""The tab where the user paints a region, in which units are switched."""
 
 from typing import Any
 

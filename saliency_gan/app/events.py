@@ -1,4 +1,4 @@
-"""How every event of the page is listened to."""
+"""Options of gradio's event listeners for all events of the page."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What the page shows of a generator: images along its directions, and the masks that stage 2 would give them."""
+"""Images along a generator's directions for the page, and the masks that stage 2 would make for them."""
 
 import math
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ from saliency_gan.masks.masker import Masker
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 SHOWN = 6
-"""Latents in a row."""
+"""Latents in each row."""
 MAX_SHIFT = 8.0
 NO_COLUMN = -1
-"""Stands for an h_bg that was found by gradient, among the columns of A."""
+"""Stands for an h_bg that was found by gradient and is no column of A."""
 TILE, GAP = 192, 6
-"""Side and distance in pixels of the images in a row."""
+"""Side of the images in a row and gap between them, in pixels."""
 RULE_SETTINGS = (
     "rule", "theta", "margin", "votes", "consensus", "quorum", "shift", "opening", "min_component",
     "fill_holes",
@@ -45,7 +45,7 @@ class Moved:
 
     Attributes:
         images: G(z + s h, c), uint8 [H, W, 3].
-        masks: Of the same images, uint8 [H, W, 3] of 0 and 255 on white.
+        masks: Their masks, uint8 [H, W, 3] of 0 and 255 on white.
     """
 
     images: ImageArray
@@ -57,16 +57,16 @@ class Explorer:
 
     Args:
         found: G and its directions.
-        config: What else is needed: the rule, seed, device and precision are read.
-        dissection: Folder with the dissection.json whose units the units rule asks.
+        config: The rule's settings, seed, device and precision are used.
+        dissection: Folder with the dissection.json whose units the units rule uses.
 
     Attributes:
         name: Name of the generator.
-        directions: What a person can choose, best background direction first: what it is called, and its column of A.
-        classes: What a person can choose: name and index.
+        directions: Choices for the user, best background direction first: title, and column of A.
+        classes: Choices for the user: name and index.
 
     Raises:
-        UserError: If the rule asks units that nobody has looked for.
+        UserError: If the rule needs units and there is no dissection.
     """
 
     def __init__(self, found: Discovered, config: MasksConfig, dissection: Path) -> None:
@@ -91,7 +91,7 @@ class Explorer:
 
     @property
     def rule(self) -> str:
-        """The rule that masks are made by, in words."""
+        """The rule that makes the masks, in words."""
         config = self._config
         name = f"consensus of {', '.join(config.rules)}" if config.rule == "consensus" else config.rule
         theta = f", theta {config.theta}" if {"threshold", "two-sided"} & set(config.rules) else ""
@@ -101,7 +101,7 @@ class Explorer:
         """Draws G(z, c) as a row.
 
         Args:
-            draw: Which latents; the same number gives the same ones.
+            draw: Number of the latents; the same number gives the same latents.
             class_index: c; None draws it at random.
 
         Returns:
@@ -114,9 +114,9 @@ class Explorer:
         """Draws G(z + s h, c) with h of unit length as a row, and the masks that stage 2 gives those images.
 
         Args:
-            draw: As for `start`, like `class_index`.
-            class_index: c; None draws it at random.
-            direction: Column of A, or NO_COLUMN for an h_bg that is none.
+            draw: As for `start`.
+            class_index: As for `start`.
+            direction: Column of A, or NO_COLUMN for an h_bg that is no column.
             shift: s, from -MAX_SHIFT to MAX_SHIFT.
 
         Raises:
@@ -138,7 +138,7 @@ class Explorer:
         )
 
     def _ranked(self) -> list[dict[str, Any]]:
-        """The scores, best first; directions that have none are last."""
+        """The scores, best first; directions without a score are last."""
         scores = sorted(self._directions.scores, key=lambda score: score["rank"])
         known = {score["index"] for score in scores}
         return [*scores, *({"index": index} for index in range(self._directions.matrix.shape[1]) if index not in known)]
@@ -158,11 +158,11 @@ class Explorer:
 
 
 def mask_settings(run: Path | None, **others: object) -> MasksConfig:
-    """The rule that a run's masks were made by, or the default one where it has none.
+    """Settings of the rule that made a run's masks; the default rule if the run has no masks.
 
     Args:
         run: Run folder; None for no run.
-        others: Settings of MasksConfig that are none of the rule's.
+        others: Other settings of MasksConfig.
     """
     path = run / "masks" / "config.yaml" if run else None
     written = read_yaml(path) if path and path.is_file() else {}

@@ -1,4 +1,4 @@
-"""What the page's server neither answers nor asks: other addresses than this computer's."""
+"""Keeps the page's server local: it answers only its own page and connects to no other computer."""
 
 import ipaddress
 import sys
@@ -10,7 +10,7 @@ from saliency_gan.errors import StageError
 
 HOST = "127.0.0.1"
 HEADERS = {
-    # gradio's page holds scripts inline and compiles some of its own; nothing comes from, or goes to, anywhere else.
+    # gradio's page has inline scripts and compiles some of its own; all other sources and targets must be this server.
     "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval';"
     " style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self';"
     " worker-src 'self' blob:; form-action 'none'; base-uri 'self'; object-src 'none'; frame-ancestors 'none'",
@@ -23,13 +23,13 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class OwnPageOnly:
-    """Middleware that answers only to the page itself.
+    """Middleware that answers only requests of the page itself.
 
-    Every request needs this server's address as its Host header, so that no other name can be made to point here, and
-    no other page's as its Origin. The browser is told to load nothing from elsewhere.
+    Every request needs this server's address in its Host header, so that no other host name can point here. Its Origin
+    header must not name another page. Response headers forbid the browser to load anything from other servers.
 
     Args:
-        app: What answers.
+        app: The application that answers.
         port: Port of the server.
     """
 
@@ -44,7 +44,7 @@ class OwnPageOnly:
         given = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         host = given.get("host", "")
         foreign = host not in self.hosts or given.get("origin", f"http://{host}") != f"http://{host}"
-        # gradio would fetch an address for whoever names it in a file's place.
+        # gradio would download an address that is given in the place of a file.
         if foreign or scope["type"] != "http" or "file=http" in scope["path"]:
             await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
             return await send({"type": "http.response.body", "body": b"This server answers to its own page alone."})
@@ -60,7 +60,7 @@ class OwnPageOnly:
 
 @contextmanager
 def no_connections() -> Iterator[None]:
-    """Lets nothing in this process look up a name or connect to another computer, gradio included."""
+    """Prevents this process, including gradio, from looking up host names and connecting to other computers."""
     _watch()
     _offline.append(True)
     try:
@@ -74,7 +74,8 @@ _watched: list[bool] = []
 
 
 def _watch() -> None:
-    """Python calls audit hooks before it connects; they stay for good, so there is one, which `_offline` switches."""
+    """Adds an audit hook, which Python calls before it connects. Hooks cannot be removed, so `_offline` switches it on
+    and off."""
     if not _watched:
         _watched.append(True)
         sys.addaudithook(_refuse)
@@ -85,7 +86,7 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event == "socket.connect" or event == "socket.sendto":
         address = arguments[1]
-        host = address[0] if isinstance(address, tuple) else HOST  # others are files, of this computer
+        host = address[0] if isinstance(address, tuple) else HOST  # others are local sockets
     elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
         host = arguments[0]
     else:

@@ -1,4 +1,4 @@
-"""The page itself: controls of gradio around the functions of `photo` and `exploring`."""
+"""The page itself: gradio controls for the functions of `photo` and `exploring`."""
 
 from pathlib import Path
 from tempfile import mkdtemp
@@ -35,7 +35,7 @@ def launch(
         predictor: Marks photos.
         explorer: Moves along directions.
         editor: Switches units.
-        folder: Where uploads and results are kept for a while; what GRADIO_TEMP_DIR names.
+        folder: Folder where uploads and results are kept for some time; the value of GRADIO_TEMP_DIR.
         max_megabytes: Larger uploads are refused.
         port: A free port.
 
@@ -158,7 +158,7 @@ def _photo_tab(predictor: PhotoPredictor, folder: Path, max_megabytes: int) -> N
         if marked is None:
             return gr.skip()
         try:
-            # Another folder every time, or the browser would offer what it has kept from the time before.
+            # A new folder each time, or the browser would offer earlier files from its cache.
             paths = write(marked, look(*chosen), Path(mkdtemp(dir=folder)))
         except (UserError, StageError) as error:
             gr.Warning(str(error), duration=15)
@@ -167,7 +167,7 @@ def _photo_tab(predictor: PhotoPredictor, folder: Path, max_megabytes: int) -> N
 
     settings: list[Any] = [threshold, otsu, refinement, background, colour]
     drawn = [*shown, about, files]
-    # gradio would decode the file itself, and know less about damaged ones.
+    # preprocess=False, because gradio would decode the file itself and say less about damaged files.
     reading = upload.upload(read, upload, [photo, upload, make], preprocess=False, show_progress="minimal", **PRIVATE)
     reading.then(redraw, [photo, *settings], drawn, show_progress="hidden", **PRIVATE)
     upload.clear(lambda: (None, gr.update(interactive=False)), None, [photo, make], **PRIVATE).then(
@@ -180,7 +180,7 @@ def _photo_tab(predictor: PhotoPredictor, folder: Path, max_megabytes: int) -> N
 
 
 def _read_upload(given: dict[str, Any] | None, predictor: PhotoPredictor) -> Photo | None:
-    """Decodes an uploaded file, whose path gradio has found among its uploads, and runs the network."""
+    """Decodes an uploaded file and runs the network; gradio has checked that the path is one of its uploads."""
     path = None if given is None else given.get("path")
     if path is None:
         return None

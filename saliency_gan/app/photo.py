@@ -1,13 +1,14 @@
-"""What the page shows of a photo: its map, mask and cut-out."""
+"""Pictures of a photo for the page: map, mask and cut-out."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saliency_gan.config.predict import EdgeRefinement
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import shrink
@@ -16,24 +17,24 @@ from saliency_gan.images.writing import write_image
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import draw, find_threshold
 from saliency_gan.prediction.marked_photo import MarkedPhoto
-from saliency_gan.prediction.refinement import Refinement, refine
+from saliency_gan.prediction.refinement import refine
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
 PREVIEW_SIDE = 800
-"""Pictures on the page have at most this longer side, so that a moved slider is answered at once."""
-REFINEMENTS: tuple[Refinement, ...] = ("none", "guided", "solver", "matting")
+"""Longer side of pictures on the page in pixels, at most; it is small, so that the page reacts to sliders at once."""
+REFINEMENTS: tuple[EdgeRefinement, ...] = get_args(EdgeRefinement)
 BACKGROUNDS = ("transparent", "white", "blur", "colour")
 KINDS = ("map", "mask", "cutout")
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo and what the network says about it, which no setting of the page changes.
+    """A photo and the network's map of it, which do not depend on the settings of the page.
 
     Attributes:
         name: Name of the file, without folder and suffix.
         picture: The decoded file.
-        preview: What it shows, uint8 [h, w, 3], with a longer side of at most PREVIEW_SIDE pixels.
+        preview: The photo, uint8 [h, w, 3], with a longer side of at most PREVIEW_SIDE pixels.
         saliency: The network's map, float32 [h, w] in [0, 1].
     """
 
@@ -45,22 +46,22 @@ class Photo:
 
 @dataclass(frozen=True)
 class Look:
-    """What a person chose on the page.
+    """The user's choices on the page.
 
     Attributes:
-        threshold: Saliency in [0, 1] from which a pixel belongs to the mask, or otsu.
+        threshold: Pixels with at least this saliency, in [0, 1], belong to the mask; or otsu.
         refinement: none, guided, solver or matting.
-        background: Of the cut-out: transparent, white, blur or #RRGGBB; never a file.
+        background: Background of the cut-out: transparent, white, blur or #RRGGBB; never a file.
     """
 
     threshold: float | Literal["otsu"] = 0.5
-    refinement: Refinement = "none"
+    refinement: EdgeRefinement = "none"
     background: str = "transparent"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What the page shows.
+    """The pictures that the page shows.
 
     Attributes:
         map: uint8 [h, w], saliency times 255.
@@ -86,7 +87,7 @@ def mark(predictor: PhotoPredictor, data: bytes, name: str) -> Photo:
         name: Name of the file, for errors.
 
     Raises:
-        UserError: If it is no image, damaged, or has more than `images.MAX_PIXELS`.
+        UserError: If it is no image, is damaged, or has more than `images.reading.MAX_PIXELS`.
     """
     picture = decode_picture(data, name)
     saliency = predictor.mark([predictor.squeeze(picture.rgb)])[0]
@@ -97,7 +98,7 @@ def draw_pictures(photo: Photo, look: Look) -> Pictures:
     """Draws map, mask and cut-out at the size of the preview, without the network.
 
     Raises:
-        UserError: If something else was chosen than `Look` allows, or pymatting is missing.
+        UserError: If `Look` has a value that is not allowed, or pymatting is missing.
     """
     marked, background = _refined(photo, photo.preview, look)
     own = None if photo.picture.rgba is None else shrink(photo.picture.rgba, PREVIEW_SIDE)
@@ -107,7 +108,7 @@ def draw_pictures(photo: Photo, look: Look) -> Pictures:
 
 
 def write_pictures(photo: Photo, look: Look, folder: Path) -> list[Path]:
-    """Writes map, mask and cut-out at the photo's own size as PNG files, which are those of `predict`.
+    """Writes map, mask and cut-out at the photo's own size as PNG files, the same as `predict` writes.
 
     Raises:
         UserError: As `draw_pictures`.
@@ -121,7 +122,7 @@ def write_pictures(photo: Photo, look: Look, folder: Path) -> list[Path]:
 
 
 def parse_colour(text: str) -> str:
-    """A colour as browsers give it, #RRGGBB or rgb(R, G, B) or rgba(R, G, B, A), as #RRGGBB.
+    """Converts a colour from a browser, #RRGGBB or rgb(R, G, B) or rgba(R, G, B, A), to #RRGGBB.
 
     Raises:
         UserError: If it is none of these.
@@ -135,7 +136,7 @@ def parse_colour(text: str) -> str:
 
 
 def _refined(photo: Photo, image: ImageArray, look: Look) -> tuple[MarkedPhoto, Background]:
-    # What comes from a browser is never taken for the path of a background image.
+    # A value from a browser is never used as the path of a background image.
     if look.background not in BACKGROUNDS[:-1] and not look.background.startswith("#"):
         raise UserError(f"{look.background[:40]!r} is no background: choose {', '.join(BACKGROUNDS)}.")
     if look.refinement not in REFINEMENTS:

@@ -1,4 +1,4 @@
-"""The latents and classes that the page's tabs draw images of."""
+"""Latents and classes of the images on the page's tabs."""
 
 import torch
 from torch import Tensor
@@ -11,10 +11,10 @@ def sample(generator: Generator, random: torch.Generator, count: int, class_inde
     """Draws z, float [count, latent_dim], and c, int64 [count].
 
     Args:
-        generator: Whose latents and classes they are.
-        random: CPU stream that they are drawn from.
-        count: How many.
-        class_index: c of all of them; None draws each at random.
+        generator: The generator.
+        random: CPU random generator.
+        count: Number of samples.
+        class_index: Class c of all samples; None draws each at random.
 
     Raises:
         UserError: If there is no such class.

@@ -27,7 +27,7 @@ SETTINGS = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
-"""Of gradio, which reads them where it is imported."""
+"""Environment variables for gradio, which reads them when it is imported."""
 
 
 def serve_app(config: AppConfig) -> None:
@@ -67,13 +67,13 @@ def serving(config: AppConfig) -> Iterator[str]:
 
 
 def _free_port(port: int) -> int:
-    """The port, or any free one for 0.
+    """Returns the port; for 0, any free one.
 
     Raises:
         UserError: If it cannot be used.
     """
     with socket.socket() as probe:
-        # As the server itself does: a port is free again as soon as its last server has ended.
+        # The server does the same: a port is free again as soon as its last server has ended.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -85,11 +85,11 @@ def _free_port(port: int) -> int:
 
 
 def _import_page(folder: Path) -> Callable[..., Any]:
-    """The function that builds the page, with gradio told to keep to itself and to `folder`."""
+    """Imports gradio, offline and with its files in `folder`, and returns the function that builds the page."""
     for variable in [name for name in os.environ if name.startswith("GRADIO_")]:
-        del os.environ[variable]  # some of them would open the page to others
+        del os.environ[variable]  # some of them would open the page to other computers
     os.environ.update(SETTINGS, GRADIO_TEMP_DIR=str(folder))
-    # gradio asks its own server whether it runs, which is no matter of a proxy.
+    # gradio sends its own server a request to check that it runs; this must not go through a proxy.
     for variable in ("no_proxy", "NO_PROXY"):
         os.environ[variable] = ",".join(filter(None, (os.environ.get(variable), HOST)))
     if "gradio" not in sys.modules:

@@ -1,1 +1,1 @@
-"""What stages hand on, and where it is: directions, painters, bundled and exported weights."""
+"""Files that one stage writes and another stage reads: directions and painters."""

@@ -1,4 +1,4 @@
-"""The directions file: what stage 1 hands to stage 2 and to the report."""
+"""The directions file. Stage 1 writes it for stage 2 and the report."""
 
 import difflib
 import json
@@ -23,15 +23,15 @@ class Background:
     """The chosen background direction h_bg.
 
     Attributes:
-        index: Column of A, or None for a direction that was optimised rather than discovered.
+        index: Column of A, or None for an optimised direction.
         sign: +1 or -1, already applied to `Directions.background_vector`.
         shift: Magnitude eps of the shift, in units of the unit-length vector.
-        polarity: What the background turns into: bright (mask = darker than theta) or dark (mask = brighter than
+        polarity: Whether the background turns bright (mask = darker than theta) or dark (mask = brighter than
             1 - theta).
         method: rank or optimise.
         chosen_by: auto or user.
         score: How well it clears the background, 0 to 1.
-        parts: The score's parts by name, each 0 to 1.
+        parts: Name -> part of the score, each 0 to 1.
     """
 
     index: int | None
@@ -53,10 +53,10 @@ class Directions:
         background_vector: h_bg with its sign applied and unit length, float32 [latent_dim].
         background: How h_bg was chosen.
         generator: {"name": ..., "sha256": ...} of the generator they belong to.
-        scores: One dict a direction, best first: index, rank, sign, shift, polarity, score and every part of it.
-        rca: {"accuracy", "low", "high", "samples"} of the reconstructor; empty where it was not measured.
+        scores: One dict per direction, best first: index, rank, sign, shift, polarity, score, parts and samples.
+        rca: {"accuracy", "low", "high", "samples", "shift_mae"} of the reconstructor; empty if it was not measured.
         config: The resolved settings of stage 1.
-        names: What a person calls directions: index -> name, no name twice.
+        names: Names of directions: index -> name; all names are different.
     """
 
     matrix: Tensor
@@ -72,7 +72,7 @@ class Directions:
         """Writes directions.safetensors and directions.json into `folder`, each atomically."""
         tensors = {"A": self.matrix, "background": self.background_vector}
         tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
-        # One entry, for safetensors writes several in any order, and what is drawn along A goes by the file's sha256.
+        # One entry only, because safetensors writes several in any order, and the file's sha256 identifies A.
         metadata = {"directions": json.dumps({"generator": self.generator, "config": self.config})}
         write_bytes(folder / "directions.safetensors", safetensors.torch.save(tensors, metadata))
         write_json(
@@ -90,7 +90,7 @@ class Directions:
         )
 
     def index_of(self, direction: int | str) -> int:
-        """Column of A that an index or a name stands for.
+        """Column of A for an index or a name.
 
         Raises:
             UserError: If there is no such direction.
@@ -114,18 +114,18 @@ class Directions:
         return indices[direction]
 
     def own_name(self, index: int) -> str:
-        """What the generator itself calls a column that it offered, L1D1 for one; "" for a discovered column.
+        """The generator's name for a built-in column, for example L1D1; "" for a discovered column.
 
-        It stays the beginning of the column's name, "L1D1: brightness", and stands for the column alone, too.
+        A name given by the user keeps it as a prefix, "L1D1: brightness". `index_of` also accepts it alone.
         """
         learned = self.config.get("K", self.matrix.shape[1])
         return self.names.get(index, "").partition(": ")[0] if index >= learned else ""
 
     def check_generator(self, generator: Generator) -> None:
-        """Refuses a generator that these directions were not discovered in, with all its units or without some.
+        """Checks that these directions are valid for a generator, see `Generator.is_described_by`.
 
         Raises:
-            UserError: If the sha256 of the weights differs, or that of the ablated units.
+            UserError: If they belong to other weights, or to other ablated units.
         """
         if not generator.is_described_by(self.generator["sha256"]):
             raise UserError(
@@ -142,7 +142,7 @@ def load_directions(folder: Path | str) -> Directions:
         folder: The folder, for example runs/demo/discover; or the name of a generator that is bundled with directions.
 
     Raises:
-        UserError: If a file is missing, damaged or does not fit the other one.
+        UserError: If a file is missing or damaged, or the two files do not fit together.
     """
     folder = bundled_folder(str(folder)) if str(folder) in generators_with_directions() else Path(folder)
     if not folder.is_dir():
@@ -186,7 +186,7 @@ def load_directions(folder: Path | str) -> Directions:
 
 
 def _is_valid(background: Background, columns: int) -> bool:
-    """Whether the values are of the kinds and in the ranges that `Background` names."""
+    """Whether the values have the types and ranges that `Background` describes."""
     index, words = background.index, (background.method, background.chosen_by)
     return (
         (index is None or (type(index) is int and 0 <= index < columns))

@@ -1,4 +1,4 @@
-"""The units that paint an object or its background: what `dissect` hands to the rule `units` of `masks`."""
+"""The units that paint an object or its background. `dissect` writes them for the rule `units` of `masks`."""
 
 import hashlib
 import json
@@ -23,11 +23,12 @@ class Painter:
     """A unit with a vote.
 
     Attributes:
-        layer: Its layer.
-        unit: Its number.
-        paints: What is there where it is on: the object, or what is around it.
-        threshold: It is on where its activation, enlarged to the image, is above.
-        quality: I / H of where it is on and where that is; the weight of its vote.
+        layer: Layer of the unit.
+        unit: Number of the unit in its layer.
+        paints: What the image shows where the unit is on: object or background.
+        threshold: The unit is on where its activation, enlarged to the image, is above this.
+        quality: Mutual information over joint entropy, I / H, of "the unit is on" and "the image shows what it paints";
+            the weight of its vote.
     """
 
     layer: str
@@ -39,11 +40,11 @@ class Painter:
 
 @dataclass(frozen=True)
 class Painters:
-    """Units that together say where an object is.
+    """Units that vote on where an object is.
 
     Attributes:
-        concept: What the object is.
-        units: Who votes.
+        concept: Concept of the object.
+        units: The units that vote.
     """
 
     concept: str
@@ -51,13 +52,13 @@ class Painters:
 
     @property
     def layers(self) -> list[str]:
-        """The layers that their features are of."""
+        """The layers of the units, each once."""
         return list(dict.fromkeys(painter.layer for painter in self.units))
 
     def votes(self, features: Mapping[str, Tensor], side: int) -> Tensor:
-        """Counts the votes of every pixel.
+        """Counts the votes for every pixel.
 
-        A unit of the object votes for it where it is on, one of the background where it is off.
+        A unit of the object votes for the object where it is on. A unit of the background does so where it is off.
 
         Args:
             features: Layer -> float [N, units, h, w].
@@ -67,7 +68,7 @@ class Painters:
             The object's share of the weighted votes, float32 [N, side, side] in [0, 1].
 
         Raises:
-            UserError: If features have no such unit.
+            UserError: If `features` lack a unit.
         """
         total = sum(painter.quality for painter in self.units)
         votes: Tensor | float = sum(painter.quality for painter in self.units if painter.paints == "background")
@@ -85,11 +86,11 @@ class Painters:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of who votes and how; pairs drawn by others are never mixed with theirs."""
+        """Hex digest of the units and their votes. Pairs of different digests are never mixed."""
         return hashlib.sha256(json.dumps(self.to_plain(), sort_keys=True).encode()).hexdigest()
 
     def to_plain(self) -> dict[str, Any]:
-        """What dissection.json holds under `painters`; `load_painters` reads it back."""
+        """Returns the entry `painters` of dissection.json; `load_painters` reads it back."""
         return {"concept": self.concept, "units": [asdict(painter) for painter in self.units]}
 
 
@@ -98,10 +99,10 @@ def load_painters(folder: Path, generator: Generator) -> Painters:
 
     Args:
         folder: The folder, for example runs/demo/dissect.
-        generator: G, which they have to be units of; units may have been ablated since.
+        generator: G, which the units must belong to. Units may have been ablated since.
 
     Raises:
-        UserError: If there are none, the file is damaged, or they are of another generator.
+        UserError: If there are no painters, the file is damaged, or they belong to another generator.
     """
     path = folder / "dissection.json"
     if not path.is_file():

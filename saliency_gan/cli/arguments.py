@@ -1,4 +1,4 @@
-"""The words of the command line, and a pipeline YAML, as the settings of a verb."""
+"""Turns the command line and a pipeline YAML into the settings of a verb."""
 
 import argparse
 import json
@@ -19,10 +19,10 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
 
     Args:
         verb: A key of `STAGES`.
-        words: What follows the verb on the command line.
+        words: The words after the verb on the command line.
 
     Returns:
-        The stage's config, and what is no setting: "config", "dry_run" and, for predict, "paths".
+        The stage's config, and the options that are not settings: "config", "dry_run" and, for predict, "paths".
 
     Raises:
         UserError: If a flag, a key or a value is not valid.
@@ -59,8 +59,8 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
 
 
 def _without_those_of_others(words: Sequence[str], known: set[str]) -> list[str]:
-    """Leaves out run, seed, device and precision where the verb has no use for them, as a pipeline YAML does: beside
-    --config they hold for the whole pipeline, so that one line of flags serves each of its verbs."""
+    """Drops --run, --seed, --device and --precision if --config is given and the verb does not have them. A pipeline
+    YAML does the same with its shared settings. So the same flags can be used for every verb of a pipeline."""
     others = [f"--{name}" for name in SHARED_EVERYWHERE if f"--{name}" not in known]
     if not others or not _pipeline_of(words):
         return list(words)
@@ -71,8 +71,8 @@ def _without_those_of_others(words: Sequence[str], known: set[str]) -> list[str]
 
 
 def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
-    """Takes `--lr-drops` for `--lr_drops`, `--save map,mask` for `--save [map,mask]` where a setting is a list, and a
-    switch without a value, `--remove`, for `--remove true`. What follows `--` stays as it is."""
+    """Turns `--lr-drops` into `--lr_drops`, `--save map,mask` into `--save [map,mask]` if the setting is a list, and a
+    switch without a value, `--remove`, into `--remove=true`. Words after `--` are not changed."""
     end = words.index("--") if "--" in words else len(words)
     words, untouched = words[:end], words[end:]
     switches = {f"--{field.name}" for field in fields(STAGES[verb]) if field.type is bool}
@@ -94,7 +94,7 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
 
 
 def _gathered(words: Sequence[str]) -> list[str]:
-    """Takes `--over A --over B` for `--over ["A", "B"]`, where what follows holds commas itself."""
+    """Turns `--over A --over B` into `--over=["A", "B"]`, for flags whose values contain commas themselves."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("--over", action="append")
     finder.add_argument("--ablate_units", "--ablate-units", action="append")
@@ -107,11 +107,12 @@ def _gathered(words: Sequence[str]) -> list[str]:
 
 
 def _bracketed(value: str) -> str:
-    """A list as YAML has it. Whatever is no number is quoted, for YAML has ideas about words such as @FILE and no."""
+    """Returns a list in YAML syntax. Everything but numbers is quoted, because words such as @FILE and no are special
+    in YAML."""
     if value.startswith("[") or value in ("null", "None"):
         return value
     if re.search(r"(^|,)\s*[\"']", value):
-        return f"[{value}]"  # with quotes of the user's own
+        return f"[{value}]"  # the user has already quoted values
     words = [word.strip() for word in value.split(",")]
     number = r"[-+]?[\d._]*([eE][-+]?\d+)?"
     return f"[{', '.join(word if re.fullmatch(number, word) else json.dumps(word) for word in words)}]"
@@ -124,7 +125,7 @@ def _pipeline_of(words: Sequence[str]) -> str | None:
 
 
 def _checked(verb: str, pipeline: str) -> dict[str, Any]:
-    """The verb's settings in a pipeline YAML, whose values are checked as flags are."""
+    """Returns the verb's settings in a pipeline YAML; their values are checked in the same way as flags."""
     import jsonargparse
 
     settings = load_pipeline(Path(pipeline))[verb]
@@ -147,7 +148,7 @@ def _advice(verb: str, name: str, known: set[str]) -> str:
 
 
 def _sentence(verb: str, error: BaseException) -> str:
-    """A parser's message, often many lines long and about types of Python, as one line about the setting."""
+    """Turns a parser's message, which is often long and about Python types, into one line about the setting."""
     text = re.sub(r"\s+", " ", str(error)).strip()
     if wrong := re.match(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)$', text):
         name, value = wrong.groups()

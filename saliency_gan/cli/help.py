@@ -1,4 +1,4 @@
-"""How `--help` shows the settings of a verb: as they are typed, with their defaults."""
+"""The format of `--help`: settings as they are typed, with their defaults."""
 
 from argparse import Action
 
@@ -8,7 +8,7 @@ from saliency_gan.cli.values import place, shown
 
 
 class HelpFormatter(DefaultHelpFormatter):
-    """Shows `--skip-existing {true,false}` and what it does, instead of types of Python."""
+    """Shows settings as `--skip-existing {true,false}` with their help texts, instead of Python types."""
 
     def _format_action_invocation(self, action: Action) -> str:
         text = super()._format_action_invocation(action)

@@ -1,6 +1,6 @@
 """The command `saliency-gan`: reads the settings of a verb and calls its function.
 
-That function's module is imported only then, with the heavy libraries that it needs, so `--help` answers at once.
+The function's module, with its heavy libraries, is imported only when it is called, so `--help` is fast.
 """
 
 import io
@@ -51,7 +51,8 @@ verbs, in the order of the pipeline:
 saliency-gan VERB --help lists a verb's settings with their units and defaults."""
 
 SHARED = ("train-gan", "discover", "masks", "train-saliency", "train-student", "adapt", "evaluate", "predict")
-"""Verbs whose work several processes of a torchrun job share; the others would do it once each, in each other's way."""
+"""Verbs whose work can be shared by the processes of a torchrun job. With all other verbs, every process would do the
+same work and write the same files."""
 
 
 FUNCTIONS = {
@@ -75,7 +76,7 @@ FUNCTIONS = {
     "app": "app.serve.serve_app",
     "report": "reporting.report.report",
 }
-"""What each verb does."""
+"""Verb -> the function that it calls, as a path inside of saliency_gan."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; None takes those of the process.
 
     Returns:
-        Exit code: 0 done, 1 a failure on the way, 2 a mistake in what was asked, 130 interrupted.
+        Exit code: 0 for success, 1 for a failure during the work, 2 for a user error, 130 for an interrupt.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     processes.quieten()
@@ -104,13 +105,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # such as of a path that is too long, or a folder that may not be looked into
+    except OSError as error:  # for example a path that is too long, or a folder without read permission
         print(f"saliency-gan: {one_line(str(error))}: look at this path and try again.", file=sys.stderr)
         return 1
 
 
 def _make_streams_usable() -> None:
-    """Lets stdout and stderr take any file's name, and be closed: what they cannot show is escaped or dropped."""
+    """Lets stdout and stderr print any file name: what they cannot encode is escaped. If one is closed, its output is
+    dropped."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -120,7 +122,8 @@ def _make_streams_usable() -> None:
 
 
 def _say(sentence: str) -> None:
-    """Says why a command ends, once a job, whatever signal torchrun sends meanwhile to end its other processes."""
+    """Prints why a command ends, once per job. SIGTERM is ignored, because torchrun sends it to end the other
+    processes."""
     if processes.world_size() > 1:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if processes.speaks():
@@ -133,7 +136,7 @@ def _say(sentence: str) -> None:
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
 ) -> None:
-    """What the package itself warns of is said as a sentence, above the progress bars."""
+    """Prints a warning of this package as a sentence, above the progress bars."""
     from tqdm import tqdm
 
     own = category.__module__.startswith("saliency_gan")
@@ -172,13 +175,15 @@ def _run(words: list[str]) -> int:
         from saliency_gan.prediction.jobs import check_paths
 
         check_paths([Path(path) for path in options["paths"]])
-    if inputs := _inputs(verb, config, options):
-        _say(", ".join(f"{title}: {found}" for title, found in inputs.items()))
+    inputs = _inputs(verb, config, options)
+    if inputs and processes.is_main():
+        print(", ".join(f"{title}: {found}" for title, found in inputs.items()), file=sys.stderr)
     return _run_verb(verb, config, options)
 
 
 def _interrupt(*_: object) -> None:
-    """What ends a job saves as Ctrl-C does, also where Ctrl-C is ignored, as in a background job of a script."""
+    """Handles SIGTERM like Ctrl-C, so that the work is saved, even if Ctrl-C is ignored, as in a background job of a
+    script."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
@@ -189,7 +194,8 @@ def _gives(words: Sequence[str], flag: str) -> bool:
 
 
 def _inputs(verb: str, config: Settings, options: dict[str, Any]) -> dict[str, Input]:
-    """What a verb takes from a run, the package or a person; pairs on the fly take what masks would."""
+    """Inputs of a verb from a run, the package or the user. Training on pairs made on the fly has the inputs of
+    masks."""
     on_the_fly = verb == "train-saliency" and getattr(config, "source", None) == "generator"
     return (_masks_settings(config, options) if on_the_fly else config).inputs()
 
@@ -210,7 +216,7 @@ def _print_plan(verb: str, config: Settings, options: dict[str, Any]) -> None:
 
 
 def _run_verb(verb: str, config: Any, options: dict[str, Any]) -> int:
-    """Calls the function of a verb; the exit code tells whether any of its files or points failed."""
+    """Calls the function of a verb. Returns the exit code: 1 if any of its files or points failed."""
     module, _, name = FUNCTIONS[verb].rpartition(".")
     function = getattr(import_module(f"saliency_gan.{module}"), name)
     if verb == "predict":
@@ -228,7 +234,7 @@ def _points(config: Any, options: dict[str, Any]) -> list[SweepPoint]:
 
 
 def _masks_settings(config: Any, options: dict[str, Any]) -> Any:
-    """Settings of masks in the same pipeline, for the same run, seed and device."""
+    """Settings of masks in the same pipeline, for the same run, seed, device and precision."""
     masks = _settings_of("masks", options)
     return replace(masks, run=config.run, seed=config.seed, device=config.device, precision=config.precision)
 

@@ -1,4 +1,4 @@
-"""What a setting may be, in words: in `--help`, and in the sentence about a value that it may not."""
+"""Describes the allowed values of settings, for `--help` and for errors about wrong values."""
 
 import difflib
 from collections.abc import Collection
@@ -9,17 +9,17 @@ from typing import Any, Literal, Union, get_args, get_origin
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 _PLACES = {bool: "{true,false}", int: "N", float: "X", Path: "PATH", str: "TEXT"}
 ENOUGH_ALIKE = 0.6
-"""Similarity from which another name may be the one that was meant, 0 to 1."""
+"""Lowest similarity, 0 to 1, at which a known name is suggested for a wrong one."""
 
 
 def in_words(hint: Any) -> str:
-    """What values a type has: "a number or otsu"; of a list, what entries it has."""
+    """Describes the values of a type, for example "a number or otsu"; for a list, its entries."""
     parts = [_WORDS[one] for one in _single(hint) if one in _WORDS] + choices(hint)
     return f"{', '.join(parts[:-1])} or {parts[-1]}" if len(parts) > 1 else parts[0]
 
 
 def place(hint: Any) -> str:
-    """What stands for a value of a type in `--help`: "N", "X|otsu", "{none,guided}", "PATH,..."."""
+    """The placeholder for a value of a type in `--help`: "N", "X|otsu", "{none,guided}", "PATH,..."."""
     names = [_PLACES[one] for one in _single(hint) if one in _PLACES]
     words = choices(hint)
     name = "|".join([*names, *words]) if names else f"{{{','.join(words)}}}"
@@ -27,7 +27,7 @@ def place(hint: Any) -> str:
 
 
 def choices(hint: Any) -> list[str]:
-    """The words that a type, or an entry of it where it is a list, allows."""
+    """The words that a type allows; for a list, the words that its entries allow."""
     return [str(value) for one in _single(hint) if get_origin(one) is Literal for value in get_args(one)]
 
 
@@ -46,7 +46,8 @@ def shown(value: Any) -> str:
 
 
 def guess(name: str, known: Collection[str]) -> str | None:
-    """The known name that was meant by a wrong one: the shortest that it begins, or the one most like it, if any."""
+    """Guesses the known name for a wrong one: the shortest that starts with it, else the most similar one, else
+    None."""
     longer = sorted((one for one in known if name and one.startswith(name)), key=len)
     return next(iter([*longer, *difflib.get_close_matches(name, known, n=1, cutoff=ENOUGH_ALIKE)]), None)
 
@@ -58,7 +59,7 @@ def _alternatives(hint: Any) -> list[Any]:
 
 
 def _single(hint: Any) -> list[Any]:
-    """The alternatives of a type, with those of its entries in the place of lists."""
+    """The alternatives of a type; a list is replaced by the alternatives of its entries."""
     found = []
     for one in _alternatives(hint):
         found += _single(get_args(one)[0]) if get_origin(one) is tuple else [one]

@@ -1,4 +1,4 @@
-"""How the C library keeps the memory that torch gives back."""
+"""Makes the C library keep the memory that torch frees."""
 
 import ctypes
 import os
@@ -8,14 +8,15 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt(3)."""
 LARGEST_TRIM = 2**31 - 1
 LARGEST_MMAP = 32 * 2**20
-"""Bytes; glibc accepts no more."""
+"""Bytes; glibc accepts no larger value."""
 
 
 def keep_freed_memory() -> bool:
-    """Lets glibc keep freed buffers for the next training step, which otherwise take more than half of a step on a CPU.
+    """Lets glibc keep freed buffers for the next training step.
 
-    By default it returns big buffers to the kernel, which clears them again page by page. Where the environment sets
-    MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_, or the C library is another one, nothing changes.
+    By default glibc returns large buffers to the kernel, and the kernel has to clear every page of the next buffer. On
+    a CPU this takes more than half of the time of a step. Nothing changes if the environment sets
+    MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_, or if the C library is not glibc.
 
     Returns:
         Whether it was set.

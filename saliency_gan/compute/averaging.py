@@ -1,4 +1,4 @@
-"""Moving averages of a network's weights, and batch statistics of their own for them."""
+"""Exponential moving averages (EMA) of a network's weights, and batch-norm statistics for the averaged network."""
 
 from collections.abc import Iterable
 
@@ -12,9 +12,9 @@ def update_average(average: nn.Module, current: nn.Module, decay: float, step: i
     """Moves averaged weights towards the current ones.
 
     Args:
-        average: Holds the average; its buffers are left alone, see `measure_statistics`.
+        average: Holds the average; its buffers are not changed, see `measure_statistics`.
         current: The network in training, with the same parameters in the same order.
-        decay: What is kept of the average a step, at the most; less in the first steps, which are soon forgotten.
+        decay: EMA decay per step. The first steps use a lower decay, so that the initial weights are soon forgotten.
         step: Steps that `current` has done, 1 or more.
     """
     kept = min(decay, (1 + step) / (10 + step))
@@ -25,11 +25,11 @@ def update_average(average: nn.Module, current: nn.Module, decay: float, step: i
 def measure_statistics(average: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
     """Sets batch-norm statistics to their mean over batches, and leaves the network in evaluation mode.
 
-    Averaged weights never saw a batch, so the statistics gathered in training are not theirs.
+    The averaged network was not run in training, so it has no statistics of its own.
 
     Args:
         average: The averaged network.
-        batches: Its arguments, once a batch.
+        batches: Its arguments, one tuple per batch.
     """
     norms = [module for module in average.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

@@ -1,4 +1,4 @@
-"""Batch normalisation over the whole batch when several processes each have a part of it."""
+"""Batch normalisation over the whole batch if each process has only a part of it."""
 
 import torch
 import torch.distributed
@@ -9,9 +9,9 @@ from saliency_gan.compute.processes import join, world_size
 
 
 def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
-    """Makes the batch normalisation in `module` one over all processes of the job; without torchrun it stays as it is.
+    """Makes batch normalisation in `module` use the samples of all processes; without torchrun nothing changes.
 
-    On GPUs this is torch's SyncBatchNorm, which has no implementation for the CPU; there it is `JointBatchNorm`.
+    On GPUs this is torch's SyncBatchNorm, which has no CPU implementation; on CPUs it is `JointBatchNorm`.
     """
     if world_size() == 1:
         return module
@@ -25,13 +25,13 @@ def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class JointBatchNorm(_BatchNorm):
-    """Batch normalisation whose mean and variance are those of all processes' samples, with gradients through both.
+    """Batch normalisation with mean and variance over the samples of all processes; gradients pass through both.
 
-    Every process has to bring equally many samples.
+    Every process must have the same number of samples.
     """
 
     def forward(self, values: Tensor) -> Tensor:
-        """Normalises float [N, C] or [N, C, H, W]; in evaluation mode as torch's own."""
+        """Normalises float [N, C] or [N, C, H, W]; evaluation mode works as in torch."""
         if not self.training:
             return super().forward(values)
         exact = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
@@ -47,11 +47,11 @@ class JointBatchNorm(_BatchNorm):
         return normalised.to(values.dtype)
 
     def _check_input_dim(self, _: Tensor) -> None:
-        """Any shape will do."""
+        """Accepts any shape."""
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """Moves the running statistics as torch does, the variance being the unbiased one."""
+        """Updates the running statistics as torch does, with the unbiased variance."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked += 1
@@ -66,7 +66,8 @@ def _average(values: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes; each one's loss depends on it, so its gradient is the sum of theirs."""
+    """The sum over the processes. The loss of each process depends on it, so its gradient is the sum of their
+    gradients."""
 
     @staticmethod
     def forward(_: object, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a stage computes, in which precision, and which part of a batch."""
+"""The device of a stage, its precision and its peak memory."""
 
 import warnings
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +19,7 @@ def pick_device(device: Device) -> torch.device:
     """Turns `auto` into CUDA, MPS or CPU, in this order. Under torchrun every process of a machine has its own GPU.
 
     Raises:
-        UserError: If a device is asked for that this machine does not have, or has too few of.
+        UserError: If this machine does not have the requested device, or has fewer of them than processes.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
@@ -40,9 +40,10 @@ def pick_device(device: Device) -> torch.device:
 
 
 def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
-    """Turns `auto` into bf16 where the hardware computes in it, and into fp32 elsewhere.
+    """Turns `auto` into bf16 if the hardware supports it, else into fp32.
 
-    A CPU without AVX512-BF16 emulates bf16, ten times slower than fp32 and, in a convolution's gradient, far more.
+    A CPU without AVX512-BF16 emulates bf16. This is ten times slower than fp32, and much slower still for the gradients
+    of convolutions.
     """
     if precision != "auto":
         return precision
@@ -55,24 +56,24 @@ def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32"
 
 
 def make_fabric(device: Device, precision: Precision) -> "Fabric":
-    """Lightning Fabric on one device a process; bf16 means automatic mixed precision.
+    """Lightning Fabric with one device per process; bf16 means automatic mixed precision.
 
     Under torchrun, modules that `fabric.setup` returns average their gradients over the processes.
     """
-    # Importing it takes as long as marking fifty photos, which need none.
+    # Importing it takes as long as predicting fifty photos, and prediction does not need it.
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
 
     chosen = pick_device(device)
     mixed = pick_precision(precision, chosen) == "bf16"
     processes.join()
-    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # the only name that older torches know
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # older torch knows only this name
     local = processes.local_world_size()
     fabric = Fabric(
         accelerator=chosen.type,
         devices=local,
         num_nodes=processes.world_size() // local,
-        # The buffers are those of batch_norm.synchronise, which are the same everywhere.
+        # The only buffers are those of batch_norm.synchronise, which are the same in all processes.
         strategy=DDPStrategy(broadcast_buffers=False) if processes.world_size() > 1 else "auto",
         precision="bf16-mixed" if mixed else "32-true",
     )
@@ -81,7 +82,7 @@ def make_fabric(device: Device, precision: Precision) -> "Fabric":
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of the values that the processes have, which carries no gradient; `value` itself without torchrun."""
+    """The mean of `value` over the processes, without gradients; `value` itself without torchrun."""
     if processes.world_size() == 1:
         return value
     total = value.detach().clone()
@@ -90,7 +91,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 
 def peak_memory(device: torch.device) -> str:
-    """The most memory that this process has used so far, as a sentence."""
+    """The peak memory of this process so far, as a sentence."""
     if device.type == "cuda":
         used, kind = torch.cuda.max_memory_allocated(device), "GPU memory"
     else:

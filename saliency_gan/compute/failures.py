@@ -1,4 +1,4 @@
-"""Failures of a stage that come from the machine, as sentences that name what to change."""
+"""Turns failures of the machine into errors that say what to change."""
 
 import re
 from typing import Any
@@ -11,10 +11,10 @@ LOST_PROCESS = r"gloo|NCCL|Connection (closed|reset|refused)|Broken pipe|process
 
 
 def explain(error: BaseException | None, config: Any) -> StageError | None:
-    """What an exception means for the settings of the stage that it ended; None where it says so itself.
+    """Returns an error that says which settings to change; None if the exception needs no explanation.
 
     Args:
-        error: What ended the stage.
+        error: The exception that ended the stage; None if there was none.
         config: The stage's settings.
     """
     import torch
@@ -39,7 +39,7 @@ def explain(error: BaseException | None, config: Any) -> StageError | None:
 
 
 def _out_of_memory(config: Any) -> StageError:
-    """Names the settings that a run may change when it goes on first, then those that need a new folder."""
+    """Names first the settings that may change when a run is continued, then those that need a new folder."""
     accumulate = getattr(config, "accumulate", None)
     advice = []
     if accumulate:

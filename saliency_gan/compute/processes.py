@@ -1,6 +1,6 @@
-"""The processes of a `torchrun` job: which one this is, its part of the work, and what they agree on.
+"""The processes of a `torchrun` job: their ranks, their shares of the work, and communication between them.
 
-Without torchrun there is one process, and nothing here does anything. Importing this is free of torch.
+Without torchrun there is one process, and nothing is communicated. Importing this module does not import torch.
 """
 
 import ctypes
@@ -17,48 +17,48 @@ from saliency_gan.errors import StageError, UserError
 Item = TypeVar("Item")
 
 PR_SET_PDEATHSIG = 1
-"""Of prctl(2)."""
+"""Option of prctl(2)."""
 
 PATIENCE = timedelta(days=1)
-"""How long processes wait for each other; one that died is noticed at once."""
+"""Longest time that processes wait for each other; the end of a process is noticed at once."""
 
 
 def world_size() -> int:
-    """Processes of the job; 1 without torchrun."""
+    """Number of processes of the job; 1 without torchrun."""
     return int(os.environ["WORLD_SIZE"]) if _launched() else 1
 
 
 def local_world_size() -> int:
-    """Processes of the job on this machine; 1 without torchrun."""
+    """Number of processes of the job on this machine; 1 without torchrun."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if _launched() else 1
 
 
 def rank() -> int:
-    """This process among those of the job, 0 to `world_size() - 1`."""
+    """Rank of this process in the job, 0 to `world_size() - 1`."""
     return int(os.environ["RANK"]) if _launched() else 0
 
 
 def local_rank() -> int:
-    """This process among those of this machine, 0 to `local_world_size() - 1`."""
+    """Rank of this process on this machine, 0 to `local_world_size() - 1`."""
     return int(os.environ["LOCAL_RANK"]) if _launched() else 0
 
 
 def cores() -> int:
-    """Cores that this process may use, which in a container or under `taskset` are fewer than the machine has."""
+    """Number of cores that this process may use; in a container or under `taskset` the machine may have more."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def wait_asleep() -> None:
     """Lets OpenMP's threads sleep while they wait for each other, unless the environment says otherwise.
 
-    By default they spin, so that two jobs with as many threads each as there are cores slow each other to a fifth. This
-    has to be called before torch is imported, and holds for the processes that this one starts, too.
+    By default they spin. Two jobs that each have one thread per core then slow each other down to a fifth of the speed.
+    Call this before torch is imported; it also applies to child processes.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes what belongs to the whole job."""
+    """Whether this is the main process, which writes the files of the whole job."""
     return rank() == 0
 
 
@@ -68,7 +68,8 @@ def share(items: Sequence[Item]) -> Sequence[Item]:
 
 
 def gather(results: Sequence[Item]) -> list[Item]:
-    """Undoes `share`: what every process made of its items, in the items' order; empty but in the main process."""
+    """Undoes `share`: returns the results of all processes in the order of the items; empty except in the main
+    process."""
     if world_size() == 1:
         return list(results)
     import torch.distributed
@@ -106,7 +107,7 @@ def anywhere(flag: bool) -> bool:
 
 
 def meet() -> None:
-    """Waits until every process has come here.
+    """Waits until every process has called this.
 
     Raises:
         StageError: If one of them has ended.
@@ -117,8 +118,8 @@ def meet() -> None:
 def join() -> None:
     """Connects this process with the others, once; does nothing without torchrun.
 
-    What the processes tell each other about lies on the CPU and goes through gloo, which notices at once when one of
-    them ends; gradients on GPUs go through NCCL.
+    Messages between processes are on the CPU and use gloo, which notices at once when a process ends. Gradients on GPUs
+    use NCCL.
     """
     if world_size() == 1:
         return
@@ -136,29 +137,29 @@ def join() -> None:
 
 
 def end_with_parent() -> None:
-    """Has the kernel kill this worker when the process that started it ends, however that happens; on Linux alone.
+    """Makes the kernel kill this worker when its parent process ends for any reason; only on Linux.
 
-    A worker that lives on keeps its parent's connections open, so that the rest of a job waits for a process that was
-    killed.
+    A worker that outlives its parent keeps the parent's connections open, so the other processes of a job would wait
+    for a killed process.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def quieten() -> None:
-    """Keeps progress and results of all processes but the main one off the screen; errors are still shown."""
+    """Hides progress bars and printed results of all processes but the main one; errors are still shown."""
     if not is_main():
         os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported
         sys.stdout = open(os.devnull, "w")
 
 
 def speaks() -> bool:
-    """Whether this process is the first one that asks: of all processes that fail, one says why."""
+    """Whether this process is the first one that calls this, so that only one of the failed processes prints why."""
     if world_size() == 1:
         return True
     from torch.distributed import TCPStore
 
-    try:  # torchrun's own store, which is there before the processes are connected and outlives each of them
+    try:  # torchrun's own store exists before the processes are connected and outlives each of them
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=5), wait_for_workers=False)
         return store.add(f"saliency_gan/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", 1) == 1
@@ -167,7 +168,7 @@ def speaks() -> bool:
 
 
 def lost_process() -> StageError:
-    """The sentence for a job of which a process has ended."""
+    """Returns the error for a job in which another process has ended."""
     return StageError(
         "Another process of this job ended, so this one stops: look for what it said, or whether it was killed for lack"
         " of memory, and run the command again, which goes on from what was saved."
@@ -176,7 +177,7 @@ def lost_process() -> StageError:
 
 @contextmanager
 def _noticing_losses() -> Iterator[None]:
-    """Turns the failure of a collective operation into a sentence."""
+    """Turns the failure of a collective operation into `lost_process`."""
     try:
         yield
     except RuntimeError:
@@ -184,18 +185,18 @@ def _noticing_losses() -> Iterator[None]:
 
 
 def _launched() -> bool:
-    # Cluster software sets RANK and WORLD_SIZE for its own jobs, too; only torchrun sets this one.
+    # Cluster software sets RANK and WORLD_SIZE for its own jobs, too; only torchrun sets this variable.
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def own_parts(batch: int, accumulate: int) -> list[range]:
-    """What this process takes of a global batch: a range for each part that its gradient is accumulated over.
+    """This process's part of a global batch: one range of indices for each step of gradient accumulation.
 
-    The random numbers of a step are drawn for the whole batch and then cut, so they do not depend on the number of
-    processes. The ranges of all processes are equally long, so means of means over them are means over the batch.
+    The random numbers of a step are drawn for the whole batch and then split, so they do not depend on the number of
+    processes. All ranges have the same length, so the mean of their means is the mean over the batch.
 
     Raises:
-        UserError: If the batch cannot be cut like that.
+        UserError: If the batch cannot be split into equal parts.
     """
     world, own = world_size(), rank()
     if accumulate < 1 or batch % (world * accumulate):

@@ -16,7 +16,7 @@ from saliency_gan.config.mos import MosConfig
 from saliency_gan.config.predict import PredictConfig
 from saliency_gan.config.rate import RateConfig
 from saliency_gan.config.report import ReportConfig
-from saliency_gan.config.self_training import Refinement, SelfTrainingConfig
+from saliency_gan.config.self_training import MarkRefinement, SelfTrainingConfig
 from saliency_gan.config.stage import LendingConfig, RunConfig, Settings, StageConfig, to_plain
 from saliency_gan.config.sweep import SweepConfig, SweepPoint, paper_name, shown, sweep_points
 from saliency_gan.config.train_gan import TrainGanConfig
@@ -45,7 +45,7 @@ STAGES: dict[str, type[Settings]] = {
     "app": AppConfig,
     "report": ReportConfig,
 }
-"""Verb of the command line and section of a pipeline YAML -> settings."""
+"""Verb -> its settings. A verb is a command, and a section of a pipeline YAML."""
 
 __all__ = [
     "STAGES",
@@ -62,13 +62,13 @@ __all__ = [
     "GeneratorConfig",
     "GeneratorsConfig",
     "LendingConfig",
+    "MarkRefinement",
     "MaskRule",
     "MasksConfig",
     "MosConfig",
     "Precision",
     "PredictConfig",
     "RateConfig",
-    "Refinement",
     "ReportConfig",
     "RunConfig",
     "SelfTrainingConfig",

@@ -10,15 +10,16 @@ from saliency_gan.storage.run_layout import Input
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptConfig(SelfTrainingConfig):
-    """Goes on training a saliency model on unlabelled photos of the kind that it will see.
+    """Continues training a saliency model on unlabelled photos of the kind that it will be used on.
 
     Args:
-        weights: Saliency model to start from (model.safetensors or its folder); by default the run's student, else its
-            U-Net on generated pairs, else the bundled one, which `bundled` names, too.
-        shards: Folder of synthetic pairs to mix in, or its address; by default the run's masks folder, where there is
+        weights: Saliency model to start from: model.safetensors or its folder, or `bundled`; by default the run's
+            student, else its U-Net trained on generated pairs, else the bundled model.
+        shards: Folder of synthetic pairs to mix in, or its web address; by default the run's masks folder, if there is
             one.
-        synthetic_share: Share of a batch that is synthetic pairs, 0 to 1.
-        backdrop: Share of the synthetic pairs whose objects are put onto other grounds, as in train-saliency, 0 to 1.
+        synthetic_share: Share of synthetic pairs in each batch, from 0 to below 1.
+        backdrop: Share of the synthetic pairs whose objects are pasted onto other backgrounds, as in train-saliency, 0
+            to 1.
     """
 
     run: Path = Path("runs/adapted")

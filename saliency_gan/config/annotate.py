@@ -8,12 +8,12 @@ from saliency_gan.config.stage import RunConfig
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotateConfig(RunConfig):
-    """Names a direction of a run, or takes its name back; without a direction it lists the names.
+    """Names a direction of a run, or removes its name; without a direction it lists the names.
 
     Args:
-        direction: Index or present name of the direction.
-        name: Its new name.
-        remove: Take the direction's name back.
+        direction: Index or current name of the direction.
+        name: New name of the direction.
+        remove: Remove the direction's name.
     """
 
     direction: int | str | None = None

@@ -12,19 +12,19 @@ from saliency_gan.storage.run_layout import GeneratorChoice, Input
 
 @dataclass(frozen=True, kw_only=True)
 class AppConfig(LendingConfig):
-    """Serves a page on this computer alone: masks of a dropped photo, and moves along directions of a generator.
+    """Serves a local web page that cuts out photos and moves images along directions of a generator.
 
     Args:
-        weights: Saliency model (model.safetensors or its folder); by default the run's, the last one first (adapted,
-            student, U-Net on generated pairs), else the bundled one, which `bundled` names, too.
-        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION, which is run; by default the one that
-            the run's directions belong to, else the one that the run trained, else a bundled one.
-        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once for
-            each layer; none takes those of discover.
+        weights: Saliency model: model.safetensors or its folder, or `bundled`; by default the run's adapted model, else
+            its student, else its U-Net trained on generated pairs, else the bundled model.
+        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION (this runs the code); by default the
+            generator of the run's directions, else the one that the run trained, else a bundled one.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (for example block1:3,17,42),
+            once for each layer; by default the same units as in discover.
         port: Port on 127.0.0.1; 0 takes any free one.
         browser: Open the page in the browser.
-        max_megabytes: Larger photos are refused.
-        seed: Seed of the generated images.
+        max_megabytes: Largest size of a photo in MB; larger photos are refused.
+        seed: Random seed of the generated images.
         device: Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.
     """
 
@@ -45,7 +45,7 @@ class AppConfig(LendingConfig):
 
     @property
     def choice(self) -> GeneratorChoice:
-        """The generator that these settings and the run come to."""
+        """The generator that follows from these settings and the run."""
         return self.layout.generator(self.generator, None, None, self.ablate_units, bundled=GeneratorConfig.DEFAULT)
 
     @property
@@ -55,7 +55,7 @@ class AppConfig(LendingConfig):
 
     @property
     def dissection(self) -> Input:
-        """What says which units paint what."""
+        """The dissection, which says what each unit paints."""
         return self.layout.dissection(None, self.choice.name)
 
     def inputs(self) -> dict[str, Input]:

@@ -1,4 +1,4 @@
-"""What settings are held to: one sentence for each value that no run could use."""
+"""Checks of settings: a value that no run can use raises an error of one sentence."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from saliency_gan.errors import UserError
 
 LARGEST_RESOLUTION = 4096
-"""Pixels of a side; a larger square fills the memory."""
+"""Largest side of a square image in pixels; a larger one does not fit in memory."""
 
 
 def require(config: Any, name: str, valid: bool, expected: str) -> None:
-    """Refuses the value of a setting that is not valid.
+    """Refuses the value of a setting if it is not valid.
 
     Raises:
-        UserError: With the setting's name, its value, and what it has to be.
+        UserError: If it is not valid; the message has the setting's name, its value and the expected value.
     """
     if not valid:
         value = getattr(config, name)
@@ -28,24 +28,24 @@ def require_positive(config: Any, *names: str) -> None:
 
 
 def require_not_negative(config: Any, *names: str) -> None:
-    """Refuses numbers below 0; None is one that was not said."""
+    """Refuses numbers below 0; None means that the setting was not given, and is accepted."""
     for name in names:
         require(config, name, getattr(config, name) is None or getattr(config, name) >= 0, "0 or more")
 
 
 def require_share(config: Any, *names: str) -> None:
-    """Refuses what is no share."""
+    """Refuses numbers outside of [0, 1]."""
     for name in names:
         require(config, name, 0 <= getattr(config, name) <= 1, "from 0 to 1")
 
 
 def require_port(config: Any) -> None:
-    """Refuses what is no port."""
+    """Refuses a number that is not a port."""
     require(config, "port", 0 <= config.port < 65536, "a port: 1024 to 65535, or 0 for any free one")
 
 
 def require_suffix(config: Any, name: str, path: Path, *suffixes: str) -> None:
-    """Refuses a file's name that ends otherwise."""
+    """Refuses a path that has none of the suffixes or is a folder."""
     if path.suffix.lower() not in suffixes or path.is_dir():
         ends = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
         raise UserError(f"--{name} is {path}, but has to be the name of a file that ends in {ends}.")

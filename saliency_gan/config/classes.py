@@ -1,4 +1,4 @@
-"""Files of class names, read when the settings are made, so that a run records the names themselves."""
+"""Files of class names. They are read when the settings are created, so a run records the names themselves."""
 
 from pathlib import Path
 
@@ -9,9 +9,9 @@ Classes = tuple[str | int, ...] | None
 
 
 def read_class_files(classes: Classes | str) -> Classes:
-    """Replaces `@FILE`, and whatever looks like a path of a text file, by the lines of that file.
+    """Replaces `@FILE`, and every entry that looks like the path of a text file, with the lines of that file.
 
-    A line is one name, index or range; it may hold commas. Empty lines and those that begin with # are skipped.
+    Each line is one name, index or range, and may contain commas. Empty lines and those that begin with # are skipped.
 
     Raises:
         UserError: If a file cannot be read or holds no class.

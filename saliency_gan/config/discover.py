@@ -14,34 +14,37 @@ class DiscoverConfig(DrawingConfig):
     """Stage 1: finds K latent directions of a frozen generator, scores them and chooses the background direction.
 
     Args:
-        K: Number of directions; 0 trains none and leaves those that the generator itself names (EigenGAN).
-        deformator: How A is parametrised: orthonormal, unit (unit-length columns), linear, and the fixed baselines
-            coordinate and random.
-        reconstructor: Network that recognises direction and shift from a pair of images: resnet18 or lenet.
+        K: Number of directions to train; 0 trains none and uses only the generator's own directions (EigenGAN).
+        deformator: Parametrisation of the direction matrix A: orthonormal, unit (columns of unit length) or linear;
+            coordinate and random are fixed baselines.
+        reconstructor: Network R, which predicts direction and shift from a pair of images: resnet18 or lenet.
         steps: Training steps of A and R.
-        batch: Pairs of images per step, over all processes of a torchrun job together.
+        batch: Pairs of images per step, summed over all processes of a torchrun job.
         lr_deformator: Adam's learning rate for A.
         lr_reconstructor: Adam's learning rate for R.
-        max_shift: Shift magnitudes eps are drawn from U[-max_shift, max_shift], in units of a unit-length direction.
-        min_shift: |eps| is raised to at least this, keeping its sign.
-        regression_weight: lambda, the weight of the shift's loss beside the direction's cross-entropy.
+        max_shift: The shift eps is drawn from U[-max_shift, max_shift], in units of a unit-length direction.
+        min_shift: Smallest |eps|; smaller shifts are raised to it and keep their sign.
+        regression_weight: lambda, the weight of the regression loss of the shift; the cross-entropy of the direction
+            has weight 1.
         regression_loss: Loss of the predicted shift: mae or mse.
-        accumulate: Parts that a batch is done in, one after the other, to save memory; the batch stays as large.
+        accumulate: Gradient accumulation: each batch is split into this many parts to save memory; the batch size stays
+            the same.
         compile: Compile G and R with torch.compile; takes a minute at the start.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
-        rca_samples: Fresh pairs on which the reconstructor classification accuracy (RCA) is measured.
-        rca_every: Steps between measurements of the RCA during training, for metrics.jsonl; 0 measures it at the end
-            only.
-        method: How h_bg is found: rank scores every discovered direction, optimise searches one by gradient.
-        optimise_steps: Gradient steps of that search, for each polarity.
+        rca_samples: New pairs of images on which the reconstructor classification accuracy (RCA) is measured.
+        rca_every: Steps between measurements of the RCA during training, which are written to metrics.jsonl; 0 measures
+            only at the end.
+        method: How h_bg is found: rank scores every discovered direction and takes the best, optimise finds one by
+            gradient steps.
+        optimise_steps: Gradient steps of --method optimise, for each polarity.
         background_shifts: Shift magnitudes at which every direction and sign is scored.
-        background_samples: Images on which a direction is scored.
-        theta: Brightness threshold in [0, 1] of the masks shown and scored here; stage 2 has its own.
+        background_samples: Images on which each direction is scored.
+        theta: Brightness threshold in [0, 1] of the masks that this stage shows and scores; stage 2 has its own theta.
         direction: Index or name (see annotate) of the direction to use as h_bg; by default the best one.
-        sign: +1 or -1, with --direction.
-        shift: Shift magnitude, with --direction.
-        gallery_samples: Latents a gallery picture shows; 0 draws no gallery.
+        sign: Sign of h_bg, +1 or -1; used only with --direction.
+        shift: Shift magnitude; used only with --direction.
+        gallery_samples: Latents in each gallery picture; 0 draws no gallery.
     """
 
     K: int = 120

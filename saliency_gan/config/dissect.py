@@ -12,32 +12,36 @@ from saliency_gan.storage.run_layout import Input
 
 @dataclass(frozen=True, kw_only=True)
 class DissectConfig(DrawingConfig):
-    """Finds which units of a generator paint what, and what happens to a concept when they are switched off and on.
+    """Finds what each unit of a generator paints, and how a concept changes when units are switched off and on.
 
     Args:
         layers: Layers to dissect, such as block0; by default all.
-        images: Images that thresholds are chosen on, and as many others that the IoU is measured on.
-        min_iou: A unit with at most this IoU has no concept; the paper's is 0.05.
-        concepts: Where concepts come from: saliency, appearance, torchvision:MODEL, or PATH.py:FUNCTION, your own code,
-            which is run.
-        saliency_weights: Saliency model that says where objects are (model.safetensors or its folder); by default the
-            run's, else the bundled one, which `bundled` names, too.
-        concept_weights: Weights of the segmentation model among them.
-        concept_names: Names of its classes, a text file with one per line; by default those the model knows.
-        concept: What units are switched off and on for: salient object, background, or another one of the page.
-        layer: Layer whose units are switched; by default the one whose units agree with the concept best.
+        images: Images on which the thresholds are chosen; the IoU is measured on the same number of other images.
+        min_iou: A unit with this IoU or less has no concept; the paper uses 0.05.
+        concepts: Sources of concepts: saliency, appearance, torchvision:MODEL, or PATH.py:FUNCTION (this runs your
+            code).
+        saliency_weights: Saliency model that finds the objects: model.safetensors or its folder, or `bundled`; by
+            default the run's model, else the bundled one.
+        concept_weights: Weights of the segmentation model in --concepts.
+        concept_names: Text file with the class names of that model, one per line; by default the names that the model
+            has.
+        concept: Concept whose units are switched off and on: salient object, background, or another concept of the
+            page.
+        layer: Layer whose units are switched; by default the layer whose units agree best with the concept.
         units: Number of units switched together.
-        region: Where they are switched: centre, the inner half of the width and of the height, or everywhere.
-        effect_images: Images on which the average causal effect is measured; 0 leaves it out.
-        mask_concept: What masks --rule units shall show: salient object, or another concept of the page.
-        mask_units: Units of all layers that vote on those masks, the ones that agree best.
-        alpha_steps: Steps of the optimisation of alpha, for what a network says is there: salient object, background
-            and the classes of a segmentation model; 0 leaves it out.
-        artifact_images: Images that artifact units are ranked on, and twice as many others on which their ablation is
-            measured; 0 leaves it out.
-        real: Folder of photos, a thousand or more, to compare images with; without it, only the discriminator judges.
-        fid_weights: Inception weights for torch-fidelity, to measure FID as well; without them, it is left out.
-        top_units: Units per layer that the page shows with their strongest images.
+        region: Where the units are switched: centre (the inner half of the width and of the height) or everywhere.
+        effect_images: Images on which the average causal effect is measured; 0 skips it.
+        mask_concept: Concept that `masks --rule units` turns into masks: salient object, or another concept of the
+            page.
+        mask_units: Number of units that vote on those masks: the best ones of all layers together.
+        alpha_steps: Steps of the optimisation of alpha, for concepts that a network predicts (salient object,
+            background and the classes of a segmentation model); 0 skips it.
+        artifact_images: Images on which artifact units are ranked; their ablation is measured on twice as many other
+            images. 0 skips both.
+        real: Folder of photos, a thousand or more, that generated images are compared with; without it, only the
+            discriminator measures realism.
+        fid_weights: Inception weights for torch-fidelity; with them, the FID is measured, too.
+        top_units: Units per layer that the page shows, each with the images that activate it most.
     """
 
     layers: tuple[str, ...] | None = None

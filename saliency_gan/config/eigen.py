@@ -13,11 +13,11 @@ class EigenConfig(DrawingConfig):
     """Shows what each dimension of each layer of an EigenGAN does, on one page.
 
     Args:
-        samples: Samples a picture shows, a row each.
-        frames: Values of z along a row.
-        reach: Largest |z| along a row.
-        sigma: Standard deviation of the other latents; below 1 for more typical images.
-        measured: Samples that the changes are measured on.
+        samples: Samples in each picture, one per row.
+        frames: Values of z along each row.
+        reach: Largest |z| along each row.
+        sigma: Standard deviation of the other latents; values below 1 give more typical images.
+        measured: Samples on which the changes are measured.
     """
 
     DEFAULT: ClassVar[str] = "eigengan-celeba-64"

@@ -12,24 +12,24 @@ from saliency_gan.storage.run_layout import Input
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(LendingConfig):
-    """Measures a saliency model, or maps that another program made, against drawn masks.
+    """Measures a saliency model, or the maps of another program, against ground-truth masks.
 
     Args:
         images: Folder of photos.
-        masks: Folder of masks, named as the photos.
-        maps: Folder of finished saliency maps to measure instead of a model's.
+        masks: Folder of ground-truth masks with the same names as the photos.
+        maps: Folder of finished saliency maps, which are measured instead of a model.
         benchmark: Name of a standard benchmark; its layout and number of pairs are checked.
-        root: Folder that the benchmark was unpacked into.
-        weights: Saliency model (model.safetensors or its folder); by default all those of the run, or the bundled one
-            without a run or where it has none; `bundled` names that one, too.
-        compare: Further saliency models to measure beside it, as name=path or `bundled`.
-        baselines: Measure centre prior, all foreground, Otsu and contrast saliency in the same run.
+        root: Folder with the unpacked benchmark.
+        weights: Saliency model: model.safetensors or its folder, or `bundled`; by default all models of the run, or the
+            bundled one if there is no run or the run has no model.
+        compare: More saliency models to measure, as name=path or `bundled`.
+        baselines: Also measure the baselines: centre prior, all foreground, Otsu and contrast saliency.
         batch: Photos predicted at once.
-        workers: Processes that score, for every process of a torchrun job; 0 scores in the main one; by default one a
-            core from 100 photos on.
-        output: JSON file for the figures, with table and pictures beside it; by default NAME.json in the run's
-            evaluation folder, or in runs/evaluation without a run.
-        seed: Seed of the photos that the picture of random ones shows.
+        workers: Processes that compute the scores, for each process of a torchrun job; 0 uses the main process; by
+            default one per core if there are 100 photos or more.
+        output: JSON file for the results; the table and the pictures are written beside it; by default NAME.json in the
+            run's evaluation folder, or in runs/evaluation without a run.
+        seed: Random seed for the photos in the picture of random examples.
         device: Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.
     """
 
@@ -49,13 +49,12 @@ class EvaluateConfig(LendingConfig):
 
     @property
     def folder(self) -> Path:
-        """Where the figures go by default."""
+        """Default folder of the results."""
         return (self.run or Path("runs")) / "evaluation"
 
     @property
     def models(self) -> dict[str, Input]:
-        """The saliency models that are measured without being compared, by what tables call them; the first is the
-        model."""
+        """Title in tables -> saliency model, without those of --compare; the first one is the main model."""
         if self.maps is not None:
             return {}
         if self.weights is not None:

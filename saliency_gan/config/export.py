@@ -11,19 +11,21 @@ from saliency_gan.storage.run_layout import Input
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(LendingConfig):
-    """Writes a saliency model as ONNX, for programs that do without this package.
+    """Writes a saliency model as an ONNX file, for programs that do not use this package.
 
     Args:
-        weights: Saliency model (model.safetensors or its folder); by default the run's, the last one first (adapted,
-            student, U-Net on generated pairs), or the bundled one without a run; `bundled` names that one, too.
-        output: File to write, ending in .onnx; its model card lies beside it, ending in .md. By default in the
-            run's export folder; for the bundled model in the cache folder, where `predict --runtime onnx` looks.
-        images: Folder of photos on which the export is compared with the model, beside random images; by default
-            generated pictures of the package.
-        tolerance: Largest difference of saliency, from 0 to 1, at which the file is still written.
-        licence: Licence of the weights, for the file and its card; by default MIT for the bundled model, and of others
-            that none was stated.
-        seed: Seed of the random images.
+        weights: Saliency model: model.safetensors or its folder, or `bundled`; by default the run's adapted model, else
+            its student, else its U-Net trained on generated pairs, else the bundled model.
+        output: File to write, with the suffix .onnx; its model card is written beside it, with the suffix .md. By
+            default it is in the run's export folder; for the bundled model it is in the cache folder, where `predict
+            --runtime onnx` looks for it.
+        images: Folder of photos; the export is compared with the model on them and on random images. By default
+            generated images from the package.
+        tolerance: Largest allowed difference in saliency between the export and the model, 0 to 1; above it no file is
+            written.
+        licence: Licence of the weights, for the file and its card; by default MIT for the bundled model, "not stated"
+            for others.
+        seed: Random seed of the images.
     """
 
     weights: Path | None = None

@@ -1,4 +1,4 @@
-"""Settings of every verb that draws images from a frozen generator."""
+"""Settings of all verbs that draw images from a frozen generator."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,23 +12,23 @@ from saliency_gan.storage.run_layout import GeneratorChoice, Input
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig(StageConfig):
-    """Which generator draws, and how.
+    """The generator that draws the images, and its options.
 
     Args:
         generator: Name in the zoo (`biggan-caltech101-64`, `biggan-deep-128`, ...), path of a generator file, or
-            PATH.py:FUNCTION, your own code: the file is run, and FUNCTION returns the generator. By default the one
-            that the run's directions belong to, else the one that the run trained, else a bundled one.
-        weights: Folder or file with the generator's weights where they are not bundled; by default the run's, else the
-            cache.
-        truncation: Scale of the latents where the family supports it (BigGAN-deep), above 0, at most 1; by default the
-            run's, else 1.
-        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (block1:3,17,42), given once for
-            each layer; by default the run's, else none.
-        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
+            PATH.py:FUNCTION for your own code: the file is run, and FUNCTION returns the generator. By default the
+            generator of the run's directions, else the one that the run trained, else a bundled one.
+        weights: Folder or file with the generator's weights, if they are not bundled; by default those of the run, else
+            those in the cache.
+        truncation: Scale of the latents, above 0 and at most 1, for families that support it (BigGAN-deep); by default
+            the run's, else 1.
+        ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (for example block1:3,17,42),
+            once for each layer; by default those of the run, else none.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 if the hardware supports it, else fp32.
     """
 
     DEFAULT: ClassVar[str] = "biggan-caltech101-64"
-    """The generator of a run that has none."""
+    """Generator to use if the run has none."""
 
     generator: str | None = None
     weights: Path | None = None
@@ -38,17 +38,17 @@ class GeneratorConfig(StageConfig):
 
     @property
     def choice(self) -> GeneratorChoice:
-        """The generator that these settings and the run come to."""
+        """The generator that follows from these settings and the run."""
         given = (self.generator, self.weights, self.truncation, self.ablate_units)
         return self.layout.generator(*given, bundled=self.DEFAULT)
 
     @property
     def found_directions(self) -> Input:
-        """Where the directions of this generator are: the run's, else those bundled with it."""
+        """The directions of this generator: those of the run, else the bundled ones."""
         return self.layout.directions(None, self.choice.name)
 
     def resolved(self) -> Self:
-        """The same settings with the generator said in full, as a run records them."""
+        """The same settings with all generator options filled in, as a run records them."""
         choice = self.choice
         return replace(
             self,
@@ -64,7 +64,7 @@ class GeneratorConfig(StageConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DrawingConfig(GeneratorConfig):
-    """Which generator draws, and of which classes.
+    """The generator that draws the images, and the classes that it draws.
 
     Args:
         classes: Class names, indices and ranges (10-20) to draw from, or @FILE with one per line; by default all

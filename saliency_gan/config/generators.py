@@ -7,10 +7,12 @@ from saliency_gan.config.stage import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorsConfig(Settings):
-    """Lists the generators that can be named: size, K, licence, preset, and whether the weights are here.
+    """Lists the available generators: size, K, licence, preset, and whether the weights are on this machine.
 
     Args:
         json: Print JSON, with the addresses of the weights, instead of a table.
+        free: List only generators whose weights may be used for any purpose.
     """
 
     json: bool = False
+    free: bool = False

@@ -18,20 +18,22 @@ class MasksConfig(DrawingConfig):
     Args:
         directions: Folder with directions.safetensors and directions.json; by default the run's discover folder, else
             the bundled directions of a bundled generator.
-        dissection: Folder with the dissection.json whose units the units rule asks; by default the run's dissect
+        dissection: Folder with the dissection.json whose units the units rule uses; by default the run's dissect
             folder, else the bundled dissection of a bundled generator.
-        pairs: Pairs to write; more can be asked for later.
-        batch: Latents drawn at once.
-        rule: threshold (the paper's), difference (plus against minus shift), lighting (original against shifted),
-            two-sided (agreement of both signs), units (votes of the units that paint the object, no shift; run dissect
-            first) or consensus (of several of these).
-        theta: Brightness threshold in [0, 1] of the threshold and two-sided rules, or otsu for one an image in every
-            rule.
-        margin: Brightness in [0, 1] that the background gains at least in the lighting and difference rules, unless
-            theta is otsu; 0 as published.
-        votes: Share of the units' votes above which the units rule calls a pixel object, unless theta is otsu.
-        consensus: The rules that the consensus rule asks.
-        quorum: How many of them have to call a pixel object; by default more than half, all for their intersection.
+        pairs: Number of pairs to write; a later call may ask for more.
+        batch: Latents per batch.
+        rule: How masks are made: threshold (as in the paper), difference (compares plus and minus shift), lighting
+            (compares original and shifted image), two-sided (both signs must agree), units (units that paint the object
+            vote, without a shift; run dissect first) or consensus (combines several of these).
+        theta: Brightness threshold in [0, 1] of the threshold and two-sided rules; otsu finds a threshold for each
+            image in every rule.
+        margin: In the lighting and difference rules, pixels whose brightness gains more than this, in [0, 1], are
+            background; not used if theta is otsu; 0 as published.
+        votes: In the units rule, pixels where the object has more than this share of the votes are object; not used if
+            theta is otsu.
+        consensus: Rules that the consensus rule combines.
+        quorum: Number of these rules that must mark a pixel as object; by default more than half. The number of all
+            rules gives their intersection.
         shift: Shift magnitude along h_bg; by default the one chosen in stage 1.
         min_area: Masks that cover a smaller share of the image are rejected.
         max_area: Masks that cover a larger share of the image are rejected.
@@ -40,9 +42,10 @@ class MasksConfig(DrawingConfig):
         fill_holes: Fill holes of the mask.
         max_border: Masks that cover a larger share of the image's border are rejected; 1 accepts all.
         two_peaks: Reject shifted images whose 12-bin brightness histogram has fewer than two peaks.
-        min_agreement: Reject masks whose IoU with a second rule's is lower: lighting, or threshold where the rule is
-            lighting. For the consensus rule it is the mean IoU of any two of its rules. 0 for no check.
-        shard_size: Pairs a shard.
+        min_agreement: Reject masks whose IoU with the mask of a second rule is lower. The second rule is lighting, or
+            threshold if the rule is lighting. The consensus rule uses the mean IoU over all pairs of its rules instead.
+            0 for no check.
+        shard_size: Pairs per shard.
         image_format: png or jpg for the images; masks are always png.
     """
 
@@ -70,7 +73,7 @@ class MasksConfig(DrawingConfig):
 
     @property
     def rules(self) -> tuple[MaskRule, ...]:
-        """The rules that are asked: those of a consensus, or the rule and the one that it is compared with."""
+        """The rules that are computed: those of the consensus, or the rule and the one that it is compared with."""
         if self.rule == "consensus":
             return self.consensus
         second: MaskRule = "threshold" if self.rule == "lighting" else "lighting"
@@ -78,7 +81,7 @@ class MasksConfig(DrawingConfig):
 
     @property
     def shifts(self) -> bool:
-        """Whether anything is shifted along h_bg."""
+        """Whether images shifted along h_bg are needed."""
         return self.two_peaks or any(rule != "units" for rule in self.rules)
 
     @property

@@ -9,7 +9,7 @@ from saliency_gan.config.stage import SeededConfig
 
 @dataclass(frozen=True, kw_only=True)
 class MosConfig(SeededConfig):
-    """Counts what people answered on the page of `rate`: MOS, its intervals and how far the raters agree.
+    """Evaluates the answers from the page of `rate`: MOS, its confidence intervals and the agreement of the raters.
 
     Args:
         confidence: Share of the bootstrap distribution that an interval covers, above 0 and below 1.

@@ -15,24 +15,26 @@ from saliency_gan.storage.files import read_text
 
 SHARED_EVERYWHERE = ("run", "seed", "device", "precision")
 SHARED_GENERATOR = ("generator", "weights", "truncation", "ablate_units")
-"""Keys that a pipeline YAML may give once, at the top, for every stage that has them; those of the generator reach
-only stages that draw from one, for elsewhere `weights` is a saliency model."""
+"""Keys that a pipeline YAML may set once, at the top, for every stage that has them. The keys of the generator apply
+only to stages that use a generator, because `weights` is a saliency model in other stages."""
 
 
 LARGEST_FILE, MOST_VALUES, LONGEST_NUMBER = 2**18, 100_000, 100
-"""Bytes of a YAML file, values in it with every alias written out, and characters of a number. Files beyond these are
-refused before they are built, for a few lines of aliases can stand for more than any memory holds."""
+"""Limits of a YAML file: its bytes, its values with all aliases expanded, and the characters of a number. Files above
+these limits are refused before Python objects are built from them, because a few lines of aliases can expand to more
+than fits in memory."""
 
 
 def load_pipeline(path: Path) -> dict[str, dict[str, Any]]:
-    """Reads a pipeline: shared settings at the top, one section a verb.
+    """Reads a pipeline: shared settings at the top, one section per verb.
 
     Returns:
-        For every verb of `STAGES`, the shared settings that it has, overridden by those of its section. Lists come as
-        tuples and paths as `Path`, so `STAGES[verb](**settings)` works; what is not in the file is left out.
+        For every verb of `STAGES`, the shared settings that it has, overridden by the settings in its section. Lists
+        become tuples and paths become `Path`, so `STAGES[verb](**settings)` works. Settings that are not in the file
+        are left out.
 
     Raises:
-        UserError: If the file is missing, no YAML, or holds a key that no stage has.
+        UserError: If the file is missing, is not YAML, or has a key that no stage has.
     """
     content = read_yaml(path)
     shared_keys = (*SHARED_EVERYWHERE, *SHARED_GENERATOR)
@@ -72,14 +74,15 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping; an empty file is an empty mapping. 1e-4 is a number, as people expect.
+    """Reads a YAML mapping; an empty file gives an empty mapping. 1e-4 is read as a number.
 
     Raises:
         UserError: If the file is missing or not a YAML mapping.
     """
 
     class Loader(yaml.SafeLoader):
-        """YAML 1.1 takes 1e-4, without a decimal point or a sign of the exponent, for text."""
+        """Reads 1e-4 as a number; YAML 1.1 needs a decimal point and a sign of the exponent, and would read it as
+        text."""
 
     exponent = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+0123456789"))
@@ -89,7 +92,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"There is no config {path}: give a YAML file, for example pipelines/demo.yaml.") from None
     except RecursionError:
         raise UserError(f"{path} cannot be read as YAML (it is nested too deeply).") from None
-    except Exception as error:  # a tag that does not fit its value raises whatever Python does on the way
+    except Exception as error:  # a tag that does not fit its value can raise any exception
         summary = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} cannot be read as YAML ({summary}).") from None
     if value is not None and not isinstance(value, dict):
@@ -107,17 +110,17 @@ def _build(loader: yaml.SafeLoader) -> Any:
 
 
 def _count(node: yaml.Node, counts: dict[int, int]) -> int:
-    """How many values a node stands for once all aliases are written out; `counts` holds those of finished nodes.
+    """Returns how many values a node has when all aliases are expanded; `counts` stores the results of finished nodes.
 
     Raises:
-        ValueError: If they are too many, or a node holds itself, or a number is too long.
+        ValueError: If there are too many values, a node contains itself, or a number is too long.
     """
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
             raise ValueError(f"a number of {len(node.value):,} characters")
         return 1
     if id(node) not in counts:
-        counts[id(node)] = MOST_VALUES  # until it is finished: whoever meets it before then is inside it
+        counts[id(node)] = MOST_VALUES  # until the node is finished, so that a node inside itself exceeds the limit
         parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
         counts[id(node)] = 1 + sum(_count(part, counts) for part in parts)
         if counts[id(node)] > MOST_VALUES:

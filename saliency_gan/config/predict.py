@@ -11,7 +11,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.storage.run_layout import MODEL_STAGES, Input
 
 Kind = Literal["map", "map16", "mask", "cutout", "overlay"]
-Refine = Literal["none", "guided", "solver", "matting"]
+EdgeRefinement = Literal["none", "guided", "solver", "matting"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,30 +19,31 @@ class PredictConfig(LendingConfig):
     """Predicts saliency maps, masks, cut-outs and overlays of photos and videos.
 
     Args:
-        output: Folder for the results; a folder's photos keep their relative paths. `-` is standard output, for one
-            result of one photo.
-        save: What to write of a photo: map (soft, 8-bit grey PNG), map16 (soft, 16-bit), mask (binary PNG), cutout (PNG
-            with opacity, or on a background), overlay (JPEG). Of a video: map, mask, cutout or overlay as mp4
-            with the video's times and sound.
-        recursive: Search folders with their subfolders.
-        skip_existing: Leave out files all of whose results exist and were made of the file as it is.
-        threshold: Saliency in [0, 1] from which a pixel belongs to the mask, or otsu: Otsu's threshold of every photo.
-        refine: none; guided, where edges follow the photo's by the guided filter; solver, where the whole map follows
-            its colours by the fast bilateral solver; or matting by pymatting, which finds the opacity of every pixel,
-            saved as the map, and colours without the ground's.
-        background: Of cut-outs: transparent, white, blur (the photo's own), '#RRGGBB', or an image that is scaled to
-            cover the photo.
-        smooth: For videos, the share of a frame's map that comes from the frames before it, from 0 to below 1.
-        weights: Saliency model (model.safetensors or its folder, or for runtime onnx a file of `export`); by default
-            the run's, the last one first (adapted, student, U-Net on generated pairs), or the bundled one without a
-            run; `bundled` names that one, too.
+        output: Folder for the results; photos in a folder keep their relative paths. `-` writes one result of one photo
+            to standard output.
+        save: What to write for each photo: map (soft, 8-bit grey PNG), map16 (soft, 16-bit), mask (binary PNG), cutout
+            (PNG with opacity, or on a background), overlay (JPEG). For each video: map, mask, cutout or overlay as mp4
+            with the video's frame times and sound.
+        recursive: Search folders and their subfolders.
+        skip_existing: Skip a file if all its results exist and the file has not changed since then.
+        threshold: Pixels with at least this saliency, in [0, 1], belong to the mask; otsu finds Otsu's threshold for
+            each photo.
+        refine: How maps are refined: none; guided (the guided filter aligns edges with the photo's edges); solver (the
+            fast bilateral solver fits the whole map to the photo's colours); or matting (pymatting estimates the
+            opacity of every pixel, which is saved as the map, and colours without the background).
+        background: Background of cut-outs: transparent, white, blur (the photo itself, blurred), '#RRGGBB', or the path
+            of an image, which is scaled to cover the photo.
+        smooth: For videos, the weight of the earlier frames in the moving average of the maps, from 0 to below 1.
+        weights: Saliency model: model.safetensors or its folder, or `bundled`; for runtime onnx a file of `export`. By
+            default the run's adapted model, else its student, else its U-Net trained on generated pairs, else the
+            bundled model.
         runtime: torch, or onnx, which starts faster and needs onnxruntime and a file of `export`.
-        resolution: Side in pixels of the square that a photo is squeezed into; by default the model's own.
-        scales: Factors of that side; the maps of all are averaged.
-        flip: Average with the map of the mirrored photo.
-        precision: Of runtime torch: fp32, bf16 (automatic mixed precision; maps move by less than 0.01), or auto: bf16
-            where the hardware computes in it.
-        batch: Photos that a core predicts at once; photos of many megapixels are fewer.
+        resolution: Side in pixels of the square to which photos are resized; by default the model's own.
+        scales: Factors of the resolution; the maps of all scales are averaged.
+        flip: Average the map with the map of the mirrored photo.
+        precision: For runtime torch: fp32, bf16 (automatic mixed precision; maps change by less than 0.01), or auto:
+            bf16 if the hardware supports it, else fp32.
+        batch: Photos that each core predicts at once; fewer if the photos have many megapixels.
         device: Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.
     """
 
@@ -51,7 +52,7 @@ class PredictConfig(LendingConfig):
     recursive: bool = True
     skip_existing: bool = False
     threshold: float | Literal["otsu"] = 0.5
-    refine: Refine = "none"
+    refine: EdgeRefinement = "none"
     background: str = "transparent"
     smooth: float = 0.5
     weights: Path | None = None
@@ -65,7 +66,7 @@ class PredictConfig(LendingConfig):
 
     @property
     def model(self) -> Input:
-        """The saliency model; of runtime onnx only what is named, or the export of the bundled one."""
+        """The saliency model; for runtime onnx the one in `weights`, or the export of the bundled one."""
         return self.layout.saliency_model(self.weights, () if self.runtime == "onnx" else MODEL_STAGES)
 
     def inputs(self) -> dict[str, Input]:
@@ -81,7 +82,9 @@ class PredictConfig(LendingConfig):
         require(self, "threshold", valid, "a number from 0 to 1, say 0.5, or otsu")
         known = bool(self.save) and set(self.save) <= set(get_args(Kind))
         require(self, "save", known, f"some of {', '.join(get_args(Kind))}")
-        require(self, "refine", self.refine in get_args(Refine), f"one of {', '.join(get_args(Refine))}")
+        require(
+            self, "refine", self.refine in get_args(EdgeRefinement), f"one of {', '.join(get_args(EdgeRefinement))}"
+        )
         require(self, "smooth", 0 <= self.smooth < 1, "at least 0 and below 1, say 0.5")
         if self.background != "transparent" and "cutout" not in self.save:
             raise UserError(f"--background is {self.background}, but only cut-outs have one: add cutout to --save.")

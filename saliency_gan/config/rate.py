@@ -9,19 +9,20 @@ from saliency_gan.errors import UserError
 from saliency_gan.storage.run_layout import Input
 
 KINDS = ("learned", "random", "coordinate")
-"""Where a rated direction is from: the run's A, a random orthonormal A, or the latent axes."""
+"""Sources of rated directions: the run's A, a random orthonormal A, or the latent axes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateConfig(GeneratorConfig):
-    """Serves a page on this computer alone, on which people rate learned, random and coordinate directions blind.
+    """Serves a local web page where people rate learned, random and coordinate directions in a blind test.
 
     Args:
-        learned: Directions of the run's A to rate, drawn at random; all where A has fewer.
-        random: Columns to rate of a random orthonormal A with as many columns; all where it has fewer.
-        coordinate: Latent axes to rate of as many as A has columns; all where there are fewer.
-        samples: Latents a rater sees of every direction, one a row.
-        rater: Name of the rater; without it, the page asks, which it may do for several people.
+        learned: Number of directions of the run's A to rate, drawn at random; all if A has fewer.
+        random: Number of columns of a random orthonormal A to rate; all if it has fewer. It has as many columns as the
+            run's A.
+        coordinate: Number of latent axes to rate, out of as many axes as A has columns; all if there are fewer.
+        samples: Latents that a rater sees for each direction, one per row.
+        rater: Name of the rater; without it, the page asks for the name, so several people can use the page.
         port: Port on 127.0.0.1; 0 takes any free one.
         browser: Open the page in the browser.
     """

@@ -1,4 +1,4 @@
-"""Settings of `train-student` and `adapt`, which both learn from a model's own marks of unlabelled photos."""
+"""Settings of `train-student` and `adapt`, which both learn from masks that a model predicts for unlabelled photos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,53 +17,59 @@ from saliency_gan.config.checks import (
 from saliency_gan.config.stage import StageConfig
 from saliency_gan.errors import UserError
 
-Refinement = Literal["solver", "grabcut", "none"]
+MarkRefinement = Literal["solver", "grabcut", "none"]
 Value = TypeVar("Value")
 
 ROUND_SETTINGS = ("resolutions", "thresholds", "refine", "loss", "restart")
-"""Settings with a value for each round, or one for all."""
+"""Settings with one value for each round, or one value for all rounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTrainingConfig(StageConfig):
-    """What both verbs share.
+    """Settings that both verbs share.
 
     Args:
-        images: Folders of unlabelled photos, each searched with its subfolders.
-        max_images: Most photos to use, drawn at random: the same number from each folder, as far as it has them.
-        held_out: Photos that are never trained on; how well a model's views of them agree decides whether it is kept.
-        steps: Training steps of each round; there are as many rounds as numbers.
-        resolutions: Side in pixels at which a round's model sees photos, a multiple of 32; one number for each round,
-            or one for all. [] takes that of the model to start from.
-        thresholds: Saliency from which a pixel is marked; one number for each round, or one for all. A model that has
-            seen only a generator's images is less sure of photos, so it needs a lower one.
-        scales: Factors of the resolution at which a photo is marked, each as it is and mirrored.
-        min_confidence: Photos whose mean certainty |2 p - 1| is lower are left out, 0 to 1.
-        min_agreement: Photos whose masks under flips and scales agree with a lower IoU are left out, 0 to 1.
+        images: Folders of unlabelled photos; their subfolders are searched, too.
+        max_images: Largest number of photos to use. They are drawn at random, the same number from each folder if it
+            has enough.
+        held_out: Photos that are never trained on. They decide whether a model is kept, by the agreement of its masks
+            under flips and scales.
+        steps: Training steps of each round; the number of values is the number of rounds.
+        resolutions: Side in pixels at which a round's model sees photos, a multiple of 32; one value for each round, or
+            one for all. [] takes the resolution of the model to start from.
+        thresholds: Pixels with at least this saliency belong to the mask; one value for each round, or one for all. A
+            model that has seen only generated images is less sure on photos, so it needs a lower threshold.
+        scales: Factors of the resolution at which each photo is marked; at each scale the photo and its mirror image
+            are used.
+        min_confidence: Photos with a lower mean confidence |2 p - 1| are left out, 0 to 1.
+        min_agreement: Photos whose masks under flips and scales have a lower mean IoU are left out, 0 to 1.
         min_area: Photos whose mask covers a smaller share are left out.
         max_area: Photos whose mask covers a larger share are left out.
-        refine: How a mask's outline moves to where the photo's colours change: solver is the fast bilateral solver,
-            grabcut is GrabCut, none leaves it. One for each round, or one for all; held-out photos get the last one.
-        mark_side: Side in pixels of the masks, and of the photo as refinement sees it.
-        solver_smoothness: Lambda of the solver: the higher, the further outlines move.
+        refine: How a mask's outline is moved to colour edges of the photo: solver (the fast bilateral solver), grabcut
+            (GrabCut) or none. One value for each round, or one for all; held-out photos use the last one.
+        mark_side: Side in pixels of the masks, and of the photos during refinement.
+        solver_smoothness: Lambda of the solver; higher values move outlines further.
         grabcut_iterations: Iterations of GrabCut.
-        grabcut_certainty: Saliency from which a pixel is surely foreground to GrabCut, and surely background below 1
-            minus this, 0.5 to 1.
-        min_refined_iou: Where the refined mask overlaps the model's own with a lower IoU, the model's own is kept.
-        max_fall: A round whose agreement is lower than the best one so far by more than this is not kept, and no round
-            follows it.
-        batch: Photos per step, over all processes of a torchrun job together.
-        lr: Highest learning rate of a round; it rises to it and falls to 0 along a cosine.
+        grabcut_certainty: For GrabCut, pixels with at least this saliency are certain foreground, and pixels below 1
+            minus this are certain background, 0.5 to 1.
+        min_refined_iou: If the IoU of the refined mask with the model's own mask is lower, the model's own mask is
+            kept.
+        max_fall: If the agreement of a round is lower than the best one so far by this or more, the round is not kept
+            and training ends.
+        batch: Photos per step, summed over all processes of a torchrun job.
+        lr: Peak learning rate of each round: it is reached by a warm-up, then it falls to 0 along a cosine.
         encoder_lr: The encoder's learning rate as a share of lr.
-        frozen_stride: The encoder's layers up to its map of this stride stay as they are; 1 trains all.
+        frozen_stride: The encoder's layers up to its feature map of this stride are frozen; 1 trains all layers.
         weight_decay: Weight decay of AdamW.
-        ema: Decay per step of the averaged weights, the ones that are kept and mark the next round's photos.
-        loss: bce, bce+dice, bce+iou or iou; one for each round, or one for all.
+        ema: Decay per step of the averaged weights (EMA). These weights are kept, and mark the photos of the next
+            round.
+        loss: bce, bce+dice, bce+iou or iou; one value for each round, or one for all.
         augment: Augmentation: none, flips, photos (flips, zooms, colour, blur), or full (the one for generated pairs).
-        photos: Folder with images/ and masks/ of photos that every round is measured on, for the record only.
-        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
-        workers: Processes that augment; 0 does it in the main process; by default one for every core but one, 16 at
-            most.
+        photos: Folder with images/ and masks/ of photos. Every round is measured on them; this does not affect
+            training.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 if the hardware supports it, else fp32.
+        workers: Processes that augment, for each process of a torchrun job; 0 augments in the main process; by default
+            the number of cores minus 1, at most 16.
         checkpoint_every: Steps between checkpoints.
         log_every: Steps between lines of metrics.jsonl.
     """
@@ -79,7 +85,7 @@ class SelfTrainingConfig(StageConfig):
     min_agreement: float = 0.7
     min_area: float = 0.03
     max_area: float = 0.75
-    refine: tuple[Refinement, ...] = ("grabcut",)
+    refine: tuple[MarkRefinement, ...] = ("grabcut",)
     mark_side: int = 192
     solver_smoothness: float = 256.0
     grabcut_iterations: int = 2
@@ -130,5 +136,5 @@ class SelfTrainingConfig(StageConfig):
 
 
 def at_round(values: Sequence[Value], number: int) -> Value:
-    """A round's value of a setting that has one for each round, or one for all."""
+    """Returns the value for one round, of a setting with one value for each round or one for all."""
     return values[number] if len(values) > 1 else values[0]

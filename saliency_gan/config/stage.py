@@ -1,4 +1,4 @@
-"""What the settings of every verb have in common, and how they become plain values."""
+"""Base classes of the settings of all verbs, and their conversion to plain values."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,25 +10,25 @@ from saliency_gan.storage.run_layout import Input, RunLayout
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Settings of a verb; subclasses say what they stand for."""
+    """Base class of the settings of a verb."""
 
     def check(self) -> None:
-        """Refuses values that no run could use, before anything is read or written.
+        """Refuses values that no run can use, before anything is read or written.
 
         Raises:
-            UserError: With the setting's name, its value, and what it has to be.
+            UserError: If a value is not valid; the message has the setting's name, its value and the expected value.
         """
 
     def inputs(self) -> dict[str, Input]:
-        """What the verb takes from a run, the package or a person, by what it is to the verb."""
+        """The verb's inputs from a run, the package or the user, by their role, for example "pairs"."""
         return {}
 
     def reads(self) -> list[Path]:
-        """Files and folders that the verb needs, apart from those of the package."""
+        """Files and folders that the verb reads, without those of the package."""
         return [found.path for found in self.inputs().values() if found.path and found.origin != "bundled"]
 
     def writes(self) -> list[Path]:
-        """Files and folders that the verb makes."""
+        """Files and folders that the verb writes."""
         return []
 
 
@@ -37,14 +37,14 @@ class RunConfig(Settings):
     """Settings of a verb that works in a run folder.
 
     Args:
-        run: Run folder; every stage reads and writes its own subfolder of it.
+        run: Run folder; every stage writes its own subfolder of it.
     """
 
     run: Path = Path("runs/demo")
 
     @property
     def layout(self) -> RunLayout:
-        """Where the run keeps what stages hand on."""
+        """Paths of the run's files that other stages use."""
         return RunLayout(self.run)
 
 
@@ -53,7 +53,7 @@ class SeededConfig(RunConfig):
     """Settings of a verb that draws random numbers.
 
     Args:
-        seed: Seed of everything random; the same seed gives the same files on the same machine.
+        seed: Random seed; the same seed gives the same files on the same machine.
     """
 
     seed: int = 0
@@ -72,22 +72,22 @@ class StageConfig(SeededConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class LendingConfig(Settings):
-    """Settings of a verb that uses a run's models where a run is named, and the bundled ones otherwise.
+    """Settings of a verb that uses the models of a run if one is given, and the bundled ones otherwise.
 
     Args:
-        run: Run folder whose models are used; without it, or where it has none, the bundled ones are.
+        run: Run folder whose models are used; without it, or if it has none, the bundled models are used.
     """
 
     run: Path | None = None
 
     @property
     def layout(self) -> RunLayout:
-        """Where the run keeps its models."""
+        """Paths of the run's models."""
         return RunLayout(self.run)
 
 
 def to_plain(config: Any) -> dict[str, Any]:
-    """A config as YAML can hold it: paths as text, tuples as lists."""
+    """Converts a config to values for YAML: paths become text, tuples become lists."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Path):

@@ -1,4 +1,4 @@
-"""Settings of `sweep`, and the grid of `discover` settings that they stand for."""
+"""Settings of `sweep`, and the grid of `discover` settings that they describe."""
 
 import difflib
 import itertools
@@ -14,22 +14,22 @@ from saliency_gan.config.stage import StageConfig
 from saliency_gan.errors import UserError
 
 ALIASES = {"lambda": "regression_weight"}
-"""The paper's names of settings."""
+"""Name of a setting in the paper -> its name here."""
 OF_THE_SWEEP = {"run": "--run", "seed": "--seeds", "device": "--device"}
-"""Settings of discover that the sweep gives itself, and with what."""
+"""Settings of discover that the sweep sets itself -> the flag to use instead."""
 ALWAYS_NAMED = ("K", "regression_weight", "deformator")
-"""Settings in the name of every point, so that sweeps over one of them share the points they have in common."""
+"""Settings in the folder name of every point, so that different sweeps share the points that they have in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(StageConfig):
-    """Runs discover on every combination of some settings and tabulates the RCA, beside published figures.
+    """Runs discover with every combination of some settings and tabulates the RCA beside published results.
 
     Args:
-        over: A setting and its values, discover.NAME=VALUE,VALUE,...; given once a setting. A single value holds for
-            every point. discover.lambda stands for discover.regression_weight. Everything else is as in the pipeline's
-            discover section, but no gallery is drawn.
-        seeds: Seeds that every combination is run with; by default --seed alone.
+        over: A setting and its values, discover.NAME=VALUE,VALUE,..., once for each setting. A single value is used for
+            every point. discover.lambda means discover.regression_weight. All other settings are those of the
+            pipeline's discover section, but no gallery is drawn.
+        seeds: Random seeds; every combination is run with each of them; by default only --seed.
     """
 
     over: tuple[str, ...] = ()
@@ -44,7 +44,8 @@ class SweepConfig(StageConfig):
 
     @property
     def title(self) -> str:
-        """The settings with several values by the paper's names, for example K+lambda; what the results are called."""
+        """Name of the results: the settings with several values under their names in the paper, for example
+        K+lambda."""
         several = [paper_name(setting) for setting, values in swept_values(self.over).items() if len(values) > 1]
         return "+".join(several) or "seeds"
 
@@ -54,7 +55,7 @@ class SweepPoint:
     """One run of a sweep.
 
     Attributes:
-        values: Its value of every setting that has several.
+        values: The point's value of each setting that has several values in the sweep.
         discover: All settings of the run.
     """
 
@@ -68,12 +69,11 @@ class SweepPoint:
 
 
 def sweep_points(config: SweepConfig, base: DiscoverConfig) -> list[SweepPoint]:
-    """The grid, all seeds of a combination one after the other.
+    """Returns the grid; the seeds of a combination follow one another.
 
     Args:
         config: What to sweep over, the seeds and the run folder.
         base: The settings that are not swept.
-
     """
     swept = swept_values(config.over)
     base = replace(base, run=config.run).resolved()
@@ -92,7 +92,7 @@ def swept_values(over: Iterable[str]) -> dict[str, list[Any]]:
     """Reads `discover.K=16,32` as {"K": [16, 32]}, with values of the setting's type.
 
     Raises:
-        UserError: If a setting or a value is none that discover has, or one is given twice.
+        UserError: If discover does not have a setting or does not accept a value, or one is given twice.
     """
     swept: dict[str, list[Any]] = {}
     for entry in over:
@@ -109,12 +109,12 @@ def swept_values(over: Iterable[str]) -> dict[str, list[Any]]:
 
 
 def paper_name(setting: str) -> str:
-    """What tables call a setting: lambda for regression_weight, others as they are."""
+    """The name of a setting in tables: lambda for regression_weight, other names unchanged."""
     return next((alias for alias, name in ALIASES.items() if name == setting), setting)
 
 
 def shown(value: Any) -> str:
-    """A value as tables and folders write it: 0.25, and 2 rather than 2.0."""
+    """Formats a value for tables and folder names: 0.25, and 2 instead of 2.0."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

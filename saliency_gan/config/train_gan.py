@@ -17,41 +17,47 @@ class TrainGanConfig(StageConfig):
 
     Args:
         family: biggan, sngan or eigengan.
-        images: Folder that holds one subfolder of images per class (biggan, and eigengan with an embedding). For
-            sngan, and eigengan without one, any folder, searched recursively, an .npz archive of images, or mnist,
+        images: Folder with one subfolder of images per class (biggan, and eigengan with an embedding). For sngan, and
+            for eigengan without an embedding, any folder (searched recursively), an .npz archive of images, or mnist,
             which is downloaded into data/MNIST.
         exclude: Names of class folders to leave out.
         min_images: Class folders with fewer readable images are left out.
-        start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) to go on from with
-            the same classes and sizes; by default they are random.
-        start_discriminator: Folder whose discriminator.safetensors to begin with instead, of any family with the same
-            classes and discriminator_channels: one that knows the images teaches a new generator sooner.
+        start: Generator folder of an earlier run (generator.safetensors, discriminator.safetensors) with the same
+            classes and sizes; training starts from its weights. By default the weights are random.
+        start_discriminator: Folder whose discriminator.safetensors replaces the one in start, of any family with the
+            same classes and discriminator_channels. A discriminator that was trained on these images makes the training
+            of a new generator faster.
         resolution: Side of the generated images in pixels: 32, 64, 128, ...
         image_channels: 3 for colour, 1 for grey (sngan).
-        latent_dim: Length of z; for biggan a multiple of the number of channel values; for eigengan of its noise alone.
-        embedding_dim: Length of the class embedding shared by all blocks (biggan), or beside the noise (eigengan, where
-            0 makes it unconditional).
-        subspace_dim: Dimensions q of every layer's subspace (eigengan).
-        channels: Generator channels at 4 px and after every doubling up to the resolution.
-        discriminator: projected judges what a frozen network of ImageNet (EfficientNet-Lite1) sees; residual the image.
-        discriminator_channels: Channels of the residual one after every halving, from a quarter of the pixels down.
-        feature_side: Side in pixels to which images are stretched for the network of the projected one: 64, 128 or 256.
-        attention_at: Side of the feature map with self-attention in pixels; 0 for none (biggan).
+        latent_dim: Length of z; for biggan a multiple of the number of values in channels; for eigengan the length of
+            the noise only.
+        embedding_dim: Length of the class embedding. In biggan all blocks share it; in eigengan it is concatenated to
+            the noise, and 0 makes the generator unconditional.
+        subspace_dim: Dimension q of the subspace of every layer (eigengan).
+        channels: Generator channels at 4 x 4 pixels and after every upsampling by 2, up to the resolution.
+        discriminator: residual sees the image; projected sees features of a frozen ImageNet network
+            (EfficientNet-Lite1).
+        discriminator_channels: Channels of the residual discriminator after every downsampling by 2, which starts at
+            half the image's side.
+        feature_side: Side in pixels to which images are resized for the frozen network of the projected discriminator:
+            64, 128 or 256.
+        attention_at: Side in pixels of the feature map that has self-attention; 0 for none (biggan).
         steps: Training steps; one step updates the discriminator and the generator once.
-        batch: Images per step, over all processes of a torchrun job together.
+        batch: Images per step, summed over all processes of a torchrun job.
         lr_generator: Adam's learning rate for the generator.
         lr_discriminator: Adam's learning rate for the discriminator.
-        generator_loss: What G minimises: linear, -D(G), or hinge, relu(1 - D(G)).
+        generator_loss: Loss of the generator: linear is -D(G), hinge is relu(1 - D(G)).
         r1: Weight of the gradient penalty R1 on real images; 0 for none.
-        r1_every: Steps from one R1 to the next; its weight is multiplied by them.
-        orthogonality: Weight of |U^T U - I|^2 / q^2 (eigengan); exact makes the bases orthonormal after every step.
+        r1_every: Lazy R1: the penalty is computed every r1_every steps and scaled by r1_every.
+        orthogonality: Weight of the penalty |U^T U - I|^2 / q^2 (eigengan); exact makes the bases orthonormal after
+            every step.
         flip: Mirror half of the training images.
-        ema: Decay per step of the averaged generator, the one that is saved.
+        ema: EMA decay per step of the generator's weights; the averaged generator is saved.
         translation: Differentiable augmentation: largest shift as a share of the side.
         colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
-        distance_images: Images that the finished generator is compared with its photos by, in the features of
-            EfficientNet-Lite2, which no training here has seen; 0 leaves it out.
-        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
+        distance_images: Number of generated images that are compared with the training photos at the end, in the
+            features of EfficientNet-Lite2, which GAN training does not use; 0 skips this.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 if the hardware supports it, else fp32.
         compile: Compile both networks with torch.compile; takes a minute at the start.
         sample_every: Steps between grids of samples.
         checkpoint_every: Steps between checkpoints.
@@ -107,7 +113,7 @@ class TrainGanConfig(StageConfig):
 
     @property
     def has_classes(self) -> bool:
-        """Whether the generator learns from class folders; otherwise from any images."""
+        """Whether the generator is trained on class folders; otherwise it is trained on any images."""
         return self.family == "biggan" or (self.family == "eigengan" and self.embedding_dim > 0)
 
     def reads(self) -> list[Path]:

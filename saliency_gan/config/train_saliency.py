@@ -18,34 +18,35 @@ class TrainSaliencyConfig(StageConfig):
     Args:
         source: shards reads the run's masks folder; generator synthesises pairs on the fly with the masks settings.
         shards: Folder with shards and manifest.json, or its http or https address, which is downloaded into the cache;
-            By default the run's masks folder.
+            by default the run's masks folder.
         architecture: Decoder of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
         encoder: Encoder of segmentation-models-pytorch.
-        encoder_weights: none starts at random and downloads nothing; imagenet starts from weights that were trained
-            on ImageNet's class labels: tu-tf_efficientnet_lite0, lite1 and lite2 take them from an installed package,
+        encoder_weights: none starts with random weights and downloads nothing; imagenet starts with weights trained on
+            ImageNet's class labels: tu-tf_efficientnet_lite0, lite1 and lite2 take them from an installed package,
             other encoders download them.
-        decoder_channels: Channels of the decoder, coarsest first, one number for every halving that the encoder does;
-            [] takes the library's own.
+        decoder_channels: Channels of the decoder, coarsest first, one value for each downsampling of the encoder; []
+            takes the library's default.
         resolution: Side in pixels of the training images, a multiple of 32.
         steps: Training steps.
-        batch: Pairs per step, over all processes of a torchrun job together.
+        batch: Pairs per step, summed over all processes of a torchrun job.
         loss: bce+dice, bce+iou, iou, or paper (cross-entropy on two logits divided by 10).
         optimiser: adamw or adam.
         lr: Learning rate at the start.
         weight_decay: Weight decay of adamw.
         lr_drops: Steps, as shares of all steps, at which the learning rate is multiplied by lr_factor.
-        lr_factor: What a drop multiplies the learning rate by.
-        ema: Decay per step of the averaged weights, the ones that are saved.
+        lr_factor: Factor of the learning rate at each drop.
+        ema: EMA decay per step of the weights; the averaged weights are saved.
         augment: Augmentation: none, flips, or full (flips, crops, zoom-out, colour, blur, JPEG, resampling, dropout).
-        backdrop: Share of the pairs whose objects are first put, resized, onto textures made of other images, 0 to 1.
+        backdrop: Share of the pairs whose objects are first resized and pasted onto textures from other images, 0 to 1.
         validation_pairs: Synthetic pairs that are held out of training.
-        photos: Folder with images/ and masks/ of photos that every checkpoint is measured on; the one with the best IoU
-            is kept. Without it, none is measured and the last is kept.
-        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
-        accumulate: Parts that a batch is done in, one after the other, to save memory; the batch stays as large.
+        photos: Folder with images/ and masks/ of photos. Every checkpoint is measured on them, and the one with the
+            best IoU is kept. Without this folder, the last checkpoint is kept.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 if the hardware supports it, else fp32.
+        accumulate: Gradient accumulation: each batch is split into this many parts to save memory; the batch size stays
+            the same.
         compile: Compile the network with torch.compile; takes a minute at the start.
-        workers: Processes that augment pairs from shards, for every process of a torchrun job; 0 does it in the main
-            process; by default one for every core but one, 16 at most.
+        workers: Processes that augment pairs from shards, for each process of a torchrun job; 0 augments in the main
+            process; by default the number of cores minus 1, at most 16.
         checkpoint_every: Steps between checkpoints and validations.
         log_every: Steps between lines of metrics.jsonl.
     """

@@ -10,18 +10,18 @@ from saliency_gan.storage.run_layout import Input
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStudentConfig(SelfTrainingConfig):
-    """Trains a student that knows photos: it learns from a teacher's marks of them, then becomes the next teacher.
+    """Trains a student on photos: it learns from a teacher's marks (predicted masks), then becomes the next teacher.
 
     Args:
-        teacher: Saliency model that marks the photos of the first round (model.safetensors or its folder); by default
-            that of the run's train-saliency. `bundled` names the bundled one.
+        teacher: Saliency model that marks the photos of the first round: model.safetensors or its folder, or `bundled`;
+            by default the model of the run's train-saliency.
         architecture: The student's decoder in segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
         encoder: The student's encoder.
-        encoder_weights: imagenet starts from weights that were trained on ImageNet's class labels, none at random.
-        decoder_channels: Channels of the decoder, coarsest first, one number for each of its blocks.
-        output_stride: A Unet's map is computed at this fraction of the resolution and stretched.
-        restart: Whether a round starts from the encoder's first weights; otherwise it goes on from the round before.
-            One value for each round, or one for all.
+        encoder_weights: imagenet starts with weights trained on ImageNet's class labels, none with random weights.
+        decoder_channels: Channels of the decoder blocks, coarsest first.
+        output_stride: A Unet computes its map at 1 / output_stride of the resolution; the map is then upsampled.
+        restart: Whether a round starts again from the encoder's initial weights; otherwise it continues from the model
+            of the round before. One value for each round, or one for all.
     """
 
     run: Path = Path("runs/student")

@@ -13,16 +13,16 @@ WALK_SUFFIXES = (".gif", ".mp4", ".png")
 
 @dataclass(frozen=True, kw_only=True)
 class WalkConfig(DrawingConfig):
-    """Renders a walk along a direction: G(z + s h, c), s from start to end, of several z and c at once.
+    """Renders a walk along a direction: G(z + s h, c) with s from start to end, for several z and c at once.
 
     Args:
         direction: Index or name of the direction; by default the background direction h_bg.
-        output: Where to write; the suffix chooses an animation (.gif, .mp4) or a strip with a row a latent (.png).
+        output: File to write; the suffix chooses an animation (.gif, .mp4) or a strip with one row per latent (.png).
         samples: Latents to show.
         start: First shift, in units of a unit-length direction.
         end: Last shift.
-        frames: Shifts from start to end; by default 33 for an animation, 9 for a strip.
-        fps: Frames a second of an animation, 1 to 50.
+        frames: Number of shifts from start to end; by default 33 for an animation, 9 for a strip.
+        fps: Frames per second of an animation, 1 to 50.
         back: Let an animation go back to the start, so that it repeats without a jump.
         scale: Size of a shown image as a multiple of the generated one.
     """

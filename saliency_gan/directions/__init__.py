@@ -1,1 +1,1 @@
-"""Stage 1: interpretable directions of a frozen generator, and the one that clears the background."""
+"""Stage 1: interpretable directions of a frozen generator, and the direction that clears the background."""

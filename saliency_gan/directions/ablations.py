@@ -1,7 +1,7 @@
-"""Published ablations of stage 1, to read a sweep's figures against.
+"""Published ablations of stage 1, to compare the results of a sweep with.
 
-`ablations.csv` has one line a generator, K and lambda; each was trained for 100,000 steps with a learned A. An empty
-field was not found, and neither were figures for a fixed A, random or coordinate.
+`ablations.csv` has one line for each generator, K and lambda; each was trained for 100,000 steps with a learned A. A
+field is empty if we did not find its value. We also found no values for a fixed A, random or coordinate.
 """
 
 import csv
@@ -18,8 +18,8 @@ class PublishedAblation:
 
     Attributes:
         rca: Reconstructor classification accuracy in [0, 1].
-        mos: Share of directions that people find interpretable, in [0, 1]; None where it was not found.
-        mos_absolute: Their number; None where it was not found.
+        mos: Share of directions that people find interpretable, in [0, 1]; None if unknown.
+        mos_absolute: Number of these directions; None if unknown.
         source: The paper and its table.
     """
 
@@ -30,7 +30,7 @@ class PublishedAblation:
 
 
 def published_ablation(config: DiscoverConfig) -> PublishedAblation | None:
-    """The published row of these settings' generator, K and lambda; None for a fixed A and where there is none."""
+    """The published row for generator, K and lambda of `config`; None for a fixed A or if there is no such row."""
     if config.deformator in FIXED_KINDS:
         return None
     table = (files("saliency_gan.directions") / "ablations.csv").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`annotate`: the names that people give to directions; they live in directions.json."""
+"""`annotate`: manages the names that users give to directions; directions.json stores them."""
 
 import unicodedata
 from pathlib import Path
@@ -12,11 +12,11 @@ from saliency_gan.storage.locks import lock_folder
 
 LONGEST_NAME = 40
 RESERVED = ("none", "null")
-"""What the command line takes for no direction."""
+"""Words that mean no direction on the command line."""
 
 
 def annotate(config: AnnotateConfig) -> None:
-    """Names a direction, takes its name back, or lists the names, as `config` says.
+    """Names a direction, removes its name, or lists the names, as `config` says.
 
     Raises:
         UserError: If there is no such direction, the name cannot be used, or the settings contradict each other.
@@ -45,8 +45,8 @@ def rename(folder: Path, index: int, name: str | None) -> None:
     Args:
         folder: Folder of directions.json.
         index: Column of A.
-        name: What `clean_name` made of a name; None takes the present one back. What a generator itself calls a
-            direction stays in front of it.
+        name: Result of `clean_name`; None removes the present name. A built-in direction keeps the generator's name
+            for it as a prefix.
 
     Raises:
         UserError: If another direction has this name.
@@ -70,10 +70,10 @@ def rename(folder: Path, index: int, name: str | None) -> None:
 
 
 def clean_name(name: str) -> str:
-    """A name as it is stored: composed characters, single spaces, none around it.
+    """Returns a name as it is stored: composed characters (NFC), single spaces, no spaces around it.
 
     Raises:
-        UserError: If it is empty, too long, a number, or holds characters that cannot be seen.
+        UserError: If it is empty, too long, a number, a reserved word, or holds invisible characters.
     """
     cleaned = " ".join(unicodedata.normalize("NFC", name).split())
     if not cleaned or len(cleaned) > LONGEST_NAME or not cleaned.isprintable():

@@ -1,4 +1,4 @@
-"""Chooses h_bg, the direction that turns the background flat and bright (or dark) and leaves the object."""
+"""Chooses h_bg, the direction that makes the background flat and bright (or dark) and keeps the object."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ from saliency_gan.images.brightness import Polarity
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 COARSE_SAMPLES = 16
-"""Images on which every candidate is scored first."""
+"""Number of images on which every candidate is scored first."""
 FINALISTS = 24
-"""Candidates that are scored again on `background_samples` images."""
+"""Number of best candidates that are scored again on `background_samples` images."""
 POLARITIES: tuple[Polarity, ...] = ("bright", "dark")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What stage 1 found out about the background.
+    """The chosen background direction and the ranking.
 
     Attributes:
-        background: Which direction is h_bg, how far, what it does and how well.
+        background: Description of h_bg: its index, sign, shift, polarity and score.
         vector: h_bg with its sign applied, unit length, float [latent_dim].
-        scores: One dict a direction of A, best first: index, rank, sign, shift, polarity, score, parts, samples.
+        scores: One dict per direction of A, best first: index, rank, sign, shift, polarity, score, parts, samples.
     """
 
     background: Background
@@ -44,15 +44,15 @@ class Choice:
 def choose_background(
     config: DiscoverConfig, generator: Generator, matrix: Tensor, among: Sequence[int] | None, fabric: Fabric
 ) -> Choice:
-    """Scores every direction with both signs at several magnitudes, and takes the best one.
+    """Scores every direction with both signs at several magnitudes, and chooses the best one.
 
-    Every candidate is scored on a few images and the best of them on more (see `criteria` for the parts of a score).
-    A direction that the person names is taken whatever its score; `method: optimise` searches h_bg by gradient and
-    takes the polarity and magnitude that score best.
+    Every candidate is scored on a few images, and the best ones again on more (see `criteria` for the parts of a
+    score). If `direction` is set, it is chosen regardless of its score. `method: optimise` searches for h_bg by
+    gradient descent, and chooses the polarity and magnitude with the best score.
 
     Args:
-        config: `method`, `background_shifts`, `background_samples`, `theta`, `direction` (an index by now), `sign`,
-            `shift`, `seed`.
+        config: `method`, `background_shifts`, `background_samples`, `theta`, `direction` (already an index), `sign`,
+            `shift` and `seed` are used.
         generator: G, frozen, on fabric's device.
         matrix: A, float [latent_dim, K]; its columns are scored at unit length.
         among: Classes to draw from; None for all.
@@ -85,7 +85,7 @@ Candidate = tuple[Tensor, int, float]
 
 
 class _Jury:
-    """Scores candidates on the same images; the classes are spread as evenly as their number allows."""
+    """Scores all candidates on the same images. The images are spread over the classes as evenly as possible."""
 
     def __init__(
         self, config: DiscoverConfig, generator: Generator, among: Sequence[int] | None, fabric: Fabric
@@ -101,7 +101,7 @@ class _Jury:
     def best_polarity(
         self, candidates: Sequence[Candidate], samples: int, progress: str | None = None
     ) -> list[dict[str, Any]]:
-        """For every candidate sign, shift, score, parts and samples, of the polarity that scores higher."""
+        """Returns sign, shift, polarity, score, parts and samples of every candidate, for its better polarity."""
         latents, classes, originals = self.latents[:samples], self.classes[:samples], self.originals[:samples]
         at_once = max(1, images_at_once(self.generator) // len(latents))
         found = []
@@ -129,7 +129,7 @@ class _Jury:
 
 
 def _rank(jury: _Jury, units: Tensor, shifts: Sequence[float]) -> list[dict[str, Any]]:
-    """Coarse scores for all, fine ones for the finalists; one entry a direction, the finely scored ones first."""
+    """Scores all candidates coarsely, then the finalists finely. Returns one entry per direction, finalists first."""
     keys = [(index, sign, shift) for index in range(len(units)) for sign in (1, -1) for shift in shifts]
 
     def score(some: list[tuple[int, int, float]], samples: int, progress: str) -> list[dict[str, Any]]:

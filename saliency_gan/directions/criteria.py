@@ -1,4 +1,4 @@
-"""What makes a shifted image a good source of masks, measured on pairs G(z, c), G(z + s h, c)."""
+"""Measures on pairs G(z, c), G(z + s h, c) whether shifted images are good for making masks."""
 
 from collections.abc import Mapping
 from math import exp, log
@@ -26,11 +26,11 @@ CRITERIA = {
     "steady": "how alike the border is over z and c: 1 - 2 x standard deviation of its mean brightness",
     "works": "share of images with a sane area, a border that is nearly all background and at least half of the edges",
 }
-"""The parts of a score, each in [0, 1], 1 being best."""
+"""The parts of a score, each in [0, 1]; 1 is best."""
 
 
 def combine(parts: Mapping[str, float]) -> float:
-    """The geometric mean of the parts, in [0.01, 1]: every criterion has to be met, none makes up for another."""
+    """The geometric mean of the parts, in [0.01, 1]. A good part cannot make up for a bad one."""
     return exp(sum(log(max(value, 0.01)) for value in parts.values()) / len(parts))
 
 
@@ -40,11 +40,11 @@ def measure_criteria(originals: Tensor, shifted: Tensor, theta: float, polarity:
     Args:
         originals: G(z, c), float [N, channels, H, W] in [-1, 1].
         shifted: G(z + s h, c) of M shifts, float [M, N, channels, H, W] in [-1, 1].
-        theta: Brightness in [0, 1] from which a pixel is background.
+        theta: Pixels of this brightness in [0, 1] or more are background.
         polarity: bright, or dark to measure the negatives.
 
     Returns:
-        For every shift a value in [0, 1] for every name in CRITERIA.
+        One dict per shift: name in CRITERIA -> value in [0, 1].
     """
     before, after = brightness(originals, polarity), brightness(shifted, polarity)
     border_before, border_after = border(before), border(after)
@@ -88,7 +88,7 @@ def centre(grey: Tensor) -> Tensor:
 
 
 def gradient_magnitude(grey: Tensor) -> Tensor:
-    """Sobel gradient magnitude in brightness a pixel, float [..., H, W], with the border repeated outwards."""
+    """Sobel gradient magnitude in brightness per pixel, float [..., H, W]; the border is padded by replication."""
     smooth, slope = grey.new_tensor([1.0, 2.0, 1.0]) / 4, grey.new_tensor([-1.0, 0.0, 1.0]) / 2
     kernels = torch.stack([smooth[:, None] * slope, slope[:, None] * smooth])[:, None]
     planes = grey.reshape(-1, 1, *grey.shape[-2:])
@@ -104,7 +104,10 @@ def _separability(grey: Tensor) -> Tensor:
 
 
 def _outline_contrast(grey: Tensor, mask: Tensor) -> Tensor:
-    """Mean gradient on the outlines of masks [M, N, H, W] / (that + the mean elsewhere), [M, N]; 0 without any."""
+    """a / (a + b) of masks [M, N, H, W], as [M, N]: a is the mean gradient on a mask's outline, b the mean elsewhere.
+
+    It is 0 for a mask without an outline.
+    """
     magnitude = gradient_magnitude(grey)
     outline = (F.max_pool2d(mask.flatten(0, 1), 3, 1, 1) + F.max_pool2d(-mask.flatten(0, 1), 3, 1, 1)).view_as(mask)
     on = (magnitude * outline).sum((-1, -2)) / outline.sum((-1, -2)).clamp(min=1)

@@ -11,7 +11,7 @@ from saliency_gan.errors import UserError
 
 DeformatorKind = Literal["orthonormal", "unit", "linear", "coordinate", "random"]
 FIXED_KINDS: tuple[DeformatorKind, ...] = ("coordinate", "random")
-"""The baselines: nothing in them is trained."""
+"""The baselines, which are not trained."""
 
 
 class Deformator(nn.Module):
@@ -22,7 +22,7 @@ class Deformator(nn.Module):
             coordinate (the first K latent axes) and random (random orthonormal columns).
         latent_dim: d, the number of rows.
         count: K, the number of directions.
-        random: Where the first A is drawn from.
+        random: Random generator that the first A is drawn from.
 
     Raises:
         UserError: If K is not positive, or larger than latent_dim where the columns are orthogonal to each other.
@@ -47,15 +47,14 @@ class Deformator(nn.Module):
         self.weight = nn.Parameter(start, requires_grad=kind not in FIXED_KINDS)
         if kind == "orthonormal":
             # The Cayley map costs a sixth of the matrix exponential at d = 120 and is as exact.
-            with torch.random.fork_rng(
-                devices=[]
-            ):  # the rows that complete A to a square are drawn from the global one
+            # `orthogonal` extends A to a square matrix with numbers from torch's global random generator.
+            with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
                 orthogonal(self, "weight", orthogonal_map="cayley")
 
     @property
     def matrix(self) -> Tensor:
-        """A, float32 [latent_dim, K], also where the surrounding computation runs in bf16."""
+        """A, float32 [latent_dim, K], even under automatic mixed precision."""
         with torch.autocast(self.device.type, enabled=False):
             return F.normalize(self.weight, dim=0) if self.kind == "unit" else self.weight
 

@@ -1,4 +1,4 @@
-"""The directions of a run together with the generator they belong to, for everything that shows them again."""
+"""Loads the directions of a run together with their generator."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,12 @@ from saliency_gan.storage.run_layout import GeneratorChoice, Input
 
 @dataclass(frozen=True)
 class Discovered:
-    """What `discover` found and where.
+    """Directions that `discover` found, with their generator and folder.
 
     Attributes:
         generator: G, frozen, on the CPU.
-        directions: Its directions.
-        folder: The folder they were read from.
+        directions: The generator's directions.
+        folder: The folder that they were read from.
     """
 
     generator: Generator
@@ -34,7 +34,7 @@ def open_discovered(choice: GeneratorChoice, found: Input) -> Discovered:
         found: Where the directions are, see `RunLayout.directions`.
 
     Raises:
-        UserError: If there are no directions, or the generator is not theirs.
+        UserError: If there are no directions, or they belong to another generator.
     """
     if found.origin == "missing":
         raise UserError(

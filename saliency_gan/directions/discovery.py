@@ -32,16 +32,16 @@ CHANGEABLE = {
     "rca_samples", "rca_every", "method", "background_shifts", "background_samples", "theta", "direction", "sign",
     "shift", "gallery_samples",
 }  # fmt: skip
-"""Settings of what is measured and chosen; they may differ when a run is continued."""
+"""Settings that only change what is measured and chosen. They may differ when a run is continued."""
 RANKING_SHOWN = 12
 
 
 def discover(config: DiscoverConfig) -> Path:
-    """Trains A and R, resuming where an earlier run stopped, and chooses the background direction h_bg.
+    """Trains A and R, and chooses the background direction h_bg. It resumes where an earlier run stopped.
 
-    Called again on a finished run it only measures and chooses anew, for example with another `direction`. Directions
-    that the generator itself names (EigenGAN's) stand behind the K discovered ones, in A and in the choice of h_bg;
-    with K = 0 they stand alone and nothing is trained.
+    On a finished run, it only measures and chooses again, for example with another `direction`. Built-in directions of
+    the generator (EigenGAN's) follow the K discovered ones as columns of A, and can also become h_bg. With K = 0, there
+    are only built-in directions and nothing is trained.
 
     Returns:
         The stage's folder `run/discover` with directions.safetensors, directions.json, reconstructor.safetensors,
@@ -82,7 +82,7 @@ def discover(config: DiscoverConfig) -> Path:
 
 
 def _column(name: str, config: DiscoverConfig, generator: Generator) -> int:
-    """Column of A that is called `name`; in a new run only a generator's own directions have names."""
+    """Column of A with this name. In a new run, only the generator's built-in directions have names."""
     own, folder = list(generator.own_directions), config.run / "discover"
     if name in own and not (folder / "directions.json").exists():
         return config.K + own.index(name)
@@ -132,7 +132,7 @@ def _choose(
     rca: dict[str, float],
     folder: StageFolder,
 ) -> Directions:
-    """What follows the measured RCA: the choice of h_bg, the files and the pictures."""
+    """Chooses h_bg after RCA was measured, and writes the files and the pictures."""
     if rca:
         print(
             f"RCA {rca['accuracy']:.3f} (95 % interval {rca['low']:.3f} to {rca['high']:.3f}, {rca['samples']} pairs)"
@@ -161,7 +161,7 @@ def _choose(
 
 
 def _best_of_each_source(found: Directions, learned: int) -> str:
-    """How h_bg's rivals did: the best of the discovered columns and the best of the generator's own, behind them."""
+    """One sentence with the best discovered direction and the best built-in direction of the generator."""
     discovered = next(entry for entry in found.scores if entry["index"] < learned)
     own = next(entry for entry in found.scores if entry["index"] >= learned)
     return (
@@ -182,7 +182,7 @@ def _rca(trainer: DiscoveryTrainer, step: int | None = None) -> dict[str, float]
 
 
 def _names_given(folder: Path, matrix: Tensor, learned: int) -> dict[int, str]:
-    """What directions were called before; says so where those of the `learned` columns were trained on since then."""
+    """Names that directions had before. Prints a warning if a named one of the `learned` columns may have changed."""
     try:
         before = load_directions(folder)
     except UserError:  # there is nothing to keep

@@ -1,4 +1,4 @@
-"""Images without gradients, in batches, and sheets of them."""
+"""Draws images without gradients, in batches, and lays them out as sheets."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ from saliency_gan.images.tensors import to_uint8
 
 
 def images_at_once(generator: Generator) -> int:
-    """Images that one forward pass without gradients draws well: 128 at 64 px, as many pixels at other sizes."""
+    """Batch size of a forward pass without gradients: 128 at 64 px, and the same number of pixels at other sizes."""
     return max(1, 128 * 64**2 // generator.resolution**2)
 
 
@@ -58,11 +58,11 @@ def draw_shifted(generator: Generator, latents: Tensor, classes: Tensor, offsets
 
 
 def lay_out(shown: Tensor, tile: int) -> ImageArray:
-    """Images of `draw_shifted` as one sheet with a row a latent and a column a shift.
+    """Lays out images of `draw_shifted` as one sheet with one row per latent and one column per shift.
 
     Args:
         shown: float [M, N, channels, H, W] in [-1, 1].
-        tile: Side in pixels that every image is resized to.
+        tile: Side of every image on the sheet, in pixels.
 
     Returns:
         uint8 [H', W', 3].

@@ -1,4 +1,4 @@
-"""What a direction changes in the image, measured without labels."""
+"""Measures without labels what a direction changes in the image."""
 
 from collections.abc import Mapping
 
@@ -17,19 +17,19 @@ EFFECTS = {
     "edges": "mean gradient magnitude, in brightness a pixel",
     "pixels": "mean absolute change of a colour value",
 }
-"""What is measured, each in the units of an image in [0, 1], a unit of z."""
+"""Effect -> its meaning. All effects are changes per unit of z, for images in [0, 1]."""
 
 
 def measure_effects(minus: Tensor, plus: Tensor, distance: float) -> dict[str, Tensor]:
-    """Compares two images a sample that differ in one dimension of z.
+    """Compares two images per sample that differ in one dimension of z.
 
     Args:
         minus: G(z - h, c), float [N, channels, H, W] in [-1, 1].
         plus: G(z + h, c), likewise.
-        distance: How far they lie apart along the dimension.
+        distance: Distance between both z along the dimension.
 
     Returns:
-        For every name in EFFECTS the change a unit of z, float [N]; those that are not absolute carry a sign.
+        Name in EFFECTS -> change per unit of z, float [N]. Changes that are not absolute have a sign.
     """
     before, after = brightness(minus), brightness(plus)
     hues = [to_unit(images) - grey[:, None] for images, grey in ((minus, before), (plus, after))]
@@ -45,14 +45,15 @@ def measure_effects(minus: Tensor, plus: Tensor, distance: float) -> dict[str, T
 
 
 def selectivities(effects: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[str, float]]:
-    """What each dimension changes above all, and how much it leaves the rest alone.
+    """Finds the main effect of each dimension, and how selective the dimension is.
 
     Args:
-        effects: Dimension -> effect -> size of the change a unit of z, of any sign; `pixels` plays no part.
+        effects: Dimension -> effect -> size of the change per unit of z, of any sign; `pixels` is ignored.
 
     Returns:
-        Dimension -> its main effect, and the share of that in all its effects, each taken relative to the dimension
-        that has most of it: 1 for a dimension that changes nothing else, 0.2 for one that changes the five alike.
+        Dimension -> its main effect and its selectivity. Each effect is first divided by the largest size of this
+        effect over all dimensions. The selectivity is the main effect's share of the sum of the dimension's effects: 1
+        if the dimension changes nothing else, 0.2 if it changes all five equally.
     """
     kinds = [name for name in EFFECTS if name != "pixels"]
     most = {kind: max(abs(values[kind]) for values in effects.values()) for kind in kinds}

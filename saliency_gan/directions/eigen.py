@@ -1,4 +1,4 @@
-"""`eigen`: what the layers of an EigenGAN hold, a page with a row of images for every dimension."""
+"""`eigen`: writes a page about the layers of an EigenGAN, with rows of images for every dimension."""
 
 from dataclasses import fields
 from math import hypot
@@ -32,10 +32,10 @@ def eigen(config: EigenConfig) -> Path:
     """Measures and draws every dimension of every layer.
 
     Returns:
-        The page, `run/eigen/eigen.html`; beside it are eigen.json and a picture a dimension.
+        The page, `run/eigen/eigen.html`; the same folder holds eigen.json and one picture per dimension.
 
     Raises:
-        UserError: If the generator is no EigenGAN, or a setting is out of range.
+        UserError: If the generator is not an EigenGAN, or a setting is out of range.
     """
     config.check()
     config, generator = config.resolved(), load_chosen(config.choice)
@@ -59,7 +59,7 @@ def eigen(config: EigenConfig) -> Path:
 
 
 def _measure(config: EigenConfig, generator: EigenGAN, fabric: Fabric) -> dict[str, Any]:
-    """What eigen.json holds: per dimension importance, share, effects; per layer the orthogonality error."""
+    """Returns the content of eigen.json: importance, share and effects per dimension, orthogonality error per layer."""
     latents, classes = _subjects(config, generator, config.measured, number=0)
     names = _names_given(config, generator)
     shares = 100 * generator.importances / generator.importances.sum(dim=1, keepdim=True).clamp(min=1e-12)
@@ -77,7 +77,7 @@ def _measure(config: EigenConfig, generator: EigenGAN, fabric: Fabric) -> dict[s
             "share_percent": float(shares[layer, index]),
             "effects": {kind: {"mean": mean, "spread": spread} for kind, (mean, spread) in effects.items()},
         }
-    sizes = {  # root mean squares, so that a change whose sign depends on the sample counts, too
+    sizes = {  # root mean squares: changes with different signs in different samples do not cancel out
         name: {kind: hypot(effect["mean"], effect["spread"]) for kind, effect in dimension["effects"].items()}
         for name, dimension in dimensions.items()
     }
@@ -102,7 +102,7 @@ def _orthogonality_error(basis: Tensor) -> float:
 
 
 def _draw(config: EigenConfig, generator: EigenGAN, fabric: Fabric, folder: Path) -> None:
-    """A sheet a dimension: a row a sample, z_ij from -reach to reach along it, everything else as it is."""
+    """Draws one sheet per dimension, with one row per sample. Along a row, only z_ij changes, from -reach to reach."""
     latents, classes = _subjects(config, generator, config.samples, number=1)
     values = torch.linspace(-config.reach, config.reach, config.frames)
     for name, direction in tqdm(generator.own_directions.items(), "drawing", unit="dimension"):
@@ -113,7 +113,7 @@ def _draw(config: EigenConfig, generator: EigenGAN, fabric: Fabric, folder: Path
 
 
 def traversal(latents: Tensor, column: int, values: Tensor) -> Tensor:
-    """The latents [N, latent_dim] with one column set to each of the values [M]: [M, N, latent_dim]."""
+    """Sets one column of the latents [N, latent_dim] to each of the values [M]; returns [M, N, latent_dim]."""
     everywhere = latents.expand(len(values), *latents.shape).clone()
     everywhere[:, :, column] = values[:, None]
     return everywhere
@@ -126,13 +126,13 @@ def _subjects(config: EigenConfig, generator: EigenGAN, count: int, number: int)
 
 
 def _names_given(config: EigenConfig, generator: EigenGAN) -> dict[str, str]:
-    """What a person called the dimensions with annotate, in the directions of the run or those that are bundled."""
+    """Names that a user gave to the dimensions with annotate, from the directions of the run or the bundled ones."""
     folder = config.found_directions.folder
     if not (folder / "directions.json").is_file():
         return {}
     directions = load_directions(folder)
     if directions.generator["sha256"] != generator.sha256:
-        return {}  # of another generator, whose names say nothing here
+        return {}  # they belong to another generator
     own = list(generator.own_directions)
     first = directions.matrix.shape[1] - len(own)
     given = {name: directions.names.get(first + number, name) for number, name in enumerate(own)}

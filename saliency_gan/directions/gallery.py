@@ -1,4 +1,4 @@
-"""Pictures of directions: the ranking that a person can overrule, one strip a direction, and an index page."""
+"""Pictures of directions: the ranking, one picture per direction, and an index page."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -28,7 +28,7 @@ from saliency_gan.storage.files import write_text
 RANKING_ROWS = 3
 RANKING_TILE = 64
 GALLERY_SHIFTS = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)
-"""The range that the paper's raters saw, in units of a unit-length direction."""
+"""The range of shifts that the paper's raters saw, along a direction of unit length."""
 
 
 def draw_ranking(
@@ -39,12 +39,14 @@ def draw_ranking(
     among: Sequence[int] | None,
     fabric: Fabric,
 ) -> ImageArray:
-    """A captioned block a direction: G(z + s h, c) from s = 0 to its shift along a row, its mask at the end.
+    """Draws one block with a caption per direction. Along a row, s of G(z + s h, c) goes from 0 to the shift.
+
+    The last image of a row is the mask.
 
     Args:
         config: `theta` and `seed` are used.
         generator: G, frozen, on fabric's device.
-        candidates: Entries of the ranking, each with its signed unit vector [latent_dim].
+        candidates: Entries of the ranking, each with its unit vector [latent_dim] times its sign.
         chosen: The direction to mark as h_bg.
         among: Classes to draw from; None for all.
         fabric: Where and in which precision to compute.
@@ -78,7 +80,7 @@ def write_gallery(
     among: Sequence[int] | None,
     fabric: Fabric,
 ) -> None:
-    """Writes direction-000.png ... and index.html: G(z + s h, c), s from -8 to 8 along a row, a row a latent.
+    """Writes direction-000.png ... and index.html. Each row shows one latent, G(z + s h, c) with s from -8 to 8.
 
     Args:
         folder: Where to write.
@@ -86,7 +88,7 @@ def write_gallery(
         generator: G, frozen, on fabric's device.
         matrix: A, float [latent_dim, K]; its columns are shown at unit length.
         scores: The ranking, best first.
-        names: What a person calls directions, by index.
+        names: Names that a user gave to directions, by index.
         among: Classes to draw from; None for all.
         fabric: Where and in which precision to compute.
     """
@@ -101,7 +103,7 @@ def write_gallery(
 
 
 def write_index(folder: Path, scores: Sequence[dict[str, Any]], names: Mapping[int, str]) -> None:
-    """Writes index.html, the page that shows the gallery's pictures in the order of the ranking with their names."""
+    """Writes index.html, which shows the gallery's pictures with their names in the order of the ranking."""
     legend = "".join(f"<li><b>{name}</b>: {escape(meaning)}</li>" for name, meaning in CRITERIA.items())
     rows = "".join(
         f"<h2>{entry['rank']}. {_heading(entry['index'], names)}</h2>"

@@ -1,4 +1,4 @@
-"""h_bg by gradient descent instead of by discovery, after Melas-Kyriazi et al. 2022."""
+"""Finds h_bg by gradient descent instead of by discovery, after Melas-Kyriazi et al. 2022."""
 
 from collections.abc import Sequence
 
@@ -21,17 +21,17 @@ LEARNING_RATE = 0.02
 def optimise_direction(
     config: DiscoverConfig, generator: Generator, polarity: Polarity, among: Sequence[int] | None, fabric: Fabric
 ) -> Tensor:
-    """Searches the unit vector h whose shift clears the background and keeps the object's edges.
+    """Searches for the unit vector h whose shift clears the background and keeps the object's edges.
 
-    Minimises (1 - border) + (centre - border) + 5 x edges lost in the centre, over fresh (z, c) at every iteration and
-    over the magnitudes of `background_shifts`. Border and centre stand for their mean brightness in [0, 1], edges lost
-    for the mean decrease of the Sobel magnitude in brightness a pixel. Polarity dark does so on negatives: edges are
-    kept and the centre turns bright on dark ground. The search begins in the direction of steepest descent at z.
+    Minimises (1 - border) + (centre - border) + 5 x edges lost in the centre, with new (z, c) in every iteration and
+    the magnitudes of `background_shifts` in turn. Border and centre are their mean brightness in [0, 1]. Edges lost is
+    the mean decrease of the Sobel magnitude in brightness per pixel. Polarity dark does the same on negatives: edges
+    are kept and the centre turns bright on dark ground. The search begins with the direction of steepest descent at z.
 
     Args:
         config: `optimise_steps`, `batch`, `background_shifts` and `seed` are used.
         generator: G, frozen, on fabric's device.
-        polarity: What the background shall turn into.
+        polarity: Whether the background should turn bright or dark.
         among: Classes to draw from; None for all.
         fabric: Where and in which precision to compute.
 

@@ -1,4 +1,4 @@
-"""What A and R are trained and tested on: G(z, c) beside G(z + A (eps e_k), c)."""
+"""Pairs of images that A and R are trained and tested on: G(z, c) and G(z + A (eps e_k), c)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from saliency_gan.generators.base import Generator
 
 @dataclass(frozen=True)
 class PairSample:
-    """N draws of everything that decides a pair of images.
+    """N samples of the inputs that define a pair of images.
 
     Attributes:
         latents: z, float [N, latent_dim].
-        classes: c, int64 [N]; one class a pair, shared by both images, so that nothing but the shift tells them apart.
+        classes: c, int64 [N]; both images of a pair have the same class, so they differ only by the shift.
         directions: k, int64 [N].
         shifts: eps, float [N].
     """
@@ -27,25 +27,25 @@ class PairSample:
     shifts: Tensor
 
     def part(self, numbers: range) -> "PairSample":
-        """Some of the draws, as `devices.own_parts` numbers them."""
+        """Returns the samples with these numbers, see `processes.own_parts`."""
         some = slice(numbers.start, numbers.stop)
         return PairSample(self.latents[some], self.classes[some], self.directions[some], self.shifts[some])
 
 
 @dataclass(frozen=True)
 class PairSampler:
-    """Draws (z, c, k, eps) as Voynov & Babenko 2020, section 3.2, with a class for every sample.
+    """Draws (z, c, k, eps) as in Voynov & Babenko 2020, section 3.2, with a class for every sample.
 
-    k is uniform over the directions; eps is uniform in [-max_shift, max_shift], then |eps| is raised to min_shift with
-    its sign kept.
+    k is uniform over the directions. eps is uniform in [-max_shift, max_shift]; then |eps| is raised to at least
+    min_shift, and the sign is kept.
 
     Attributes:
-        generator: Where z and c belong.
+        generator: G, which z and c are drawn for.
         among: Classes to draw from; None for all.
         directions: K.
         max_shift: Largest |eps|, in units of a direction's length.
         min_shift: Smallest |eps|.
-        device: Where the draws are put; they are drawn on the CPU, so that a seed means the same everywhere.
+        device: Device that samples are moved to. They are drawn on the CPU, so a seed gives the same ones everywhere.
     """
 
     generator: Generator
@@ -67,7 +67,7 @@ class PairSampler:
 def draw_pairs(generator: Generator, deformator: Deformator, sample: PairSample) -> tuple[Tensor, Tensor]:
     """Draws both images of every pair, each float [N, channels, H, W] in [-1, 1].
 
-    The first has no graph, for A does not act on it. The second carries gradients to A alone, for G is frozen.
+    The first image has no graph, because A does not change it. The second has gradients only to A, because G is frozen.
     """
     with torch.no_grad():
         originals = generator(sample.latents, sample.classes)

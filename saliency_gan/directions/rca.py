@@ -1,4 +1,4 @@
-"""RCA, the reconstructor classification accuracy: how well the directions can be told apart from each other."""
+"""RCA, the reconstructor classification accuracy: how well R can distinguish the directions."""
 
 from math import sqrt
 from statistics import NormalDist
@@ -25,9 +25,9 @@ def measure_rca(
     seed: int,
     step: int | None = None,
 ) -> dict[str, float]:
-    """Share of fresh pairs whose direction R names (Voynov & Babenko 2020, section 4), and how far off its shifts are.
+    """Measures R on new pairs: its accuracy for k (Voynov & Babenko 2020, section 4) and its mean error for eps.
 
-    Both images of a pair have the same class, as in training. R is in evaluation mode meanwhile.
+    Both images of a pair have the same class, as in training. R is in evaluation mode during the measurement.
 
     Args:
         sampler: Draws the pairs, as in training.
@@ -35,12 +35,12 @@ def measure_rca(
         reconstructor: R.
         fabric: Where and in which precision to compute.
         samples: Number of pairs.
-        batch: Pairs a forward pass.
-        seed: The run's seed; the pairs come from streams that training does not draw from.
-        step: Where this is measured during training: the step, each of which has pairs of its own.
+        batch: Pairs per forward pass.
+        seed: Random seed of the run. The pairs come from random streams that training does not use.
+        step: The training step, when this is called during training; each step has its own pairs.
 
     Returns:
-        accuracy, low and high (Wilson 95 % interval), samples, and shift_mae, the mean |eps - eps^|; empty where
+        accuracy, low and high (Wilson 95 % interval), samples, and shift_mae, the mean |eps - eps^|; empty if
         `samples` is 0.
     """
     if not samples:
@@ -68,7 +68,7 @@ def measure_rca(
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927), which holds near 0 and 1 too."""
+    """Wilson's score interval of a share (Wilson 1927). It is also valid near 0 and 1."""
     quantile = NormalDist().inv_cdf((1 + confidence) / 2)
     share, weight = successes / trials, quantile**2 / trials
     centre = (share + weight / 2) / (1 + weight)

@@ -1,4 +1,4 @@
-"""R, the network that recognises which direction was taken, and how far (Voynov & Babenko 2020, section 3.1)."""
+"""R, the network that predicts the direction and the size of a shift (Voynov & Babenko 2020, section 3.1)."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 ReconstructorKind = Literal["resnet18", "lenet"]
 SMALLEST_SIDE = 32
-"""Pixels; smaller images are enlarged. LeNet-5 is made for 32 px. ResNet-18 would reach its last stage with a single
-pixel, of which torch's bf16 gradients on the CPU can be NaN."""
+"""Pixels; smaller images are enlarged. LeNet-5 is made for 32 px. In ResNet-18, smaller images would have a single
+pixel in the last stage, and torch's bf16 gradients of it on the CPU can be NaN."""
 LARGEST_SMALL_MAP = 4
 """Pixels along a side."""
 
@@ -18,9 +18,10 @@ LARGEST_SMALL_MAP = 4
 class Reconstructor(nn.Module):
     """R(G(z, c), G(z + A (eps e_k), c)) -> (k, eps): one trunk on the two stacked images, two heads.
 
-    LeNet is LeNet-5 with batch norm and ReLU: 6, 16 and 120 channels, 84 hidden units a head, as in the authors' code;
-    features of images above 32 px are averaged over their places. ResNet-18 keeps its usual stem at every resolution:
-    the stems made for small images (no pooling, stride 1) multiply R's cost by 4 to 16, more than the generator's.
+    LeNet is LeNet-5 with batch norm and ReLU: 6, 16 and 120 channels, 84 hidden units per head, as in the authors'
+    code. For images above 32 px, features are averaged over their positions. ResNet-18 keeps its usual stem at every
+    resolution: stems for small images (no pooling, stride 1) would make R 4 to 16 times as expensive, more expensive
+    than the generator.
 
     Args:
         kind: resnet18, or lenet for digits and other simple images.
@@ -36,7 +37,7 @@ class Reconstructor(nn.Module):
         self.shift_head = _HEADS[kind](features, 1)
 
     def forward(self, originals: Tensor, shifted: Tensor) -> tuple[Tensor, Tensor]:
-        """Guesses k and eps.
+        """Predicts k and eps.
 
         Args:
             originals: G(z, c), float [N, channels, H, W] in [-1, 1].
@@ -67,9 +68,9 @@ def _resnet18(channels: int) -> tuple[nn.Module, int]:
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """A 3x3 convolution without bias, as a product of matrices where a CPU convolves a map of a few pixels.
+    """A 3x3 convolution without bias. On a CPU, it convolves a map of a few pixels as a matrix product.
 
-    torch's gradients of many channels on a map of 2 x 2 pixels, which is what ResNet-18 makes of 64 px, take three
+    For 64 px images, ResNet-18 has maps of 2 x 2 pixels with many channels. torch's own gradients on these take three
     times as long.
     """
 

@@ -1,4 +1,4 @@
-"""`sweep`: stage 1 over a grid of settings, one run a point, and what came out as a table and a picture."""
+"""`sweep`: runs stage 1 over a grid of settings, one run per point, and writes a table and a picture of the results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +15,17 @@ from saliency_gan.storage.locks import working_in
 from saliency_gan.storage.run_layout import GeneratorChoice
 
 IMMATERIAL = (RESUMABLE_SETTINGS | CHANGEABLE) - {"steps", "rca_samples"}
-"""Settings of discover on which a point's figures do not depend."""
+"""Settings of discover that do not change the results of a point."""
 
 
 def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
-    """Runs every point through `discover`, or takes what it left before, and writes the results after each one.
+    """Runs `discover` for every point, or uses an earlier result of it, and writes the results after each point.
 
-    A point that fails is named and the rest goes on; what was interrupted goes on when the sweep is called again.
+    If a point fails, its error is printed and the other points still run. An interrupted sweep resumes when it is
+    called again.
 
     Args:
-        config: What was swept over.
+        config: The settings of the sweep.
         points: The grid, see `sweep_points`.
 
     Returns:
@@ -51,7 +52,7 @@ def _run_points(config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[
             if not _is_done(settings, generator):
                 discover(settings)
             results.append(_result(point))
-        except Exception as error:  # whatever stops one point, the others are worth their hours
+        except Exception as error:  # an error in one point must not stop the others
             reason = str(error) if isinstance(error, UserError | StageError) else f"{type(error).__name__}: {error}"
             failed[point.slug] = " ".join(reason.split())
             print(f"{point.slug} failed: {failed[point.slug]}", flush=True)
@@ -61,10 +62,10 @@ def _run_points(config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[
 
 
 def _is_done(settings: DiscoverConfig, generator_sha256: str) -> bool:
-    """Whether the point's folder holds the figures of just these settings and this generator.
+    """Whether the point's folder holds the results of exactly these settings and this generator.
 
     Raises:
-        UserError: If it holds a longer training than was asked for.
+        UserError: If it was trained for more steps than these settings have.
     """
     path = settings.run / "discover" / "directions.json"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""The figures of a sweep: means over seeds, as a Markdown table and as a picture."""
+"""The results of a sweep: means over random seeds, as a Markdown table and as a picture."""
 
 import io
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ SHOWN_SETTINGS = (
     "generator", "K", "regression_weight", "deformator", "reconstructor", "steps", "batch", "lr_deformator",
     "lr_reconstructor",
 )  # fmt: skip
-"""Settings that a table names where all of its rows share them."""
+"""Settings that a table lists below its rows, unless they were swept."""
 
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What one run gave.
+    """Result of one run.
 
     Attributes:
-        point: Where in the grid.
-        rca: As `measure_rca` returns it.
+        point: Its point in the grid.
+        rca: Result of `measure_rca`.
         curve: (step, RCA in [0, 1]) during training and at the end.
     """
 
@@ -39,17 +39,17 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class Row:
-    """All seeds of one combination.
+    """All seeds of one combination of settings.
 
     Attributes:
-        values: The swept settings.
-        results: One a seed.
+        values: Values of the swept settings.
+        results: One per seed.
         accuracy: Mean RCA over the seeds, in [0, 1].
-        spread: Its standard deviation over the seeds (n - 1 in the denominator); None for a single one.
+        spread: Standard deviation of RCA over the seeds (n - 1 in the denominator); None for a single seed.
         low: Lower end of Wilson's 95 % interval of all pairs.
         high: Upper end.
         shift_mae: Mean |eps - eps^| over the seeds.
-        published: What the paper found; None where it has no such row.
+        published: The paper's result; None if the paper has no such row.
     """
 
     values: dict[str, Any]
@@ -67,7 +67,7 @@ class Row:
         return ", ".join(f"{paper_name(name)} = {shown(value)}" for name, value in self.values.items()) or "all"
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, in plain JSON values."""
+        """Returns all values as plain JSON values."""
         return {
             **{name: getattr(self, name) for name in ("accuracy", "spread", "low", "high", "shift_mae")},
             "settings": to_plain(self.results[0].point.discover),
@@ -82,7 +82,7 @@ class Row:
 
 
 def figures_of(results: Sequence[SweepResult]) -> list[Row]:
-    """One row a combination, in the order of the results."""
+    """Returns one row per combination of settings, in the order of the results."""
     groups: dict[tuple[Any, ...], list[SweepResult]] = {}
     for result in results:
         groups.setdefault(tuple(result.point.values.values()), []).append(result)
@@ -107,9 +107,9 @@ def _row(results: list[SweepResult]) -> Row:
 
 
 def markdown_table(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
-    """The rows, the settings that they share, how one counts, and further notes.
+    """Returns Markdown with the rows, their shared settings, an explanation of the columns, and further notes.
 
-    The columns of published figures are left out where no row has one.
+    If no row has a published result, the columns for it are left out.
     """
     compared = any(row.published for row in rows)
     heads = [paper_name(name) for name in rows[0].values] if rows else []
@@ -146,7 +146,7 @@ def _shared_settings(rows: Sequence[Row]) -> str:
 
 
 def picture(rows: Sequence[Row]) -> bytes:
-    """RCA of every combination with all seeds and the published figure, and RCA against the steps; PNG bytes."""
+    """Plots the final RCA of every combination, with all seeds and the published value, and RCA per step; PNG bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.4), dpi=120, layout="constrained")

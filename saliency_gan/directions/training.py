@@ -22,7 +22,7 @@ METRICS = ("loss", "loss_direction", "loss_shift", "accuracy", "mae")
 
 
 class DiscoveryTrainer:
-    """A, R, their optimisers and one step of training on a frozen generator.
+    """Holds A, R and their optimisers, and does the training steps on a frozen generator.
 
     Args:
         config: The stage's settings.
@@ -31,7 +31,7 @@ class DiscoveryTrainer:
 
     def __init__(self, config: DiscoverConfig, generator: Generator) -> None:
         self.parts = own_parts(config.batch, config.accumulate)
-        torch.manual_seed(config.seed)  # torchvision initialises R from the global stream
+        torch.manual_seed(config.seed)  # torchvision initialises R from the global random generator
         deformator = Deformator(
             config.deformator, generator.latent_dim, config.K, random_stream(config.seed, Stream.DEFORMATOR)
         )
@@ -50,11 +50,11 @@ class DiscoveryTrainer:
         self.reconstructor, self.reconstructor_optimiser = self._set_up(reconstructor, config.lr_reconstructor)
         both = (self.deformator, self.deformator_optimiser), (self.reconstructor, self.reconstructor_optimiser)
         self.trained = [(module, optimiser) for module, optimiser in both if optimiser]
-        self.totals = torch.zeros(1 + len(METRICS), device=self.fabric.device)  # steps since the last log, sums
+        self.totals = torch.zeros(1 + len(METRICS), device=self.fabric.device)  # steps, then sums of METRICS
         self.step = 0
 
     def _set_up(self, module: nn.Module, rate: float) -> tuple[Any, Any]:
-        """Fixed kinds of A have nothing to train and get no optimiser."""
+        """Returns the module and its optimiser on the device. A fixed A gets no optimiser."""
         module = synchronise(module, self.fabric.device).to(memory_format=torch.channels_last)
         if not any(parameter.requires_grad for parameter in module.parameters()):
             return module.to(self.fabric.device), None
@@ -62,13 +62,13 @@ class DiscoveryTrainer:
         return self.fabric.setup(module, optimiser)
 
     def train_step(self) -> None:
-        """Updates A and R on fresh pairs and adds this step's metrics to `totals`."""
+        """Updates A and R on new pairs and adds this step's metrics to `totals`."""
         sample = self.sampler.draw(self.config.batch, random_stream(self.config.seed, Stream.DISCOVERY_STEP, self.step))
         for _, optimiser in self.trained:
             optimiser.zero_grad()
         measured = torch.zeros_like(self.totals)
         for part in self.parts:
-            with ExitStack() as stack:  # processes exchange gradients once a step
+            with ExitStack() as stack:  # processes exchange gradients once per step
                 for module, _ in self.trained:
                     stack.enter_context(self.fabric.no_backward_sync(module, enabled=part != self.parts[-1]))
                 losses = self._losses(sample.part(part))
@@ -96,7 +96,7 @@ class DiscoveryTrainer:
         return {name: total / steps for name, total in zip(METRICS, sums, strict=True)}
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on; random streams depend on the step alone."""
+        """Returns everything needed to resume. Random streams depend only on the seed and the step."""
         return {
             "step": self.step,
             "generator_sha256": self.generator.sha256,
@@ -143,15 +143,15 @@ def discovery_loss(
     """L_cl(k, k^) + lambda L_r(eps, eps^), Voynov & Babenko 2020, equation 1.
 
     Args:
-        logits: R's guess of k, float [N, K], not in half precision.
-        predicted: R's guess of eps, float [N], likewise.
+        logits: R's logits for k, float [N, K], not in half precision.
+        predicted: R's prediction of eps, float [N], likewise.
         directions: k, int64 [N].
         shifts: eps, float [N].
         weight: lambda.
         regression: mae for the mean absolute error, mse for the mean squared error.
 
     Returns:
-        Scalars by the names of METRICS; loss is what to minimise.
+        Scalars with the names in METRICS; `loss` is the one to minimise.
     """
     loss_direction = F.cross_entropy(logits, directions)
     mae = F.l1_loss(predicted, shifts)

@@ -1,4 +1,4 @@
-"""`walk`: a picture or an animation of the images along one direction."""
+"""`walk`: renders a picture or an animation of the images along one direction."""
 
 import io
 import math
@@ -32,7 +32,7 @@ ANIMATION_FRAMES, STRIP_FRAMES = 33, 9
 def walk(config: WalkConfig) -> Path:
     """Renders G(z + s h, c) for s from `config.start` to `config.end`, h of unit length.
 
-    An animation shows all z at once and one s after the other; a strip has a row a z and a column an s.
+    An animation shows all z at once and one s after the other. A strip has one row per z and one column per s.
 
     Returns:
         The file, `config.output`.
@@ -80,7 +80,7 @@ def _resized(image: ImageArray, scale: float) -> ImageArray:
 
 
 def _gif(sheets: Sequence[ImageArray], fps: int) -> bytes:
-    """An animation without end; every frame has its own 256 colours."""
+    """Encodes an endless animation; every frame has its own 256 colours."""
     frames = [Image.fromarray(sheet).quantize(256, Image.Quantize.MEDIANCUT) for sheet in sheets]
     buffer = io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
@@ -88,7 +88,7 @@ def _gif(sheets: Sequence[ImageArray], fps: int) -> bytes:
 
 
 def _mp4(sheets: Sequence[ImageArray], fps: int) -> bytes:
-    """MPEG-4 video; OpenCV writes only to files with a video's suffix, and only even sizes play everywhere."""
+    """Encodes MPEG-4 video. OpenCV needs a file with a video suffix, and some players only accept even sizes."""
     height, width = (side + side % 2 for side in sheets[0].shape[:2])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "walk.mp4"

@@ -1,4 +1,4 @@
-"""Artifact units: those without which images look more real (Bau et al. 2019, section 4.3)."""
+"""Artifact units: images look more real without them (Bau et al. 2019, section 4.3)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ from saliency_gan.saliency.model import SaliencyModel
 
 FIRST_RANKED_IMAGE, FIRST_VERIFIED_IMAGE = 3_000_000, 4_000_000
 CANDIDATES = 2
-"""Units that are ablated one by one, as a multiple of how many are looked for."""
+"""Units that are ablated one by one, as a multiple of the number of units that are searched for."""
 BATCH = 32
 
 
@@ -34,22 +34,23 @@ def measure_artifacts(
 ) -> dict[str, Any] | None:
     """Looks for the units whose ablation improves realism most, and verifies them on other images.
 
-    Realism is nearness to the photos; without any it is what the generator's discriminator says, which is easier to
-    please: it was trained against this generator alone. Every unit of every layer gets a score to first order,
-    - sum_P r d realism / d r, from one backward pass; in the layer whose best units promise most, the best are ablated
-    one by one, and then together, best first, by the lower end of their interval. As many as give the most by that are
-    the artifact units; none are where the interval reaches 0.
+    Realism is nearness to the photos. Without photos it is the output of the generator's discriminator. That measure is
+    weaker, because the discriminator was trained against this generator alone. Every unit of every layer gets a
+    first-order score, - sum_P r d realism / d r, from one backward pass. The search takes the layer whose best units
+    have the highest scores. It ablates these units one by one, and sorts them by the lower end of the interval of their
+    improvement. Then it ablates them together, best first. The artifact units are the number of units for which the
+    lower end is highest. There are none if this lower end is not above 0.
 
     Args:
         config: `real`, `artifact_images`, `units` and `fid_weights` are read.
-        sampler: Draws images; its layers are searched.
-        model: Saliency model, whose encoder's features are compared.
-        folder: Where artifacts.png is written.
+        sampler: Draws images. All of its layers are searched.
+        model: Saliency model; the features of its encoder are compared.
+        folder: Folder that artifacts.png is written into.
 
     Returns:
-        What dissection.json says under "artifacts": layer, units, images, ranked_by, candidates (unit, first_order,
+        The value of "artifacts" in dissection.json: layer, units, images, ranked_by, candidates (unit, first_order,
         improvement with low and high), curve (units, improvement, low, high) and verified (measure -> before, after,
-        random, improvement, low, high); None where there is neither a discriminator nor a folder of photos.
+        random, improvement, low, high). None if there is neither a discriminator nor a folder of photos.
     """
     critic = find_discriminator(config.choice.name, config.choice.weights, sampler.fabric.device)
     photos = read_photos(config.real, sampler.generator.resolution) if config.real else None
@@ -71,7 +72,7 @@ def measure_artifacts(
 
 
 def first_order(sampler: Sampler, realism: Realism, latents: Tensor, classes: Tensor) -> dict[str, Tensor]:
-    """How much more real images would be without each unit, to first order.
+    """Estimates to first order how much more real images would be without each unit.
 
     Returns:
         Layer -> the mean over the images of - sum_P r d realism / d r, float [units].
@@ -109,7 +110,7 @@ def _rank(
     numbers = range(FIRST_RANKED_IMAGE, FIRST_RANKED_IMAGE + config.artifact_images)
     latents, classes = sampler.subjects(numbers)
     promised = first_order(sampler, realism, latents, classes)
-    # At most half of a layer: with all of it off there is nothing left to call more real.
+    # At most half of a layer, because no image is left if all of its units are off.
     wanted = {layer: min(config.units, max(1, len(scores) // 2)) for layer, scores in promised.items()}
     layer = max(promised, key=lambda one: float(promised[one].topk(wanted[one]).values.clamp(min=0).sum()))
     before = _images(sampler, layer, [], latents, classes)
@@ -117,7 +118,7 @@ def _rank(
     @torch.no_grad()
     def improvement(units: Sequence[int]) -> Effect:
         after = _images(sampler, layer, units, latents, classes)
-        if distance is not None:  # itself, not its witness: many images moved the same way move past the photos
+        if distance is not None:  # not its witness: when many images move in the same direction, they pass the photos
             return distance.decrease(before, after)
         parts = [images.split(64) for images in (before, after)]
         scores = (realism(two, c) - realism(one, c) for one, two, c in zip(*parts, classes.split(64), strict=True))
@@ -125,7 +126,7 @@ def _rank(
 
     best = promised[layer].topk(min(CANDIDATES * wanted[layer], len(promised[layer]))).indices.tolist()
     alone = {unit: improvement([unit]) for unit in best}
-    ranking = sorted(best, key=lambda unit: -alone[unit].low)  # what is sure first
+    ranking = sorted(best, key=lambda unit: -alone[unit].low)  # the most certain improvement first
     curve = {count: improvement(ranking[:count]) for count in counts_up_to(wanted[layer])}
     chosen = max(curve, key=lambda count: curve[count].low)
     chosen = chosen if curve[chosen].low > 0 else 0
@@ -154,7 +155,7 @@ def _verify(
     photos: Tensor | None,
     folder: Path,
 ) -> dict[str, Any]:
-    """Measures the images without the units on twice as many other images, beside random units of the same number."""
+    """Measures realism without the units on twice as many other images, and without as many random units."""
     numbers = range(FIRST_VERIFIED_IMAGE, FIRST_VERIFIED_IMAGE + 2 * config.artifact_images)
     latents, classes = sampler.subjects(numbers)
     layer, units = found["layer"], found["units"]

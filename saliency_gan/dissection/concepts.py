@@ -1,4 +1,4 @@
-"""Concepts: functions s_c(x) that say where in an image something is."""
+"""Concepts: functions s_c(x) that say where in an image a concept is."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -18,9 +18,9 @@ class ConceptSource(ABC):
     """Says of every pixel which concepts it belongs to.
 
     Attributes:
-        names: One name a concept, none twice.
-        kinds: What sort of concept each of them is: object, colour, light, texture or place.
-        graded: Names of those whose `share` has a gradient.
+        names: One name for each concept; all names differ.
+        kinds: The kind of each concept: object, colour, light, texture or place.
+        graded: Names of the concepts whose `share` has a gradient.
     """
 
     names: tuple[str, ...]
@@ -32,12 +32,12 @@ class ConceptSource(ABC):
         """Images, float [N, channels, H, W] in [-1, 1] -> bool [N, concepts, H, W]."""
 
     def share(self, images: Tensor, concept: int) -> Tensor:
-        """How much of every image is a concept, float [N] in [0, 1]: E_P[s_c(x)]."""
+        """The share of every image that shows a concept, float [N] in [0, 1]: E_P[s_c(x)]."""
         return self(images)[:, concept].float().mean((1, 2))
 
 
 class Saliency(ConceptSource):
-    """`salient object` and `background`, told apart by a saliency model.
+    """`salient object` and `background`, which a saliency model separates.
 
     Args:
         model: The model; None takes the bundled one.
@@ -51,7 +51,7 @@ class Saliency(ConceptSource):
 
     def soft(self, images: Tensor) -> Tensor:
         """The saliency map, float [N, H, W] in [0, 1]; gradients reach the images."""
-        # Twice its side shows the model all that is in an image; a small one is seen several times sooner so.
+        # Twice the image's side is enough for the model. For small images this is several times faster.
         large = 2 * max(images.shape[-2:])
         side = min(self.model.architecture.resolution, -(-large // STRIDE) * STRIDE)
         colour = images.float().expand(-1, 3, -1, -1)
@@ -71,11 +71,11 @@ class Saliency(ConceptSource):
 
 
 class Appearance(ConceptSource):
-    """Colour names, light, texture and place: what can be read off the pixels.
+    """Colour names, light, texture and place, which are computed from the pixels.
 
-    A pixel has a colour where its saturation is at least 0.25 and its value at least 0.2 (hue, saturation and value as
-    in HSV); white, grey and black share the rest by value. It is an edge where the gradient of its brightness is above
-    0.08 a pixel.
+    A pixel has a colour if its saturation is at least 0.25 and its value at least 0.2 (hue, saturation and value as
+    in HSV). The other pixels are white, grey or black by their value. A pixel is an edge if the gradient of its
+    brightness is above 0.08 per pixel.
     """
 
     names = (
@@ -124,7 +124,7 @@ class Appearance(ConceptSource):
 
 
 class Joined(ConceptSource):
-    """Several sources as one.
+    """Several sources joined into one.
 
     Raises:
         ValueError: If two concepts have the same name.
@@ -152,7 +152,7 @@ class Joined(ConceptSource):
 
 
 def _hue(pixels: Tensor, value: Tensor, chroma: Tensor) -> Tensor:
-    """Hue in degrees, float [N, H, W] in [0, 360), of RGB [N, 3, H, W] in [0, 1]; 0 where there is no colour."""
+    """Hue in degrees, float [N, H, W] in [0, 360), of RGB [N, 3, H, W] in [0, 1]; 0 for pixels without a colour."""
     red, green, blue = pixels.unbind(1)
     safe = chroma.clamp(min=1e-6)
     sixth = torch.where(

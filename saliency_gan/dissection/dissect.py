@@ -1,4 +1,4 @@
-"""`dissect`: the units of every layer with the concepts they agree with, and the causal effect of the best of them."""
+"""`dissect`: which concepts the units of every layer agree with, and the causal effect of the best units."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -28,10 +28,11 @@ def dissect(config: DissectConfig) -> Path:
     """Dissects a generator.
 
     Returns:
-        The page, `run/dissect/dissect.html`, beside dissection.json and the pictures. dissection.json holds the
-        generator's identity, the concepts, for every layer its units (unit, concept, iou, low, high, threshold,
-        quality, off and on, its levels for the concept, top_images; concept None below `min_iou`), the painters that
-        masks reads, what the interventions did, and the artifact units.
+        The page, `run/dissect/dissect.html`. dissection.json and the pictures are in the same folder. dissection.json
+        holds the generator's identity, the concepts, and for every layer its units (unit, concept, iou, low, high,
+        threshold, quality, off and on, which are its levels for the concept, top_images; concept is None below
+        `min_iou`). It also holds the painters that `masks` reads, the effects of the interventions, and the artifact
+        units.
 
     Raises:
         UserError: If a setting is out of range, or the generator has no such layer, concept or class.

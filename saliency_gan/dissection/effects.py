@@ -1,4 +1,4 @@
-"""What `dissect` switches: the units that agree with a concept best, against random ones and those that alpha finds."""
+"""The units that `dissect` switches: those that agree best with a concept, those that alpha finds, and random ones."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,10 +28,10 @@ from saliency_gan.runs.random_streams import Stream, random_stream
 
 ALPHA_IMAGES = 256
 FIRST_EFFECT_IMAGE, FIRST_ALPHA_IMAGE = 1_000_000, 2_000_000
-"""Images on which units are switched; none of them was looked at before."""
+"""Numbers of the first images for switching units and for alpha; nothing before used these images."""
 SHOWN = 8
 CONTROLS = 3
-"""Sets of random units, whose effects are averaged."""
+"""Number of sets of random units; their effects are averaged."""
 
 
 def _centre() -> Tensor:
@@ -42,7 +42,7 @@ def _centre() -> Tensor:
 
 
 REGIONS: dict[str, Callable[[], Tensor | None]] = {"everywhere": lambda: None, "centre": _centre}
-"""P, where units are switched."""
+"""P, the region in which units are switched."""
 
 
 def measure_interventions(
@@ -55,8 +55,9 @@ def measure_interventions(
     """Measures the ACE of the best 1, 2, 5, ... units and of random ones, and draws images without and with them.
 
     Returns:
-        What dissection.json says under "interventions": layer, concept, the rows of the curve (units, ace, low, high,
-        random_ace, margin, margin_low, margin_high), the units in the order of their agreement, and the same by alpha.
+        The value of "interventions" in dissection.json: layer, concept, the rows of the curve (units, ace, low, high,
+        random_ace, margin, margin_low, margin_high), by_agreement (the units in the order of their agreement), and the
+        same for the order by alpha (alpha, by_alpha).
     """
     index = concepts.names.index(config.concept)
     layer = config.layer or max(
@@ -98,18 +99,18 @@ def measure_interventions(
 
 
 def random_sets(seed: int, total: int, count: int) -> list[list[int]]:
-    """CONTROLS sets of `count` of `total` units; smaller sets are part of larger ones."""
+    """Draws CONTROLS random sets of `count` of `total` units; a smaller set is part of the larger one."""
     streams = (random_stream(seed, Stream.RANDOM_UNITS, number) for number in range(CONTROLS))
     return [torch.randperm(total, generator=random)[:count].tolist() for random in streams]
 
 
 def counts_up_to(largest: int) -> list[int]:
-    """How many units are switched together: 1, 2, 5, 10, ... and the largest number itself."""
+    """The numbers of units that are switched together: 1, 2, 5, 10, ... and `largest` itself."""
     return [*(count for count in (1, 2, 5, 10, 20, 50, 100) if count < largest), largest]
 
 
 def _row(effect: Effect, control: Tensor) -> dict[str, float]:
-    """An effect beside that of random units on the same images, float [N]."""
+    """An effect, and its margin over that of random units on the same images, float [N]."""
     margin = effect_of(effect.images - control)
     return {
         **{name: getattr(effect, name) for name in ("ace", "low", "high")},

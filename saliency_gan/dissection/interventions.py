@@ -1,4 +1,4 @@
-"""Switching units off and on, and what that does to a concept: ACE (Bau et al. 2019, section 3.2)."""
+"""Switches units off and on, and measures the effect on a concept: ACE (Bau et al. 2019, section 3.2)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 
 Measure = Callable[[Tensor], Tensor]
-"""How much of a concept images [N, channels, H, W] show: float [N] in [0, 1]."""
+"""Images [N, channels, H, W] -> how much of a concept each of them shows, float [N] in [0, 1]."""
 GRADIENT_BATCHES = 4
-"""Batches that the length of delta's first gradient is averaged over."""
+"""The first gradient of delta is averaged over this many batches."""
 
 
 @contextmanager
 def edited(generator: Generator, layer: str, edit: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """While it is open, a layer's features go through `edit` before the generator goes on with them.
+    """A context in which `edit` changes a layer's features before the generator continues with them.
 
     Args:
         generator: G.
@@ -43,12 +43,12 @@ def setting(units: Sequence[int] | Tensor, levels: Tensor, region: Tensor | None
     """An edit that sets units to given levels: f(0, r_rest) ablates them, f(k, r_rest) inserts them.
 
     Args:
-        units: Their numbers.
-        levels: 0 or k of each of them, float [len(units)].
-        region: P as weights in [0, 1], float [H, W] at any size, resized to the features; None is everywhere.
+        units: Numbers of the units.
+        levels: 0 or k of each unit, float [len(units)].
+        region: P as weights in [0, 1], float [H, W] of any size, resized to the features; None means everywhere.
 
     Raises:
-        UserError: When features have no such unit.
+        UserError: If the features have no such unit (raised when the edit is applied).
     """
     chosen = torch.as_tensor(units, dtype=torch.int64)
 
@@ -87,8 +87,8 @@ class Effect:
     Attributes:
         ace: delta = E[s_c(x with the units inserted)] - E[s_c(x with them ablated)].
         low: Lower end of its 95 % bootstrap interval over the images.
-        high: Upper end.
-        images: The difference of every image, float [N].
+        high: Upper end of this interval.
+        images: The difference for each image, float [N].
     """
 
     ace: float
@@ -112,8 +112,9 @@ def causal_effect(
     Args:
         generator: G, frozen.
         layer: Name in `generator.feature_layers`.
-        units: Their numbers; none has the effect 0.
-        levels: What all units of the layer are ablated to and inserted at (0 and k in the paper), float [units] each.
+        units: Numbers of the units. Without any unit the effect is 0.
+        levels: The values for ablating and for inserting all units of the layer (0 and k in the paper), float [units]
+            each.
         measure: s_c.
         latents: z, float [N, latent_dim].
         classes: c, int64 [N].
@@ -129,7 +130,7 @@ def causal_effect(
 
 
 def effect_of(differences: Tensor) -> Effect:
-    """Mean of the images' differences [N] and its bootstrap interval, from 1,000 samples that are always the same."""
+    """Mean of the images' differences [N] and its bootstrap interval, from 1,000 samples with a fixed random seed."""
     random = torch.Generator().manual_seed(0)
     drawn = torch.randint(len(differences), (1000, len(differences)), generator=random)
     low, high = differences[drawn].mean(1).double().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -152,21 +153,22 @@ def optimise_alpha(
 ) -> Tensor:
     """alpha* = argmin -delta(alpha) + lambda |alpha|_2 over [0, 1]^units, by projected Adam.
 
-    lambda is `weight` times |d delta / d alpha|_2 at the start. The gradient of |alpha|_2 has length 1 wherever alpha
-    is not 0, so with a lambda above that of delta alpha = 0 is a minimum, and what is left on the way there is noise. A
-    concept that fills a tenth of the image has a tenth of the gradient.
+    lambda is `weight` times |d delta / d alpha|_2 at the start. The gradient of |alpha|_2 has length 1 unless alpha is
+    0. So alpha = 0 is a minimum if lambda is larger than the length of delta's gradient, and the values of alpha on the
+    way there are noise. lambda is not a constant, because a concept that fills a tenth of the image has a tenth of the
+    gradient.
 
     Args:
         generator: G, frozen.
         layer: Name in `generator.feature_layers`.
-        start: Where alpha begins, float [units]: the paper's is IoU_u,c / max_v IoU_v,c.
+        start: Initial alpha, float [units]; in the paper it is IoU_u,c / max_v IoU_v,c.
         levels: As for `causal_effect`.
-        measure: s_c as something that can be differentiated.
-        latents: z to train on, float [N, latent_dim], taken in turns.
-        classes: Their c, int64 [N].
+        measure: A differentiable s_c.
+        latents: z to train on, float [N, latent_dim], used in turn.
+        classes: c of each of them, int64 [N].
         region: As for `setting`.
         steps: Steps of Adam.
-        rate: Its learning rate; the authors' code has 0.01.
+        rate: Learning rate of Adam; the authors' code has 0.01.
         weight: lambda as a share of the first gradient, below 1.
         batch: Images per step.
 

@@ -1,4 +1,4 @@
-"""What the units of each layer agree with: thresholds on some images, the IoU on others."""
+"""Finds which concepts the units of each layer agree with: thresholds on some images, the IoU on others."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +17,14 @@ TOP_IMAGES = 5
 
 @dataclass(frozen=True)
 class DissectedLayer:
-    """What was found out about a layer.
+    """The results for one layer.
 
     Attributes:
-        units: What dissection.json says of every unit.
+        units: The entry of every unit in dissection.json.
         iou: IoU of every unit with every concept, float64 [units, concepts].
-        quality: I / H of every unit with every concept, likewise.
-        present: Mean activation of every unit where each concept is, likewise.
-        absent: The same where it is not.
+        quality: I / H of every unit with every concept, of the same shape.
+        present: Mean activation of every unit where each concept is, of the same shape.
+        absent: Mean activation of every unit where each concept is not, of the same shape.
     """
 
     units: list[dict[str, Any]]
@@ -34,10 +34,10 @@ class DissectedLayer:
     absent: Tensor
 
     def levels(self, concept: int) -> tuple[Tensor, Tensor]:
-        """What units are ablated to and inserted at, float [units] each.
+        """The values of the units when they are ablated and when they are inserted, float [units] each.
 
-        The paper's are 0 and k, the mean where the concept is. Features of residual blocks may be negative, and 0 in
-        the middle of what a unit says; such a unit is off at its mean where the concept is not.
+        The paper uses 0 and k, the mean where the concept is. Features of residual blocks may be negative, and 0 may be
+        in the middle of a unit's range. If a unit's mean outside the concept is negative, the unit is off at this mean.
         """
         return self.absent[:, concept].clamp(max=0).float(), self.present[:, concept].float()
 
@@ -54,14 +54,14 @@ def dissect_layers(
 
     Args:
         sampler: Draws images and features.
-        concepts: What to look for.
-        images: Images of each of the two halves.
+        concepts: The concepts to look for.
+        images: Number of images in each of the two halves.
         min_iou: A unit with at most this IoU has no concept.
-        seed: Of the bootstrap samples.
-        painting: Chooses its painters on the first half of the images, and is measured on the other one.
+        seed: Random seed of the bootstrap samples.
+        painting: Chooses its painters on the first half of the images, and is measured on the second half.
 
     Returns:
-        Layer -> what was found.
+        Layer -> its results.
     """
     look = sampler.draw(range(min(2 * BATCH, images)))
     candidates = {layer: threshold_candidates(features) for layer, features in look.features.items()}

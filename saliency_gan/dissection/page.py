@@ -26,11 +26,14 @@ EFFECT = ["units", "ACE", "95 % interval", "random units", "margin", "95 % inter
 KINDS = {"object": "#c0392b", "colour": "#8e44ad", "light": "#f1c40f", "texture": "#2980b9", "place": "#27ae60"}
 """Colours of the kinds of concepts in the plot."""
 SHOWN_CONCEPTS = 20
-"""Concepts a layer in the plot."""
+"""Largest number of concepts per layer in the plot."""
 
 
 def write_unit_pictures(config: DissectConfig, sampler: Sampler, found: dict[str, Any], folder: Path) -> None:
-    """A picture a layer: a row a unit, its strongest images with the outline of where it is above its threshold."""
+    """Writes one picture per layer with one row per unit: its strongest images, outlined where it is active.
+
+    A unit is active where it is above its threshold.
+    """
     for layer, units in found["layers"].items():
         rows = []
         for unit in _best(units, config.top_units):
@@ -45,7 +48,7 @@ def write_unit_pictures(config: DissectConfig, sampler: Sampler, found: dict[str
 
 
 def _outlined(image: ImageArray, active: np.ndarray) -> ImageArray:
-    """A tile of the image, darkened but for the active pixels, with a yellow line around them."""
+    """A tile of the image: all pixels are darkened except the active ones, which have a yellow outline."""
     colour = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
     large = cv2.resize(colour, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
     mask = cv2.resize(active.astype(np.uint8), (TILE, TILE), interpolation=cv2.INTER_LINEAR)
@@ -55,7 +58,7 @@ def _outlined(image: ImageArray, active: np.ndarray) -> ImageArray:
 
 
 def write_page(config: DissectConfig, generator: Generator, found: dict[str, Any], folder: Path) -> Path:
-    """Writes dissect.html, which loads nothing from anywhere else."""
+    """Writes dissect.html, a self-contained page."""
     _plot_counts(found, folder / "concepts.png")
     sections = [_overview(config, found, folder)]
     if found["painters"]:
@@ -199,7 +202,7 @@ def _best(units: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 
 
 def _plot_counts(found: dict[str, Any], path: Path) -> None:
-    """The distribution of concepts over the units of each layer, the most frequent first, coloured by kind."""
+    """Plots how many units of each layer have each concept, the most frequent first, coloured by kind."""
     kinds = {concept["name"]: concept["kind"] for concept in found["concepts"]}
     figure = Figure(figsize=(9, 2.2 * len(found["layers"])), layout="constrained")
     for number, (layer, units) in enumerate(found["layers"].items(), start=1):

@@ -1,4 +1,4 @@
-"""Which units say together where a concept is, and how well: the painters of the rule `units` of `masks`."""
+"""The painters of the rule `units` of `masks`: units that vote together where a concept is, and their accuracy."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +12,13 @@ from saliency_gan.runs.random_streams import Stream, random_stream
 
 
 class Painting:
-    """The painters of a concept: chosen on some images, measured on others.
+    """The painters of a concept, chosen on some images and measured on others.
 
     Args:
-        concept: Its name.
-        index: Its place among the concepts.
-        count: Painters at most, of all layers.
-        seed: Of the bootstrap samples.
+        concept: Name of the concept.
+        index: Index of the concept among all concepts.
+        count: Largest number of painters in all layers together.
+        seed: Random seed of the bootstrap samples.
     """
 
     def __init__(self, concept: str, index: int, count: int, seed: int) -> None:
@@ -28,10 +28,10 @@ class Painting:
         self._agreement: AgreementCounts | None = None
 
     def choose(self, joint: Mapping[str, JointCounts]) -> None:
-        """Takes the units with the highest I / H with the concept, or with where it is not.
+        """Chooses the units with the highest I / H for the concept, or for the area where the concept is not.
 
         Args:
-            joint: Layer -> counts over the images that thresholds are chosen on.
+            joint: Layer -> counts over the images for choosing thresholds.
         """
         found = []
         for layer, counts in joint.items():
@@ -41,12 +41,12 @@ class Painting:
                     threshold = float(counts.candidates[unit, place])
                     found.append(Painter(layer, unit, paints, threshold, float(value)))  # type: ignore[arg-type]
         found = sorted((one for one in found if one.quality > MIN_QUALITY), key=lambda one: -one.quality)
-        once = {(one.layer, one.unit): one for one in reversed(found)}  # as what it agrees with better
+        once = {(one.layer, one.unit): one for one in reversed(found)}  # the better of its two
         best = [one for one in found if once[one.layer, one.unit] is one][: self.count]
         self.painters = Painters(self.concept, tuple(best)) if best else None
 
     def add(self, features: Mapping[str, Tensor], concepts: Tensor) -> None:
-        """Counts how the votes of other images agree with the concept; arguments as for `JointCounts.add`, by layer."""
+        """Counts how the votes agree with the concept on other images; arguments as for `JointCounts.add`, by layer."""
         if self.painters is None:
             return
         votes = self.painters.votes(features, concepts.shape[-1])[:, None]
@@ -56,8 +56,11 @@ class Painting:
         self._agreement.add(votes, concepts[:, self.index, None])
 
     def to_plain(self) -> dict[str, Any] | None:
-        """What dissection.json holds under `painters`: who they are, and the IoU of what more than half of the votes
-        call the concept with its interval; None where no unit agrees with it."""
+        """The value of `painters` in dissection.json: the units, and the IoU of their vote with its interval.
+
+        The vote marks the pixels for which the concept has more than half of the votes. None if no unit agrees with
+        the concept.
+        """
         if self.painters is None or self._agreement is None:
             return None
         agreement = self._agreement.result()

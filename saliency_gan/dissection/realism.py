@@ -1,4 +1,4 @@
-"""How real images look: to the generator's discriminator, and by the distance of their features to those of photos."""
+"""Measures how real images look: by the generator's discriminator, and by the distance of their features to photos."""
 
 import tempfile
 from collections.abc import Callable
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def find_discriminator(generator: str, weights: Path | None, device: torch.device = CPU) -> Critic | None:
-    """The discriminator that a generator was trained against, from beside its file; None where there is none.
+    """Reads the discriminator that a generator was trained against, from the same folder; None if there is none.
 
     Raises:
         UserError: If the file is damaged.
@@ -41,11 +41,12 @@ def find_discriminator(generator: str, weights: Path | None, device: torch.devic
 
 
 def read_photos(folder: Path, side: int) -> Tensor:
-    """Real images for a generator of `side` pixels, float [N, 3, side, side] in [-1, 1]; at most MAX_PHOTOS, evenly
-    from the sorted files of the folder and those below it.
+    """Reads real images for a generator of `side` pixels, float [N, 3, side, side] in [-1, 1].
+
+    At most MAX_PHOTOS are read, at equal distances from the sorted files of the folder and its subfolders.
 
     Raises:
-        UserError: If fewer than two can be read.
+        UserError: If fewer than two images can be read.
     """
     files = find_images(folder, recursive=True, setting="--real")
     chosen = (
@@ -60,10 +61,10 @@ def read_photos(folder: Path, side: int) -> Tensor:
 class FeatureDistance:
     """Squared maximum mean discrepancy between images and photos, as in KID (Binkowski et al., ICLR 2018).
 
-    The kernel is KID's, (x y / d + 1)^3, and so is the unbiased estimator, which needs no large sets as a Frechet
-    distance does. The features are not Inception's but those of the saliency model's encoder, which is bundled: mean
-    and deviation over the positions of every channel at 1/4, 1/8 and 1/16 of the side, each scaled to deviation 1 over
-    the photos. So its values are no KIDs, and compare with none but each other.
+    The kernel is KID's, (x y / d + 1)^3. The estimator is KID's as well. It is unbiased, so it does not need large sets
+    as a Frechet distance does. The features are not Inception's but those of the bundled saliency model's encoder: mean
+    and standard deviation over the positions of every channel at 1/4, 1/8 and 1/16 of the side, each scaled to a
+    standard deviation of 1 over the photos. So the values are not KIDs, and can only be compared with each other.
 
     Args:
         model: A saliency model.
@@ -88,16 +89,16 @@ class FeatureDistance:
         return (torch.cat(parts, 1) - self.mean) / self.deviation
 
     def distance(self, images: Tensor) -> float:
-        """Squared MMD between images and the photos; around 0, also below it, where they are of the same kind."""
+        """Squared MMD between images and the photos; near 0, or slightly below, if both are of the same kind."""
         weights = torch.ones(1, len(images), dtype=torch.float64)
         return float(self._estimate(self._all_features(images), weights))
 
     def decrease(self, before: Tensor, after: Tensor) -> Effect:
-        """How much nearer to the photos images have come, with an interval over the images (Poisson bootstrap).
+        """How much the distance to the photos decreased, with an interval over the images (Poisson bootstrap).
 
         Args:
-            before: Float [N, channels, H, W].
-            after: The same images edited.
+            before: Images, float [N, channels, H, W].
+            after: The same images after the edit.
         """
         weights = torch.poisson(torch.ones(1000, len(before)), generator=torch.Generator().manual_seed(0)).double()
         weights = torch.cat([torch.ones(1, len(before), dtype=torch.float64), weights])
@@ -107,10 +108,10 @@ class FeatureDistance:
         return Effect(float(decrease[0]), low, high, decrease[:1])
 
     def witness(self, generated: Tensor) -> Realism:
-        """Which images are nearer to the photos than to `generated`: mean k(x, photos) - mean k(x, generated).
+        """A score that is high for images nearer to the photos than to `generated`.
 
-        It is the witness function of the discrepancy (Gretton et al., JMLR 2012), so its gradient says how an image has
-        to change for the distance to shrink.
+        It is mean k(x, photos) - mean k(x, generated), the witness function of the discrepancy (Gretton et al., JMLR
+        2012). So its gradient says how an image has to change to make the distance smaller.
         """
         known = self._all_features(generated)
 
@@ -125,7 +126,7 @@ class FeatureDistance:
         return torch.cat([self.features(part) for part in images.split(64)])
 
     def _estimate(self, features: Tensor, weights: Tensor) -> Tensor:
-        """The unbiased estimate for every row of weights of the images, float64 [rows]."""
+        """The unbiased estimate of the distance for every row of image weights, float64 [rows]."""
         own, cross = _kernel(features, features).double().cpu(), _kernel(features, self.photos).double().cpu()
         total, squares = weights.sum(1), weights.square()
         pairs = (total.square() - squares.sum(1)).clamp(min=1)
@@ -134,13 +135,13 @@ class FeatureDistance:
 
 
 def frechet_inception_distance(photos: Tensor, images: Tensor, weights: Path) -> float:
-    """FID by torch-fidelity, from Inception weights that the user has.
+    """FID by torch-fidelity, with Inception weights that the user provides.
 
     Args:
-        photos: Float [M, 3, H, W] in [-1, 1].
-        images: Float [N, channels, H, W].
-        weights: Inception's state dict; torch-fidelity names where it is published. It is read here without executing
-            pickled code, and handed on as tensors.
+        photos: Photos, float [M, 3, H, W] in [-1, 1].
+        images: Images, float [N, channels, H, W].
+        weights: Inception's state dict; torch-fidelity says where it is published. It is read here without executing
+            pickled code, and passed on as tensors.
 
     Raises:
         UserError: If torch-fidelity is missing or the weights cannot be used.
@@ -185,7 +186,7 @@ def require_fidelity() -> _Fidelity:
 
 
 class _Pictures(Dataset[Tensor]):
-    """uint8 [3, H, W] each, as torch-fidelity takes them."""
+    """Images as uint8 [3, H, W] each, the format of torch-fidelity."""
 
     def __init__(self, images: Tensor) -> None:
         self.pictures = torch.from_numpy(to_uint8(images)).permute(0, 3, 1, 2)
@@ -198,7 +199,7 @@ class _Pictures(Dataset[Tensor]):
 
 
 def _deviation(stage: Tensor) -> Tensor:
-    """Of every channel over the positions; what is added keeps the gradient finite where a channel is constant."""
+    """Standard deviation of every channel over the positions; 1e-6 keeps the gradient of constant channels finite."""
     return (stage.var((2, 3), correction=0) + 1e-6).sqrt()
 
 

@@ -17,10 +17,10 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Seen:
-    """A batch.
+    """A batch of images and features.
 
     Attributes:
-        first: Number of its first image.
+        first: Number of the first image.
         images: float32 [N, channels, H, W] in [-1, 1].
         features: Layer -> float32 [N, units, h, w].
     """
@@ -32,13 +32,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws images by number; the same number is the same image at every call.
+    """Draws images by number; the same number gives the same image at every call.
 
     Attributes:
         generator: G, frozen, on fabric's device.
         layers: Layers whose features are kept.
-        fabric: Where and in which precision to compute.
-        seed: Seed of the images.
+        fabric: Sets the device and the precision.
+        seed: Random seed of the images.
         among: Classes to draw from; None for all.
     """
 
@@ -55,13 +55,13 @@ class Sampler:
 
     @torch.no_grad()
     def draw(self, numbers: Sequence[int]) -> Seen:
-        """One batch."""
+        """Draws one batch."""
         with watched(self.generator, self.layers) as features, self.fabric.autocast():
             images = self.generator(*self.subjects(numbers)).float()
         return Seen(numbers[0], images, features)
 
     def batches(self, first: int, count: int, progress: str) -> Iterator[Seen]:
-        """Images `first` to `first + count - 1` in batches."""
+        """Draws the images `first` to `first + count - 1` in batches."""
         with tqdm(desc=progress, total=count, unit="image") as bar:
             for start in range(first, first + count, BATCH):
                 numbers = range(start, min(start + BATCH, first + count))

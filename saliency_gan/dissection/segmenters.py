@@ -1,4 +1,4 @@
-"""Concepts of segmentation models: torchvision's with a weights file of the user's, or the user's own code."""
+"""Concepts from segmentation models: torchvision's with the user's weights file, or the user's own code."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ from saliency_gan.storage.torch_files import load_torch
 BUILT_IN: dict[str, type[ConceptSource]] = {"saliency": Saliency, "appearance": Appearance}
 TORCHVISION = "torchvision:"
 SIDE = 224
-"""Smaller images are enlarged to this many pixels for torchvision's models, which learned from photos of 520."""
+"""Smaller images are enlarged to this side in pixels for torchvision's models, which learned from 520 px photos."""
 
 
 def concept_sources(
@@ -32,17 +32,17 @@ def concept_sources(
     names: Path | None = None,
     saliency_model: SaliencyModel | None = None,
 ) -> Joined:
-    """Builds what `--concepts` names.
+    """Builds the sources that `--concepts` names.
 
     Args:
         asked: `saliency`, `appearance`, `torchvision:MODEL` or `PATH.py:FUNCTION`, which is run.
-        weights: Of the segmentation model among them.
-        names: Text file with the names of its classes, one per line; None takes those the model knows.
-        saliency_model: What `saliency` asks; None for the bundled model.
+        weights: Weights of the segmentation model among the sources.
+        names: Text file with the names of its classes, one per line; None takes the model's own names.
+        saliency_model: Model for the source `saliency`; None takes the bundled model.
 
     Raises:
-        UserError: If there is no such source, two are segmentation models, the model's weights are missing or do not
-            fit, or two concepts have the same name.
+        UserError: If there is no such source, two of them are segmentation models, the model's weights are missing or
+            do not fit, or two concepts have the same name.
     """
     models = [name for name in asked if name not in BUILT_IN]
     if not asked or len(models) > 1:
@@ -58,11 +58,11 @@ def concept_sources(
 
 
 class Segmenter(ConceptSource):
-    """The classes of a segmentation model: a pixel belongs to the one with the highest score.
+    """The classes of a segmentation model as concepts: a pixel belongs to the class with the highest score.
 
     Args:
         network: Images, float [N, 3, H, W] in [-1, 1] -> scores before the softmax, float [N, classes, h, w].
-        names: One name a class.
+        names: One name per class.
     """
 
     def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
@@ -90,11 +90,11 @@ def load_segmenter(name: str, weights: Path | None, names: Path | None) -> Segme
 
     Args:
         name: `torchvision:MODEL` or `PATH.py:FUNCTION`.
-        weights: torchvision: a state dict, read without executing pickled code. A function gets the path.
+        weights: For torchvision a state dict, read without executing pickled code. A function gets the path.
         names: As for `concept_sources`.
 
     Raises:
-        UserError: If it cannot be built, or has another number of classes than names.
+        UserError: If the model cannot be built, or its number of classes is not the number of names.
     """
     if name.startswith(TORCHVISION):
         network, known = _torchvision(name.removeprefix(TORCHVISION), weights)
@@ -121,7 +121,7 @@ def load_segmenter(name: str, weights: Path | None, names: Path | None) -> Segme
 
 
 class _Photos(nn.Module):
-    """A model of torchvision behind the contract of `Segmenter`."""
+    """A model of torchvision with the inputs and outputs that `Segmenter` needs."""
 
     mean: Tensor
     std: Tensor

@@ -1,4 +1,7 @@
-"""Which unit agrees with which concept: thresholds by information, IoU elsewhere (Bau et al. 2019, section 3.1)."""
+"""Which unit agrees with which concept (Bau et al. 2019, section 3.1).
+
+Thresholds maximise the information quality on some images; the IoU is measured on others.
+"""
 
 from dataclasses import dataclass
 
@@ -7,21 +10,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LEVELS = 64
-"""Thresholds that are tried for a unit: quantiles of its activations, closer together at the top."""
+"""Number of thresholds that are tried for each unit: quantiles of its activations, closer together at the top."""
 MIN_QUALITY = 0.01
 """Information quality I / H that a unit needs for a concept, as in the authors' code."""
 REPLICATES = 100
-"""Bootstrap samples of the images."""
+"""Number of bootstrap samples of the images."""
 
 
 def threshold_candidates(activations: Tensor) -> Tensor:
-    """Quantiles of every unit's activations that thresholds are chosen from.
+    """The candidates for thresholds: quantiles of every unit's activations.
 
     Args:
-        activations: r of a first look, float [N, units, h, w].
+        activations: r of a first batch of images, float [N, units, h, w].
 
     Returns:
-        float [units, LEVELS], ascending: evenly from the lowest to the 90 % quantile, then ever closer to the highest.
+        float [units, LEVELS], ascending: at equal distances up to the 90 % quantile, then closer and closer to the
+        highest value.
     """
     sorted_values = activations.transpose(0, 1).flatten(1).sort(dim=1).values
     even = torch.linspace(0, 0.9, LEVELS - 19)
@@ -31,7 +35,7 @@ def threshold_candidates(activations: Tensor) -> Tensor:
 
 
 class JointCounts:
-    """Counts pixels by unit, activation and concept, in memory that does not grow with the images.
+    """Counts pixels by unit, activation and concept. Memory does not grow with the number of images.
 
     Args:
         candidates: Ascending thresholds of every unit, float [units, levels].
@@ -45,7 +49,7 @@ class JointCounts:
         self.all = torch.zeros(units, levels + 1, dtype=torch.float64)
 
     def add(self, activations: Tensor, concepts: Tensor) -> None:
-        """Counts some images.
+        """Adds some images to the counts.
 
         Args:
             activations: r, float [N, units, h, w].
@@ -58,12 +62,12 @@ class JointCounts:
     def best_thresholds(self) -> tuple[Tensor, Tensor]:
         """t = argmax I(r > t; s_c) / H(r > t, s_c) for every unit and concept.
 
-        Only thresholds count above which the concept is more frequent than elsewhere: information is as high where a
-        unit is off on all of the concept.
+        A threshold is allowed only if the concept is more frequent above it than elsewhere. Without this rule, a unit
+        that is off on all of the concept would have an equally high information.
 
         Returns:
             Index into the candidates, int64 [units, concepts], and the quotient there, float64 [units, concepts] in
-            [0, 1]; index 0 and quotient 0 where nothing is shared.
+            [0, 1]. Both are 0 if no threshold is allowed.
         """
         both, above, present = _above(self.present), _above(self.all)[..., None], self.present.sum(1)
         quality = information_quality(both, above, present, self.total)
@@ -72,25 +76,25 @@ class JointCounts:
         return best.indices, best.values
 
     def complement(self) -> "JointCounts":
-        """The same pixels by where each concept is not."""
+        """The counts of the same pixels for the complement of each concept."""
         other = JointCounts(self.candidates, self.present.shape[2])
         other.all, other.present = self.all, self.all[..., None] - self.present
         return other
 
     @property
     def total(self) -> float:
-        """Pixels counted."""
+        """Number of counted pixels."""
         return float(self.all[0].sum())
 
 
 def information_quality(both: Tensor, above: Tensor, present: Tensor, total: float) -> Tensor:
-    """I(a; s) / H(a, s) of two events from counts of pixels.
+    """I(a; s) / H(a, s) of two events, from numbers of pixels.
 
     Args:
         both: Pixels with r > t and s, float64 [units, levels, concepts].
         above: Pixels with r > t, [units, levels, 1].
         present: Pixels with s, [units, concepts].
-        total: Pixels.
+        total: All pixels.
 
     Returns:
         float64 [units, levels, concepts] in [0, 1]; 0 where neither event varies.
@@ -110,9 +114,9 @@ class Agreement:
     """IoU of every unit with every concept, float64 [units, concepts] each.
 
     Attributes:
-        iou: Pixels in both by pixels in either, over all images together.
+        iou: Pixels in both divided by pixels in either, over all images together.
         low: Lower end of its 95 % interval over the images.
-        high: Upper end.
+        high: Upper end of this interval.
     """
 
     iou: Tensor
@@ -126,7 +130,7 @@ class AgreementCounts:
     Args:
         candidates: As for `JointCounts`.
         chosen: Index of the threshold of every unit and concept, int64 [units, concepts].
-        random: Where the images' weights in the bootstrap samples are drawn from.
+        random: Random generator for the images' weights in the bootstrap samples.
     """
 
     def __init__(self, candidates: Tensor, chosen: Tensor, random: torch.Generator) -> None:
@@ -135,7 +139,7 @@ class AgreementCounts:
         self.unions = torch.zeros_like(self.intersections)
 
     def add(self, activations: Tensor, concepts: Tensor) -> None:
-        """Counts some images; arguments as for `JointCounts.add`."""
+        """Adds some images to the counts; arguments as for `JointCounts.add`."""
         both, either = [], []
         for activation, concept in zip(activations.split(1), concepts.split(1), strict=True):
             every, present = joint_histogram(activation, concept, self.candidates)
@@ -150,26 +154,26 @@ class AgreementCounts:
         self.unions += torch.einsum("rn,nuc->ruc", weights, torch.stack(either))
 
     def result(self) -> Agreement:
-        """The IoU so far, 0 where neither is anywhere."""
+        """The IoU of the images so far; 0 if neither the unit nor the concept appears."""
         ratios = self.intersections / self.unions.clamp(min=1)
         low, high = ratios[1:].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
         return Agreement(ratios[0], low, high)
 
 
 def joint_histogram(activations: Tensor, concepts: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels by how many thresholds the activation exceeds, in all and of every concept.
+    """Counts pixels by how many thresholds the activation exceeds, for all pixels and for those of every concept.
 
-    Pixels with the same set of concepts are counted together: there are few such sets, so one count a unit serves all
-    concepts.
+    Pixels with the same set of concepts are counted together. There are few such sets, so one count per unit is enough
+    for all concepts.
 
     Args:
-        activations: r, float [N, units, h, w]; upsampled bilinearly to the concepts' size.
+        activations: r, float [N, units, h, w]; enlarged bilinearly to the concepts' size.
         concepts: s_c, bool [N, concepts, H, W].
         candidates: Ascending thresholds, float [units, levels].
 
     Returns:
-        float64 [units, levels + 1] and [units, levels + 1, concepts]; entry l is the pixels with exactly l thresholds
-        below the activation.
+        float64 [units, levels + 1] and [units, levels + 1, concepts]; entry l is the number of pixels whose activation
+        exceeds exactly l thresholds.
     """
     levels = candidates.shape[1]
     pixel_set, members = _concept_sets(concepts.transpose(0, 1).flatten(1))
@@ -188,7 +192,7 @@ def joint_histogram(activations: Tensor, concepts: Tensor, candidates: Tensor) -
 
 
 def _concept_sets(concepts: Tensor) -> tuple[Tensor, Tensor]:
-    """Which concepts pixels have together.
+    """Numbers the sets of concepts that pixels have.
 
     Args:
         concepts: bool [concepts, pixels].
@@ -197,7 +201,8 @@ def _concept_sets(concepts: Tensor) -> tuple[Tensor, Tensor]:
         Number of the set of every pixel, int32 [pixels], and 1 for the concepts in every set, float64
         [sets, concepts].
     """
-    # A sum of random 64 bit numbers, one a concept, names a set: two of 1,000 sets have the same in 1 of 10^13 cases.
+    # The key of a set is a sum of random 64 bit numbers, one per concept. Two of 1,000 sets have the same key in 1 of
+    # 10^13 cases.
     random = torch.Generator().manual_seed(0)
     keys = torch.randint(-(2**63), 2**63 - 1, (len(concepts), 1), generator=random).to(concepts.device)
     name = sum((key * present for key, present in zip(keys, concepts, strict=True)), torch.zeros_like(keys[0]))
@@ -207,5 +212,5 @@ def _concept_sets(concepts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _above(counts: Tensor) -> Tensor:
-    """Pixels by exactly l thresholds exceeded [units, levels + 1, ...] -> above threshold l [units, levels, ...]."""
+    """Pixels by number of exceeded thresholds [units, levels + 1, ...] -> above each threshold [units, levels, ...]."""
     return counts.flip(1).cumsum(1).flip(1)[:, 1:]

@@ -1,1 +1,1 @@
-"""Encoders with ImageNet's weights."""
+"""Encoders with ImageNet weights."""

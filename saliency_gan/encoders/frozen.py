@@ -1,4 +1,4 @@
-"""A frozen network of ImageNet as an eye: it is shown images, and gives its features of them."""
+"""A frozen ImageNet network that computes features of images."""
 
 import segmentation_models_pytorch as smp
 import torch
@@ -9,18 +9,18 @@ from saliency_gan.encoders.norms import fold_norms
 from saliency_gan.encoders.pretrained import load_packaged_weights, simplify, statistics_of
 
 STRIDES = (4, 8, 16, 32)
-"""Pixels of the enlarged image for each position of the maps that an encoder gives, finest first."""
+"""Strides of the encoder's feature maps in pixels of the resized image, finest first."""
 
 
 class FrozenEncoder(nn.Module):
-    """An encoder with the weights of ImageNet that is never trained, whose batch norms are part of its convolutions.
+    """An encoder with ImageNet weights that is never trained; its batch norms are folded into its convolutions.
 
     Args:
         name: One of `encoders.pretrained.PACKAGES`.
-        side: Side in pixels to which images are stretched before the network sees them, a multiple of 32.
+        side: Side in pixels to which images are resized for the network, a multiple of 32.
 
     Attributes:
-        widths: Channels of the map of each of STRIDES.
+        widths: Channels of the feature map for each of STRIDES.
 
     Raises:
         UserError: If the package with its weights is missing or damaged.

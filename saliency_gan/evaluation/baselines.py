@@ -1,4 +1,4 @@
-"""What a saliency map scores without any learning, so that a reader sees what a model adds.
+"""Saliency maps without any learning. Their scores show how much a model adds.
 
 Like `metrics`, this module imports neither torch nor the rest of the package.
 """
@@ -16,14 +16,14 @@ CENTRE_SIGMA = 0.25
 CONTRAST_SIDE = 128
 BORDER_COLOURS = 3
 COLOUR_NOISE = 3.0
-"""Standard deviation in Lab units that every colour of the border has at least."""
+"""Least standard deviation of every colour of the border, in Lab units."""
 
 
 def centre_prior(image: Image) -> SaliencyMap:
     """Gaussian around the image's centre with a standard deviation of a quarter of each side.
 
     Args:
-        image: RGB, uint8 [H, W, 3]; only its size counts.
+        image: RGB, uint8 [H, W, 3]; only its size is used.
 
     Returns:
         float32 [H, W] in [0, 1].
@@ -37,7 +37,7 @@ def all_foreground(image: Image) -> SaliencyMap:
 
 
 def otsu(image: Image) -> SaliencyMap:
-    """Otsu's threshold of the grey image, on the side of it that touches the image's border less.
+    """Otsu's threshold of the grey image; the object is the side that touches the image's border less.
 
     Args:
         image: RGB, uint8 [H, W, 3].
@@ -52,10 +52,10 @@ def otsu(image: Image) -> SaliencyMap:
 
 
 def contrast(image: Image) -> SaliencyMap:
-    """Contrast to the border: how far a pixel's colour is from all colours of the image's border.
+    """Contrast to the border: the distance of a pixel's colour from all colours of the image's border.
 
-    The border's Lab colours are clustered; a pixel's contrast is its least Mahalanobis distance to a cluster. A centre
-    prior weighs it, and a logistic curve around Otsu's threshold makes it a saliency.
+    The border's Lab colours are clustered. The contrast of a pixel is its least Mahalanobis distance to a cluster. It
+    is multiplied by a centre prior, and a logistic curve around Otsu's threshold turns it into saliency.
 
     Args:
         image: RGB, uint8 [H, W, 3].
@@ -71,7 +71,7 @@ def contrast(image: Image) -> SaliencyMap:
     distance = _distance_to_colours(lab, lab[_ring(size[1], size[0], max(1, min(size) // 12))])
     weighted = np.minimum(distance, np.percentile(distance, 98)) * _gaussian(size[1], size[0], 0.3)
     weighted -= weighted.min()
-    grey = 255 * weighted / max(1, weighted.max())  # below 1, the standard deviation of a colour, it is noise
+    grey = 255 * weighted / max(1, weighted.max())  # contrast below 1 standard deviation of a colour is noise
     threshold, _ = cv2.threshold(grey.astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
     saliency = 1 / (1 + np.exp((threshold + 0.5 - grey) / 25))
     return cv2.resize(saliency.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
@@ -83,12 +83,12 @@ BASELINES: dict[str, Callable[[Image], SaliencyMap]] = {
     "Otsu": otsu,
     "contrast": contrast,
 }
-"""Baselines by the name that tables show."""
+"""Name in tables -> baseline."""
 
 
 def _distance_to_colours(lab: NDArray[np.float32], colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Least Mahalanobis distance of every pixel, [H, W, 3], to a cluster of `colours`, [N, 3]: [H, W]."""
-    cv2.setRNGSeed(0)  # k-means draws its first centres
+    """Least Mahalanobis distance of every pixel of `lab`, [H, W, 3], to a cluster of `colours`, [N, 3]; [H, W]."""
+    cv2.setRNGSeed(0)  # for the random first centres of k-means
     clusters = min(BORDER_COLOURS, len(colours))
     stop = (cv2.TERM_CRITERIA_EPS + cv2.TERM_CRITERIA_MAX_ITER, 10, 1.0)
     _, labels, _ = cv2.kmeans(colours[:, None], clusters, None, stop, 1, cv2.KMEANS_PP_CENTERS)  # type: ignore[call-overload]
@@ -105,7 +105,7 @@ def _distance_to_colours(lab: NDArray[np.float32], colours: NDArray[np.float32])
 
 
 def _gaussian(height: int, width: int, sigma: float) -> SaliencyMap:
-    """1 in the centre; `sigma` in shares of the sides; float32 [H, W]."""
+    """A Gaussian that is 1 in the centre, float32 [H, W]; `sigma` is a share of each side."""
     rows, columns = (np.arange(side) + 0.5 for side in (height, width))
     vertical, horizontal = rows / height - 0.5, columns / width - 0.5
     return np.exp(-(vertical[:, None] ** 2 + horizontal[None] ** 2) / (2 * sigma**2)).astype(np.float32)

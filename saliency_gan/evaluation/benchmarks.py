@@ -1,4 +1,4 @@
-"""Finds the pairs to measure on: a standard benchmark in one of its usual layouts, or a person's own folders."""
+"""Finds the pairs to measure on: a standard benchmark in one of its usual layouts, or the user's own folders."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,10 +16,10 @@ class Benchmark:
     """A standard benchmark.
 
     Attributes:
-        title: How papers call it.
-        pairs: How many pairs it has.
-        page: Where to get it.
-        folders: Names of its folder of photos and its folder of masks as its archive unpacks them.
+        title: Its name in papers.
+        pairs: Number of its pairs.
+        page: Web page where one can get it.
+        folders: Possible names of its folder of photos and its folder of masks, as in its archive.
     """
 
     title: str
@@ -48,23 +48,23 @@ BENCHMARKS = {
     ),
     "sod": Benchmark("SOD", 300, "http://elderlab.yorku.ca/SOD/", ()),
 }
-"""Benchmarks by the name that --benchmark takes."""
+"""Value of --benchmark -> benchmark."""
 
 PHOTO_FOLDERS = ("images", "image", "imgs", "img", "im", "photos", "test/images", "test/image")
 MASK_FOLDERS = ("masks", "mask", "gt", "ground_truth", "ground_truth_mask", "gts", "test/masks", "test/mask")
 COMMON_FOLDER = "imgs"
-"""A folder that collections use for both, photos as JPEG and masks as PNG."""
+"""A folder that some collections use for both, photos as JPEG and masks as PNG."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One thing to measure on.
+    """One photo or map with its drawn mask.
 
     Attributes:
         name: Path in the folder, without suffix.
         mask: The drawn mask.
-        photo: The photo, where there is one.
-        map: The finished saliency map, where maps are measured.
+        photo: The photo; None if there is none.
+        map: The finished saliency map; None unless maps are measured.
     """
 
     name: str
@@ -75,13 +75,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is measured on.
+    """The pairs to measure on.
 
     Attributes:
         name: Short name for files and tables.
-        pairs: Sorted by name.
-        unmatched: One sentence for every side that has files without a partner.
-        benchmark: Key of BENCHMARKS, or None for a person's own folders.
+        pairs: The pairs, sorted by name.
+        unmatched: One sentence for each of masks, photos and maps that has files without a partner.
+        benchmark: Key of BENCHMARKS, or None for the user's own folders.
     """
 
     name: str
@@ -93,8 +93,8 @@ class Dataset:
 def find_dataset(config: EvaluateConfig) -> Dataset:
     """Finds the pairs that the settings ask for.
 
-    A benchmark has to be complete, because figures on a part of it cannot be compared. In a person's own folders what
-    has no partner is left out and named.
+    A benchmark has to be complete, because figures on a part of it cannot be compared. In the user's own folders, files
+    without a partner are left out and named.
 
     Raises:
         UserError: If the settings do not say what to measure on, a folder is missing or empty, nothing matches, or a
@@ -136,9 +136,9 @@ def find_dataset(config: EvaluateConfig) -> Dataset:
 
 
 def maps_are_of_0_and_1(pairs: Iterable[Pair]) -> bool:
-    """Whether no finished map is brighter than 1, and one is that bright: such maps count as 0 and 255.
+    """Whether the brightest value of all finished maps is 1; such maps are read as 0 and 255.
 
-    Most maps are brighter, so few are read.
+    Reading stops at the first map that is brighter, so usually few maps are read.
     """
     brightest = 0
     for pair in pairs:
@@ -178,7 +178,7 @@ def _find_benchmark(config: EvaluateConfig) -> Dataset:
 
 
 def _find_layout(benchmark: Benchmark, root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Photos and masks by stem, from the first layout that is there in the root or in its folder of that benchmark."""
+    """Photos and masks by stem, from the first layout that exists in the root or in its subfolder of the benchmark."""
     layouts = [*benchmark.folders, *((photos, masks) for photos in PHOTO_FOLDERS for masks in MASK_FOLDERS)]
     own = [
         child for child in sorted(root.iterdir()) if child.is_dir() and _plain(child.name) == _plain(benchmark.title)
@@ -198,7 +198,7 @@ def _find_layout(benchmark: Benchmark, root: Path) -> tuple[dict[str, Path], dic
 
 
 def _subfolder(base: Path, name: str) -> Path | None:
-    """The folder `name`, which may have several parts, whatever the case of its letters."""
+    """Finds the folder `name`, which may have several parts; upper and lower case are the same."""
     for part in name.split("/"):
         found = [child for child in base.iterdir() if child.is_dir() and child.name.lower() == part.lower()]
         if not found:
@@ -219,7 +219,7 @@ def _split_common(folder: Path, recursive: bool = False) -> tuple[dict[str, Path
 
 
 def _own_images(folder: Path, folders: Iterable[Path]) -> list[Path]:
-    """The images of a folder and its subfolders, without those of the other folders, which may lie in it."""
+    """The images of a folder and its subfolders, except those in `folders` that lie in it."""
     files = find_images(folder, recursive=True)
     for other in folders:
         if other.resolve() != folder.resolve() and other.resolve().is_relative_to(folder.resolve()):
@@ -229,7 +229,7 @@ def _own_images(folder: Path, folders: Iterable[Path]) -> list[Path]:
 
 
 def _name_of(masks: Path) -> str:
-    """`data/samples/masks` -> samples: the folder's own name, or its parent's where that says nothing."""
+    """`data/samples/masks` -> samples: the folder's own name, or its parent's if its own is only a word for masks."""
     folder = masks.resolve()
     generic = {_plain(name) for name in MASK_FOLDERS}
     return folder.parent.name if _plain(folder.name) in generic and folder.parent.name else folder.name

@@ -1,4 +1,4 @@
-"""The verb `evaluate`: a saliency model, or maps that another program made, against drawn masks."""
+"""The verb `evaluate`: measures a saliency model, or maps that another program made, against drawn masks."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from saliency_gan.storage.files import LONGEST_NAME, write_bytes, write_json, wr
 from saliency_gan.storage.locks import working_in
 
 EXAMPLES = 12
-"""Random, worst and best pairs that are shown."""
+"""Number of random, worst and best pairs that are shown."""
 
 
 def evaluate(config: EvaluateConfig) -> Path:
@@ -35,7 +35,7 @@ def evaluate(config: EvaluateConfig) -> Path:
     NAME-curves.png, NAME-random.png, NAME-worst.png and NAME-best.png (by the model's IoU, then MAE).
 
     Returns:
-        The JSON file: `config.output`, or NAME.json in `config.folder`, NAME being the benchmark or the masks' folder.
+        The JSON file: `config.output`, or NAME.json in `config.folder`. NAME is the benchmark or the masks' folder.
 
     Raises:
         UserError: If there is nothing to measure on, or a model or a benchmark is not usable.
@@ -57,13 +57,13 @@ def evaluate(config: EvaluateConfig) -> Path:
 
 
 def map_makers(config: EvaluateConfig, dataset: Dataset) -> dict[str, MapMaker]:
-    """What makes the maps, by the name that tables show; the first one is "the model".
+    """Returns name in tables -> function that makes the maps; the first one is "the model".
 
-    That is finished maps where they are given, else the weights that are given, else the run's models (the last one
-    first: adapted, student, U-Net on generated pairs), else the bundled one.
+    These are the finished maps if they are given, else the weights if they are given, else the run's models (the last
+    one first: adapted, student, U-Net on generated pairs), else the bundled model.
 
     Raises:
-        UserError: If a model is not usable or two have the same name.
+        UserError: If a model is not usable or two of them have the same name.
     """
     makers: dict[str, MapMaker] = {}
     if config.maps is not None:

@@ -17,7 +17,7 @@ CAPTION = 18
 
 
 def curves_picture(title: str, curves: Mapping[str, Curves]) -> bytes:
-    """Precision against recall, and F against the threshold, one line a method; PNG bytes."""
+    """Plots precision against recall, and F against the threshold, one line per method; PNG bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
@@ -40,13 +40,13 @@ def curves_picture(title: str, curves: Mapping[str, Curves]) -> bytes:
 
 
 def sheet(examples: Sequence[Example], maps: Sequence[Map], captions: Sequence[str], columns: int = 3) -> ImageArray:
-    """Photo (where there is one), mask and map of each example beside each other, with a caption over them.
+    """Photo (if there is one), mask and map of each example side by side, with a caption above them.
 
     Args:
-        examples: What to show.
+        examples: The examples to show.
         maps: Their saliency maps, uint8 or float in [0, 1].
-        captions: One line of text each.
-        columns: Examples in a row.
+        captions: One line of text for each example.
+        columns: Number of examples in a row.
 
     Returns:
         uint8 [H, W, 3].
@@ -64,7 +64,7 @@ def _strip(example: Example, saliency: Map, caption: str) -> ImageArray:
         shown.insert(0, example.photo)
     tiles = grid([_tile(image) for image in shown], len(shown))
     label = np.full((CAPTION, tiles.shape[1], 3), 255, np.uint8)
-    ascii_caption = caption.encode("ascii", "replace").decode()  # all that OpenCV's fonts have
+    ascii_caption = caption.encode("ascii", "replace").decode()  # OpenCV's fonts have no others
     cv2.putText(label, ascii_caption, (2, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
     return np.concatenate([label, tiles])
 

@@ -18,18 +18,18 @@ from saliency_gan.images import ImageArray
 from saliency_gan.images.reading import UnreadableImageError, read_image, read_mask, read_truth
 
 PAIRS_WORTH_PROCESSES = 100
-"""With fewer pairs, starting processes takes longer than what they save."""
+"""With fewer pairs, starting processes takes longer than the time that they save."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A pair, read.
+    """A pair whose files were read.
 
     Attributes:
-        pair: Where it came from.
+        pair: The paths of the files.
         truth: The drawn mask, bool [H, W].
-        photo: RGB, uint8 [H', W', 3]; None where there is no photo.
-        map: The finished saliency map, uint8 [H'', W'']; None where a model makes it.
+        photo: RGB, uint8 [H', W', 3]; None if there is no photo.
+        map: The finished saliency map, uint8 [H'', W'']; None if a model makes the map.
     """
 
     pair: Pair
@@ -39,17 +39,17 @@ class Example:
 
 
 MapMaker = Callable[[Sequence[Example]], Sequence[Map]]
-"""Gives one saliency map an example, uint8 or float in [0, 1], of any size."""
+"""Returns one saliency map for each example, uint8 or float in [0, 1], of any size."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured.
+    """The results of a measurement.
 
     Attributes:
-        metrics: One collection a map maker and baseline, in this order; its images are in the order of `pairs`.
+        metrics: One collection for each map maker and baseline, in this order; its images are in the order of `pairs`.
         pairs: The pairs that could be read.
-        skipped: One sentence a pair that could not.
+        skipped: One sentence for each pair that could not be read.
     """
 
     metrics: dict[str, SaliencyMetrics]
@@ -60,21 +60,23 @@ class Measured:
 def measure(
     dataset: Dataset, makers: Mapping[str, MapMaker], baselines: bool, batch: int, workers: int | None = None
 ) -> Measured | None:
-    """Measures every map maker, and the baselines where asked for, on all pairs.
+    """Measures every map maker, and the baselines if asked for, on all pairs.
 
     Args:
         dataset: The pairs.
-        makers: What makes the maps, by name.
+        makers: Name -> map maker.
         baselines: Measure the baselines on the photos as well.
-        batch: Pairs that a map maker gets at once.
-        workers: Processes that score; 0 for none; None takes one a core from PAIRS_WORTH_PROCESSES pairs on.
+        batch: Number of pairs that a map maker gets at once.
+        workers: Number of processes that score; 0 for none. None takes one per core if there are at least
+            PAIRS_WORTH_PROCESSES pairs.
 
     Returns:
-        What was measured. The processes of a torchrun job measure a part of the pairs each; the main one gets all, the
-        others None.
+        The results. Each process of a torchrun job measures a part of the pairs. The main process gets all results, the
+        others get None.
 
     Raises:
-        UserError: If a file of a benchmark cannot be read, none of a person's own can, or all masks are empty.
+        UserError: If a file of a benchmark cannot be read, none of the user's own files can be read, or all masks are
+            empty.
         StageError: If a scoring process dies.
     """
     mine = share(dataset.pairs)
@@ -105,7 +107,7 @@ def measure(
 
 
 def _combine(dataset: Dataset, everything: Sequence[tuple[Pair, bool, Scores] | str]) -> Measured:
-    """Orders by map maker what was found out about every pair."""
+    """Sorts the results of all pairs by map maker."""
     metrics: dict[str, SaliencyMetrics] = {}
     skipped = tuple(one for one in everything if isinstance(one, str))
     measured = [one for one in everything if not isinstance(one, str)]
@@ -126,7 +128,7 @@ def read_example(pair: Pair) -> Example:
     """Reads the files of a pair.
 
     Raises:
-        UnreadableImageError: If one of them cannot be read, or lies on its side.
+        UnreadableImageError: If one of them cannot be read, or is turned by 90 degrees.
     """
     truth = read_truth(pair.mask)
     photo = None if pair.photo is None else read_image(pair.photo)
@@ -146,7 +148,10 @@ def _refuse_turned(mask: Path, truth: NDArray[np.bool_], path: Path | None, imag
 
 
 def _read(pair: Pair, dataset: Dataset) -> Example | str:
-    """Reads a pair, or says why not; what is unreadable ends a benchmark's run: part of it cannot be compared."""
+    """Reads a pair, or returns a sentence that says why it cannot be read.
+
+    For a benchmark, an unreadable file is an error, because figures on a part of it cannot be compared.
+    """
     try:
         return read_example(pair)
     except UnreadableImageError as error:

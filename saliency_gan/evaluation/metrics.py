@@ -1,15 +1,15 @@
-"""The field's metrics of a saliency map against a drawn mask.
+"""The usual metrics of a saliency map against a drawn mask.
 
-How they are counted:
+How they are computed:
 
-- A mask's pixel is foreground where it is brighter than half.
-- MAE, IoU and accuracy take the map as it is, IoU and accuracy at threshold 0.5.
-- F (beta^2 = 0.3), weighted F, S and E are those of pysodmetrics, of maps stretched to [0, 1] one by one. F and E are
-  taken at 256 thresholds; max and mean F are those of the curve that is the mean over the images, E is the mean of
-  its curve. Adaptive F has one threshold an image, twice the map's mean.
-- Everything is the mean over the images, at the masks' sizes.
+- A pixel of a mask is foreground if it is brighter than half.
+- MAE, IoU and accuracy use the map as it is; IoU and accuracy have threshold 0.5.
+- F (beta^2 = 0.3), weighted F, S and E are computed by pysodmetrics. Each map is first stretched to [0, 1]. F and E are
+  computed at 256 thresholds. The curve of F is averaged over the images, and max F and mean F are taken from this mean
+  curve. E is the mean of its curve. Adaptive F has one threshold per image, twice the map's mean.
+- Everything is averaged over the images, at the masks' sizes.
 
-This module imports neither torch nor the rest of the package, so that processes which only score start fast.
+This module imports neither torch nor the rest of the package, so that processes that only score start fast.
 """
 
 from dataclasses import dataclass
@@ -35,25 +35,25 @@ METRICS = {
     "accuracy": "accuracy",
     "mae": "MAE",
 }
-"""Key of each figure and its name in tables, in their order; all are in [0, 1], and only of MAE less is better."""
+"""Key of each figure and its name in tables, in their order. All are in [0, 1]. Lower is better only for MAE."""
 
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What one map scores against one mask, every value in [0, 1].
+    """The scores of one map against one mask, every value in [0, 1].
 
     Attributes:
         mae: Mean absolute error of the map as it is.
-        iou: Intersection over union at threshold 0.5; 1 where both are empty.
+        iou: Intersection over union at threshold 0.5; 1 if both are empty.
         accuracy: Share of pixels that are right at threshold 0.5.
         adaptive_f: F at twice the mean of the stretched map.
         weighted_f: Weighted F (Margolin et al. 2014); 0 for an empty mask.
         s_measure: Structure measure (Fan et al. 2017).
-        e_measure: Enhanced-alignment measure (Fan et al. 2018), mean over the thresholds; at most 1, which its division
-            by the pixels less one would overstep by a hair.
-        precision: float64 [256]; element t counts the pixels of the stretched map that are at least t / 255.
-        recall: float64 [256], likewise.
-        f: float64 [256], likewise.
+        e_measure: Enhanced-alignment measure (Fan et al. 2018), mean over the thresholds. It is limited to 1, because
+            it divides by the number of pixels minus one and could be slightly above 1.
+        precision: float64 [256]; for element t, the pixels of the stretched map that are at least t / 255 are marked.
+        recall: float64 [256], with the same thresholds.
+        f: float64 [256], with the same thresholds.
     """
 
     mae: float
@@ -95,11 +95,11 @@ class SaliencyMetrics:
         self.add(score_image(prediction, mask))
 
     def add(self, scores: ImageScores) -> None:
-        """Takes one image's scores that were computed elsewhere."""
+        """Adds one image's scores that were computed elsewhere."""
         self.images.append(scores)
 
     def compute(self) -> dict[str, float]:
-        """Means over the images under the keys of METRICS, and n, the number of images.
+        """Key of METRICS -> mean over the images, and n, the number of images.
 
         Raises:
             ValueError: If there is no image.
@@ -133,7 +133,7 @@ def score_image(prediction: Map, mask: NDArray[np.uint8] | NDArray[np.bool_]) ->
         mask: Ground truth, bool [H, W] or uint8 [H, W], foreground above 127.
 
     Raises:
-        ValueError: If the shapes differ or the map leaves its range.
+        ValueError: If the shapes differ, or a value of the map is out of range.
     """
     truth = mask.astype(bool) if mask.dtype == bool else mask > 127
     saliency = prediction / 255 if prediction.dtype == np.uint8 else prediction.astype(np.float64)
@@ -172,7 +172,7 @@ def score_image(prediction: Map, mask: NDArray[np.uint8] | NDArray[np.bool_]) ->
 
 
 def stretch(saliency: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Moves a map's least value to 0 and its greatest to 1; a constant map stays as it is."""
+    """Stretches a map so that its lowest value is 0 and its highest is 1; a constant map stays as it is."""
     low, high = saliency.min(), saliency.max()
     return (saliency - low) / (high - low) if high > low else saliency
 
@@ -183,7 +183,7 @@ def _run(metric: py_sod_metrics.FmeasureV2, saliency: NDArray[np.float64], truth
 
 
 class _Smeasure(py_sod_metrics.Smeasure):  # type: ignore[misc]  # the library has no types
-    """S that stays a number where the object's centroid lies on the last row or column and leaves a quadrant empty."""
+    """S without NaN if the object's centroid lies on the last row or column, so that a quadrant is empty."""
 
     def ssim(self, pred: NDArray[np.float64], gt: NDArray[np.bool_]) -> float:
-        return super().ssim(pred, gt) if pred.size else 0.0  # its weight is 0
+        return super().ssim(pred, gt) if pred.size else 0.0  # the weight of an empty quadrant is 0

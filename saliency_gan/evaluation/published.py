@@ -1,10 +1,10 @@
-"""Published figures of other methods on the standard benchmarks, to read a run's own figures against.
+"""Published figures of other methods on the standard benchmarks, for comparison with a run's own figures.
 
-`published.csv` has one line a method and benchmark. They were collected from the tables of the field, where older
-methods are often measured by a later paper; `source` names the paper that introduced the method. All are counted as
-`metrics` counts: means over the images, max F (beta^2 = 0.3) of the mean curve, IoU and accuracy at threshold 0.5. The
-max F that SelfMask and FOUND print themselves is another quantity (beta^2 squared, the best threshold of every image)
-and is left out; an empty field was not found.
+`published.csv` has one line per method and benchmark. The figures come from tables in papers, where a later paper has
+often measured an older method. `source` names the paper that introduced the method. All figures are computed as in
+`metrics`: means over the images, max F (beta^2 = 0.3) of the mean curve, IoU and accuracy at threshold 0.5. The max F
+that SelfMask and FOUND publish themselves is another quantity (beta^2 squared, the best threshold of every image), so
+it is left out. A field is empty if we did not find the figure.
 """
 
 import csv
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 FIGURES = ("max_f", "iou", "accuracy", "mae")
-"""Columns of figures, keys of `metrics.METRICS`."""
+"""Columns with figures; they are keys of `metrics.METRICS`."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class PublishedRow:
     """One method on one benchmark.
 
     Attributes:
-        method: Its name.
-        supervision: What it was told besides the photos.
+        method: Name of the method.
+        supervision: The supervision that it used besides the photos.
         source: The paper that introduced it.
-        figures: Values in [0, 1] under keys of FIGURES; only those that were found.
+        figures: Key of FIGURES -> value in [0, 1], only for the figures that we found.
     """
 
     method: str
@@ -33,7 +33,7 @@ class PublishedRow:
 
 
 def published_rows(benchmark: str | None) -> list[PublishedRow]:
-    """Rows that apply to a benchmark, least supervision first; none for a person's own photos.
+    """Rows of a benchmark, those with the least supervision first; none for the user's own photos.
 
     Args:
         benchmark: Key of `benchmarks.BENCHMARKS`, or None.

@@ -1,6 +1,6 @@
-"""Scores maps in processes of their own, while the main process predicts the next ones.
+"""Scores maps in separate processes, while the main process predicts the next maps.
 
-Like `metrics`, this module imports neither torch nor the rest of the package: every process would pay for it.
+Like `metrics`, this module imports neither torch nor the rest of the package, because every process would load them.
 """
 
 import multiprocessing
@@ -24,10 +24,10 @@ Scores = dict[str, ImageScores]
 def score_maps(
     maps: Mapping[str, Map], truth: NDArray[np.bool_], photo: Image | None = None, baselines: bool = False
 ) -> Scores:
-    """Scores several maps, and the baselines where asked for, against one mask.
+    """Scores several maps, and the baselines if asked for, against one mask.
 
     Args:
-        maps: Saliency by name, float [H', W'] in [0, 1] or uint8 [H', W']; resized to the mask's size.
+        maps: Name -> saliency, float [H', W'] in [0, 1] or uint8 [H', W']; resized to the mask's size.
         truth: The mask, bool [H, W].
         photo: RGB, uint8 [H'', W'', 3]; the baselines need it.
         baselines: Score every one of BASELINES on the photo as well.
@@ -39,7 +39,7 @@ def score_maps(
 
 
 def fit(saliency: Map, size: tuple[int, ...]) -> Map:
-    """Resizes a map bilinearly to (height, width), where it has another size."""
+    """Resizes a map bilinearly to (height, width), if it has another size."""
     if saliency.shape == tuple(size):
         return saliency
     resized = cv2.resize(saliency, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
@@ -50,7 +50,7 @@ class ScoringPool:
     """Runs `score_maps` in order. Use it as a context manager.
 
     Args:
-        workers: Processes; 0 scores in a thread of this process.
+        workers: Number of processes; 0 scores in a thread of this process.
     """
 
     def __init__(self, workers: int) -> None:
@@ -71,7 +71,7 @@ class ScoringPool:
     def submit(
         self, maps: Mapping[str, Map], truth: NDArray[np.bool_], photo: Image | None, baselines: bool
     ) -> Iterator[Scores]:
-        """Queues one image and yields results that have to be taken before more is queued."""
+        """Queues one image. If the queue is too long, yields the oldest results."""
         self._waiting.append(self._executor.submit(score_maps, maps, truth, photo, baselines))
         while len(self._waiting) > self._at_most:
             yield self._waiting.popleft().result()
@@ -83,5 +83,5 @@ class ScoringPool:
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     cv2.setNumThreads(1)

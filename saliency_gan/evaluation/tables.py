@@ -1,4 +1,4 @@
-"""The figures of an evaluation as a table: on the terminal and in Markdown."""
+"""The figures of an evaluation as a table, for the terminal and in Markdown."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ class Row:
     """One line of the table.
 
     Attributes:
-        name: What was measured.
+        name: Name of the model, maps or method.
         kind: model, compared, baseline or published.
-        figures: Values under keys of METRICS; what is missing was not measured.
-        supervision: What a published method was told besides the photos.
-        source: Who published it.
+        figures: Key of METRICS -> value; figures that were not measured are missing.
+        supervision: The supervision of a published method besides the photos.
+        source: The paper that published it.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Row:
 
 
 def table_rows(result: Mapping[str, Any]) -> list[Row]:
-    """The lines of the table of what `evaluate` wrote as JSON."""
+    """The lines of the table, from the JSON that `evaluate` wrote."""
     rows = [Row(result["model_name"], "model", result["model"])]
     rows += [Row(name, "compared", figures) for name, figures in result["compared"].items()]
     rows += [Row(name, "baseline", figures) for name, figures in result["baselines"].items()]
@@ -65,7 +65,7 @@ def rich_table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def markdown_table(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
-    """The same table in Markdown, with how one counts and further notes under it."""
+    """The same table in Markdown. Below it are the explanation of the metrics and further notes."""
     lines = [
         f"# {title}",
         "",
@@ -83,17 +83,17 @@ def markdown_table(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -
 
 
 def heading(key: str, name: str) -> str:
-    """A column's heading, with an arrow towards what is better."""
+    """A column's heading, with an arrow that says whether higher or lower is better."""
     return f"{name}\N{NO-BREAK SPACE}{'↓' if key in LESS_IS_BETTER else '↑'}"
 
 
 def told(row: Row) -> str:
-    """What a method was told besides the photos, as the tables show it."""
+    """The supervision of a method besides the photos, as the tables show it."""
     return row.supervision or {"baseline": "none, baseline"}.get(row.kind, "")
 
 
 def cells(row: Row) -> list[str]:
-    """A row's figures in the order of METRICS, empty where there is none."""
+    """A row's figures in the order of METRICS; a missing figure gives an empty cell."""
     return [f"{row.figures[key]:.3f}" if key in row.figures else "" for key in METRICS]
 
 

@@ -1,1 +1,1 @@
-"""Frozen generators G(z, c), one family a file, behind the contract of `base.Generator`."""
+"""Frozen generators G(z, c), one file per family. All of them implement `base.Generator`."""

@@ -1,4 +1,4 @@
-"""Differentiable augmentation (Zhao et al. 2020) of both real and drawn images, so the generator never learns it."""
+"""Differentiable augmentation (Zhao et al. 2020) of real and generated images, so the generator does not learn it."""
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,9 @@ def augment(images: Tensor, translation: float, colour: float, random: torch.Gen
 
     Args:
         images: Float [N, C, H, W] in [-1, 1].
-        translation: Largest shift as a share of the side; pixels that move in are zero, as in the paper: grey.
+        translation: Largest shift as a share of the side. Pixels that move in are zero (grey), as in the paper.
         colour: Strength: brightness moves by up to +-colour, saturation and contrast are scaled by 1 +- colour.
-        random: CPU stream that the amounts are drawn from.
+        random: CPU random stream that the amounts are drawn from.
 
     Returns:
         Images of the same shape; colours may leave [-1, 1].

@@ -1,4 +1,4 @@
-"""The contract that every generator fulfils, so that no stage needs to know which family it drives."""
+"""The interface that every generator implements. So a stage does not need to know the generator's family."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ class Generator(nn.Module, ABC):
         name: The generator's name in the zoo, or its weights file's stem.
         sha256: Hex digest of the weights it was loaded from; "" for a generator that was never saved. Stages record it
             so that files of different generators are never mixed.
-        intact_sha256: What `sha256` was before units were ablated, see `units`; "" where none was.
+        intact_sha256: `sha256` before units were ablated, see `units`; "" if no unit was ablated.
         latent_dim: d, the length of z.
         num_classes: Number of classes c; 1 for an unconditional generator.
-        class_names: One name a class.
+        class_names: One name per class.
         resolution: Side of the square output, in pixels.
         channels: Colour channels of the output: 3, or 1 for grey digits.
     """
@@ -38,11 +38,11 @@ class Generator(nn.Module, ABC):
     channels: int = 3
 
     def __call__(self, latents: Tensor, classes: Tensor | Sequence[int | str]) -> Tensor:
-        """Draws images, see `forward`, of classes that may also be a list of indices and names.
+        """Draws images, see `forward`. `classes` may also be a list of indices and names.
 
         Raises:
-            UserError: If there are not as many classes as latents, or the generator does not have one of them. Classes
-                that are on a GPU already are not looked at, because that would wait for it.
+            UserError: If the number of classes and the number of latents differ, or the generator does not have one of
+                the classes. The values of classes on a GPU are not checked, because the check would wait for the GPU.
         """
         if not isinstance(classes, Tensor):
             classes = torch.tensor([self._index_of(one) for one in classes], device=latents.device)
@@ -73,37 +73,39 @@ class Generator(nn.Module, ABC):
     @property
     @abstractmethod
     def feature_layers(self) -> dict[str, nn.Module]:
-        """The layers whose channels can be dissected, from the coarsest to the finest, by name."""
+        """Name -> layer whose channels can be dissected, from the coarsest layer to the finest."""
 
     @property
     def own_directions(self) -> dict[str, Tensor]:
-        """Directions that the family itself names, as unit vectors, float [latent_dim]; none in most families."""
+        """Name -> built-in direction of the family, a unit vector, float [latent_dim]; empty in most families."""
         return {}
 
     def sample_latents(self, count: int, random: torch.Generator) -> Tensor:
-        """Draws z ~ N(0, I), float [count, latent_dim], on the CPU so that a seed means the same on every device."""
+        """Draws z ~ N(0, I), float [count, latent_dim], on the CPU, so a seed gives the same z on every device."""
         return torch.randn(count, self.latent_dim, generator=random)
 
     def sample_classes(self, count: int, random: torch.Generator, among: Sequence[int] | None = None) -> Tensor:
-        """Draws classes uniformly, int64 [count], from all classes or from those `among`."""
+        """Draws classes uniformly, int64 [count], from all classes or only from `among`."""
         if among is None:
             return torch.randint(self.num_classes, (count,), generator=random)
         return torch.tensor(list(among))[torch.randint(len(among), (count,), generator=random)]
 
     def sample(self, count: int, random: torch.Generator, among: Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Draws z as `sample_latents`, then c as `sample_classes`, from one stream."""
+        """Draws z with `sample_latents`, then c with `sample_classes`, from one random stream."""
         return self.sample_latents(count, random), self.sample_classes(count, random, among)
 
     def sample_each(
         self, numbers: Sequence[int], key: tuple[int, int], among: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draws z, float [N, latent_dim], and c, int64 [N], each from a stream of its own, so that a number is the same
-        image in every batch.
+        """Draws one z and one c for each number from its own random stream. A number is the same image in every batch.
 
         Args:
-            numbers: Which ones.
-            key: Seed and purpose of the streams; the number follows.
+            numbers: Numbers of the images.
+            key: Seed and purpose of the random streams; the number is added to the key.
             among: Classes to draw from; None for all.
+
+        Returns:
+            z, float [N, latent_dim], and c, int64 [N].
         """
         drawn = [self.sample(1, random_stream(*key, number), among) for number in numbers]
         latents, classes = zip(*drawn, strict=True)
@@ -113,22 +115,22 @@ class Generator(nn.Module, ABC):
         """Translates class names, indices and ranges into indices, see `classes`; None stays None (all classes).
 
         Raises:
-            UserError: If something that was asked for is not exactly one of this generator's, or nothing was.
+            UserError: If `asked` is empty, an item fits no class, or a name fits several classes.
         """
         return None if asked is None else class_indices(asked, self.class_names, self.name)
 
     def is_described_by(self, sha256: str) -> bool:
-        """Whether what was found in the generator of this sha256 holds for this one, too.
+        """Whether results for the generator with this sha256 are also valid for this generator.
 
-        It does for the same generator, and where units were ablated since: the latents mean what they meant. What was
-        found without units says nothing about a generator that has them.
+        They are valid for the same generator, also after units were ablated, because the latents keep their meaning.
+        Results for an ablated generator are not valid for the intact one.
         """
         return sha256 in (self.sha256, self.intact_sha256 or self.sha256)
 
     def freeze(self) -> Self:
-        """Switches to evaluation and keeps no gradient for any weight; returns itself.
+        """Switches to evaluation mode, turns off the gradients of all weights, and returns itself.
 
-        Weights must not change after that, for what is computed from them alone is computed here.
+        Weights must not change after that, because values that depend only on the weights are computed here.
         """
         for module in self.modules():
             if isinstance(module, UpsampledConv2d):

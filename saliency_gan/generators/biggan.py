@@ -14,14 +14,14 @@ from saliency_gan.generators.upsampling import UpsampledConv2d
 
 @dataclass(frozen=True)
 class BigGANArchitecture:
-    """What has to be known to build a generator before its weights are read.
+    """The sizes that are needed to build a generator before its weights are read.
 
     Attributes:
         resolution: Output side in pixels; 4 * 2^(number of blocks).
         latent_dim: d. Split evenly into one piece for the first layer and one for every block (hierarchical z).
         num_classes: Number of classes.
         embedding_dim: Length of the class embedding that all blocks share.
-        channels: Channels at 4 px and after every block, so one more than there are blocks.
+        channels: Channels at 4 px and after every block, so one number more than blocks.
         attention_at: Side in pixels of the feature map that gets self-attention: 8, 16, ... or the resolution; 0 for
             none.
     """
@@ -70,7 +70,7 @@ class BigGAN(Generator):
     Args:
         architecture: Sizes of everything.
         name: Name used in messages and in files.
-        class_names: One name a class; numbers where it is left out.
+        class_names: One name per class; default: the class numbers.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class BigGAN(Generator):
                 nn.init.zeros_(module.bias)
 
     def metadata(self) -> dict[str, object]:
-        """Everything but the weights that is needed to build this generator again; plain JSON values."""
+        """Returns what is needed to build this generator again, without its weights, as plain JSON values."""
         return {"family": "biggan", "architecture": asdict(self.architecture), "class_names": list(self.class_names)}
 
 
@@ -167,7 +167,7 @@ class ConditionalBatchNorm(nn.Module):
         gain, bias = 1 + self.gain(condition), self.bias(condition)
         if self.training:
             features = self.norm(features)
-        else:  # with fixed statistics, to normalise is to multiply and to add, which gain and bias can do as well
+        else:  # with fixed statistics, normalisation is a scale and a shift, so gain and bias include it
             gain = gain * torch.rsqrt(self.norm.running_var + self.norm.eps)  # type: ignore[arg-type, operator]
             bias = bias - gain * self.norm.running_mean
         gain, bias = gain.to(features.dtype), bias.to(features.dtype)

@@ -1,8 +1,8 @@
 """The ImageNet generator of the public BigGAN-PyTorch (github.com/ajbrock/BigGAN-PyTorch, `G_ema.pth`) as a `BigGAN`.
 
 Voynov & Babenko (2020) searched this network for directions. The public code keeps spectral norm in the generator:
-every convolution and linear layer divides its weight by an estimate of its largest singular value, which in evaluation
-depends on nothing but the saved tensors. So the division is done once, when the file is loaded.
+every convolution and linear layer divides its weight by an estimate of its largest singular value. In evaluation mode,
+this estimate depends only on the saved tensors. So the division is done once, when the file is loaded.
 """
 
 import re
@@ -20,7 +20,7 @@ from saliency_gan.storage.files import sha256_of
 PUBLIC_FILE = "G_ema.pth"
 
 SN_EPSILON = 1e-6
-"""The power iteration divides by no less than this, as in the settings that the network was trained with."""
+"""Smallest divisor in the power iteration, as in the training settings of the network."""
 
 RENAMES = (
     (r"^embedding\.", "shared."),
@@ -38,7 +38,7 @@ RENAMES = (
     (r"\.output\.", ".o."),
     (r"\.scale$", ".gamma"),
 )
-"""From our names of tensors to the public ones, one after the other."""
+"""Replacements that turn our tensor names into the public ones. They are applied in this order."""
 
 
 def load_biggan_128(name: str, weights: Path, architecture: BigGANArchitecture = BIGGAN_128) -> BigGAN:
@@ -47,7 +47,7 @@ def load_biggan_128(name: str, weights: Path, architecture: BigGANArchitecture =
     Args:
         name: Name in the zoo.
         weights: The file, or the folder that holds it as PUBLIC_FILE.
-        architecture: What the file has to hold.
+        architecture: Architecture that the file has to match.
 
     Raises:
         UserError: If the file is missing or damaged, or any tensor is missing, unknown or of another shape.
@@ -62,7 +62,7 @@ def load_biggan_128(name: str, weights: Path, architecture: BigGANArchitecture =
         first_vector = state.get(theirs.removesuffix("weight") + "u0")
         tensors[ours] = state[theirs].float() if first_vector is None else _divide_by_norm(state[theirs], first_vector)
     for ours in generator.state_dict():
-        tensors.setdefault(ours, torch.tensor(0))  # what counts the batches of training, which is over
+        tensors.setdefault(ours, torch.tensor(0))  # counters of training batches, not needed any more
     generator.load_state_dict(tensors, assign=True)
     generator.sha256 = sha256_of(path)
     return generator.to(memory_format=torch.channels_last)
@@ -80,13 +80,13 @@ def public_shapes(generator: BigGAN) -> dict[str, tuple[int, ...]]:
 
 
 def _public_names(generator: BigGAN) -> dict[str, str]:
-    """Our name -> the public one, of every tensor but the counters of batches, which the public code has not."""
+    """Our name -> public name of every tensor, without the batch counters, which the public code does not have."""
     names = [ours for ours in generator.state_dict() if not ours.endswith("num_batches_tracked")]
     return {ours: _public_name(ours, generator) for ours in names}
 
 
 def _public_name(ours: str, generator: BigGAN) -> str:
-    """blocks.2.norm1.gain.weight -> blocks.2.0.bn1.gain.weight, attention.64.key.weight -> blocks.3.1.phi.weight."""
+    """For example blocks.2.norm1.gain.weight -> blocks.2.0.bn1.gain.weight, attention.64.key -> blocks.3.1.phi."""
     for pattern, replacement in RENAMES:
         ours = re.sub(pattern, replacement, ours)
     for index, side in enumerate(generator.architecture.block_sides):
@@ -99,7 +99,7 @@ def _divide_by_norm(weight: Tensor, first_vector: Tensor) -> Tensor:
 
     Args:
         weight: Float [outputs, ...].
-        first_vector: u0, float [1, outputs], about the first left singular vector.
+        first_vector: u0, float [1, outputs], an estimate of the first left singular vector.
     """
     matrix = weight.flatten(1).double()
     right = F.normalize(first_vector.double() @ matrix, eps=SN_EPSILON)

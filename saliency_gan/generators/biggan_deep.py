@@ -1,7 +1,7 @@
-"""BigGAN-deep for ImageNet at 128, 256 and 512 px (Brock et al. 2019), by the package pytorch-pretrained-biggan.
+"""BigGAN-deep for ImageNet at 128, 256 and 512 px (Brock et al. 2019), from the package pytorch-pretrained-biggan.
 
-Its latents and directions are not those of `biggan.BigGAN`: z of 128 numbers enters every layer whole, and the batch
-norms carry statistics for 51 truncations.
+Its latents and directions differ from those of `biggan.BigGAN`: every layer gets the whole z of 128 numbers, and the
+batch norms hold statistics for 51 truncations.
 """
 
 import math
@@ -25,15 +25,15 @@ CONFIG, WEIGHTS = "config.json", "pytorch_model.bin"
 
 
 class BigGANDeep(Generator):
-    """A pretrained BigGAN-deep behind the contract of every generator.
+    """A pretrained BigGAN-deep that implements `Generator`.
 
-    It takes the weights of the package's model, and draws the same images with fewer operations.
+    It uses the weights of the package's model, and draws the same images with fewer operations.
 
     Args:
         model: The package's model, without spectral norms.
         name: Name in the zoo.
-        truncation: Half the largest |z| drawn, in (0, 1]; also chooses the batch statistics, which were measured at the
-            multiples of 0.02.
+        truncation: Scale of the latents in (0, 1]; every |z| is at most 2 * truncation. It also chooses the batch
+            statistics, which were measured at the multiples of 0.02.
     """
 
     def __init__(self, model: package.BigGAN, name: str, truncation: float = 1.0) -> None:
@@ -52,10 +52,10 @@ class BigGANDeep(Generator):
             for layer in theirs.layers
         )
         self.last_norm = _last_norm(theirs.bn, truncation)
-        self.last = _convolution(theirs.conv_to_rgb, self.channels)  # the rest of its outputs is not looked at
+        self.last = _convolution(theirs.conv_to_rgb, self.channels)  # its other outputs are not used
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
-        """Draws images; see `Generator.forward`. Latents are as `sample_latents` draws them: already truncated."""
+        """Draws images; see `Generator.forward`. The latents have to be truncated already, as `sample_latents` does."""
         condition = torch.cat([latents, self.embedding(classes).to(latents.dtype)], dim=1)
         features = self.first(condition).view(len(latents), 4, 4, -1).permute(0, 3, 1, 2)  # TensorFlow's order
         for layer in self.layers:
@@ -76,7 +76,7 @@ class BigGANDeep(Generator):
 class DeepBlock(nn.Module):
     """Bottleneck residual block: four convolutions of 1, 3, 3 and 1 px, each after a norm and ReLU.
 
-    The second one upsamples where the block does. The shortcut drops the channels that are too many.
+    If the block upsamples, its second convolution does it. The shortcut drops surplus channels.
 
     Args:
         block: The package's block.
@@ -104,8 +104,8 @@ class DeepBlock(nn.Module):
 class FrozenConditionalNorm(nn.Module):
     """Batch norm with fixed statistics whose gain and bias are linear in the condition.
 
-    (x - mean) / deviation * (1 + S c) + O c is x times one linear function of c plus another, which a single layer
-    computes.
+    (x - mean) / deviation * (1 + S c) + O c equals x * g(c) + b(c), where g and b are linear in c. One linear layer
+    computes both.
 
     Args:
         norm: The package's norm.
@@ -133,8 +133,8 @@ def load_biggan_deep(name: str, weights: Path, truncation: float = 1.0) -> BigGA
 
     Args:
         name: biggan-deep-128, biggan-deep-256 or biggan-deep-512.
-        weights: Folder with config.json and pytorch_model.bin (or named as they are on the server, with `name-` in
-            front), or the weights file in such a folder.
+        weights: Folder with config.json and pytorch_model.bin, or the weights file in such a folder. The file names may
+            begin with `name-`, as on the server.
         truncation: See `BigGANDeep`.
 
     Raises:
@@ -146,7 +146,7 @@ def load_biggan_deep(name: str, weights: Path, truncation: float = 1.0) -> BigGA
     model = _build(config_path, name)
     state = load_torch(weights_path)
     try:
-        # Not strict about extra tensors, as in the package; about missing ones, unlike it.
+        # Extra tensors are allowed, as in the package. Missing ones are not, unlike in the package.
         missing = model.load_state_dict(state, strict=False).missing_keys
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         missing = [" ".join(str(error).split())[:200]]
@@ -179,7 +179,7 @@ def _build(path: Path, name: str) -> package.BigGAN:
 
 
 def _fold_spectral_norm(model: package.BigGAN) -> package.BigGAN:
-    """Divides every weight by its spectral norm once, not at every call; in evaluation the numbers are the same."""
+    """Divides every weight by its spectral norm once, not at every call. Results in evaluation mode are the same."""
     model.eval()
     for module in model.modules():
         if hasattr(module, "weight_orig"):
@@ -188,7 +188,7 @@ def _fold_spectral_norm(model: package.BigGAN) -> package.BigGAN:
 
 
 def _statistics(norm: BigGANBatchNorm, truncation: float) -> tuple[Tensor, Tensor]:
-    """Mean and variance for a truncation; between two measured ones they are mixed as the package does."""
+    """Returns mean and variance for a truncation. Between measured truncations, they are mixed as in the package."""
     share, index = math.modf(truncation / norm.step_size)
     first = int(index)
     if not share:
@@ -222,7 +222,7 @@ def _upsampled_convolution(convolution: nn.Conv2d) -> UpsampledConv2d:
 
 
 def _convolution(convolution: nn.Conv2d, outputs: int) -> nn.Conv2d:
-    """The first outputs of a 3x3 convolution."""
+    """Keeps only the first outputs of a 3x3 convolution."""
     ours = nn.Conv2d(convolution.in_channels, outputs, 3, padding=1)
     ours.weight = nn.Parameter(convolution.weight[:outputs].detach())
     ours.bias = nn.Parameter(convolution.bias[:outputs].detach())  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Other people's checkpoints: state dicts that have to hold exactly the tensors that the public code defines."""
+"""Reads public checkpoints: state dicts that must hold exactly the tensors that the public code defines."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,12 +12,12 @@ from saliency_gan.storage.torch_files import load_torch
 
 
 def read_checkpoint(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str) -> dict[str, Tensor]:
-    """Reads a state dict without executing any pickled code, and refuses it unless it is exactly what is expected.
+    """Reads a state dict without executing any pickled code, and checks that it holds exactly the expected tensors.
 
     Args:
         path: The file.
-        shapes: Name and shape of every tensor.
-        name: The generator that it is for, for messages.
+        shapes: Name and shape of every expected tensor.
+        name: Name of the generator, for error messages.
 
     Raises:
         UserError: If the file is missing or damaged, or any tensor is missing, unknown, of another shape or not finite.

@@ -1,4 +1,4 @@
-"""Class names, indices and ranges as people write them, translated into the indices of a generator."""
+"""Translates class names, indices and ranges, as users write them, into the class indices of a generator."""
 
 import difflib
 import re
@@ -10,15 +10,16 @@ SUGGESTIONS = 3
 
 
 def class_indices(asked: Sequence[str | int], names: Sequence[str], generator: str) -> list[int]:
-    """Translates what was asked for into indices, each of them once, in the order asked for.
+    """Translates names, indices and ranges into class indices. Each index appears once, in the order of `asked`.
 
     Args:
-        asked: Names, indices and ranges (`10-20`, both ends included). A name counts as written, else in any case.
-        names: One name a class.
-        generator: Its name, for messages.
+        asked: Names, indices and ranges (`10-20`, both ends included). An exact match of a name comes first. Without
+            one, upper and lower case do not matter.
+        names: One name per class.
+        generator: Name of the generator, for error messages.
 
     Raises:
-        UserError: If nothing is asked for, or something that fits no class, or a name that fits several.
+        UserError: If `asked` is empty, an item fits no class, or a name fits several classes.
     """
     if not asked:
         raise UserError("An empty list of classes was given: name at least one, or leave classes out for all of them.")
@@ -50,7 +51,7 @@ def _indices_of(words: str, names: Sequence[str], generator: str) -> Sequence[in
 
 
 def _similar(words: str, names: Sequence[str]) -> str:
-    """The names that hold the words, else those that are spelled alike, else the first ones."""
+    """Suggests names that contain the words, else names with a similar spelling, else the closest name."""
     lower = {name.lower(): name for name in reversed(names)}
     holding = [name for name in lower if words and words.lower() in name]
     near = sorted(holding, key=len) or difflib.get_close_matches(words.lower(), lower, SUGGESTIONS, cutoff=0.6)

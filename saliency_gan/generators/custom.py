@@ -1,4 +1,4 @@
-"""A generator of the user's own, `PATH.py:FUNCTION`: their code is run, and what it returns is held to the contract."""
+"""Loads a user's own generator, `PATH.py:FUNCTION`: runs the user's code and checks what it returns."""
 
 import hashlib
 import inspect
@@ -21,23 +21,23 @@ GUIDE = "see 'Your own generator' in docs/generators.md"
 
 
 def is_custom(name: str) -> bool:
-    """Whether `name` is `PATH.py:FUNCTION`, or a PATH.py whose function was forgotten."""
+    """Whether `name` is `PATH.py:FUNCTION`, or a PATH.py without a function."""
     return name.endswith(".py") or ".py:" in name
 
 
 def load_custom(name: str, weights: Path | None = None) -> Generator:
     """Runs the file, calls its function and checks what it returns.
 
-    The file's folder can be imported from meanwhile, as when Python runs the file. The generator's `sha256` is that of
-    the file's bytes and of every tensor of its state dict; what it imports from other files is not in it.
+    Meanwhile the file can import from its own folder, as when Python runs the file. The generator's `sha256` covers the
+    file's bytes and every tensor of its state dict, but not the code that the file imports.
 
     Args:
         name: `PATH.py:FUNCTION`.
         weights: Passed to the function as its only argument; None calls it without one.
 
     Raises:
-        UserError: If there is no such file or function, if it fails, or if what it returns breaks the contract of
-            `base.Generator`; the message says where.
+        UserError: If there is no such file or function, if it fails, or if what it returns does not implement
+            `base.Generator` correctly; the message says where.
     """
     with running(name, weights) as (generator, source):
         check_contract(generator, name)
@@ -47,7 +47,7 @@ def load_custom(name: str, weights: Path | None = None) -> Generator:
 
 @contextmanager
 def running(name: str, weights: Path | None = None) -> Iterator[tuple[Any, bytes]]:
-    """Runs the file and calls its function; failures of the user's code in the block become sentences, too.
+    """Runs the file and calls its function. Errors of the user's code, also in the `with` block, become a UserError.
 
     Args:
         name: `PATH.py:FUNCTION`.
@@ -73,14 +73,14 @@ def running(name: str, weights: Path | None = None) -> Iterator[tuple[Any, bytes
 
 
 def check_contract(generator: Any, name: str) -> None:
-    """Holds a generator to `base.Generator` and sets it up: on the CPU, frozen, channels last, with a name.
+    """Checks that a generator implements `base.Generator`, and sets it up: on the CPU, frozen, channels last, named.
 
     Args:
-        generator: What a function of the user's returned.
-        name: `PATH.py:FUNCTION`, for messages, and for the name of a generator without one.
+        generator: What the user's function returned.
+        name: `PATH.py:FUNCTION`, for error messages, and to name a generator that has no name.
 
     Raises:
-        UserError: If it is none, or naming the first thing that the contract says otherwise.
+        UserError: If it is not a Generator, or does not implement it correctly. The message names the first problem.
     """
     if not isinstance(generator, Generator):
         required = ("latent_dim", "num_classes", "class_names", "resolution", "forward", "feature_layers")
@@ -114,7 +114,7 @@ def _check_attributes(generator: Generator, name: str) -> None:
 
 
 def _check_images(generator: Generator, name: str) -> None:
-    """Draws two images as the stages will: with a gradient that reaches z, then again without one."""
+    """Draws two images as the stages do: first with a gradient with respect to z, then again without one."""
     random = random_stream(Stream.GENERATOR_CHECK)
     latents, classes = generator.sample(2, random)
     found, expected = _described(latents), f"float32 {(2, generator.latent_dim)}"
@@ -124,7 +124,7 @@ def _check_images(generator: Generator, name: str) -> None:
     found = _described(images)
     expected = f"float32 {(2, generator.channels, generator.resolution, generator.resolution)}"
     _require(found == expected, name, f"forward returned {found}, not {expected}")
-    low, high = images.min().item(), images.max().item()  # both are nan where any value is
+    low, high = images.min().item(), images.max().item()  # both are NaN if any value is NaN
     _require(-1 <= low <= high <= 1, name, f"the images reach from {low:.3g} to {high:.3g}, not at most from -1 to 1")
     if low >= 0:
         print(
@@ -148,10 +148,10 @@ def _described(value: object) -> str:
 
 
 def _run(path: Path, source: bytes) -> ModuleType:
-    """Runs exactly the bytes that go into the identity; an import could take older ones from a bytecode cache."""
+    """Runs exactly the bytes that `_identity` hashes. An import could take older code from the bytecode cache."""
     module = ModuleType(f"saliency_gan_custom_{path.stem}")
     module.__file__ = str(path)
-    sys.modules[module.__name__] = module  # dataclasses look their module up
+    sys.modules[module.__name__] = module  # dataclasses need to find their module
     exec(compile(source, str(path), "exec"), module.__dict__)
     return module
 
@@ -195,7 +195,7 @@ def _importing_beside(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _naming_failures(name: str, path: Path) -> Iterator[None]:
-    """Turns whatever the user's code raises into one sentence that names their line which was running."""
+    """Turns any error of the user's code into a UserError of one sentence that names the line in their file."""
     try:
         yield
     except UserError:

@@ -1,4 +1,4 @@
-"""The discriminator that a training asks for, and the files that hold its weights."""
+"""Builds the discriminator for a training run, and reads and writes its weights."""
 
 from pathlib import Path
 
@@ -16,11 +16,12 @@ from saliency_gan.storage.files import write_bytes
 
 
 class Critic(nn.Module):
-    """A whole discriminator: the part that is never trained, if it has one, and the part that is.
+    """A whole discriminator: a fixed part that is never trained, and a trained part.
 
     Args:
-        eye: Makes of images [N, channels, H, W] in [-1, 1] what the judge is shown; `nn.Identity` or a FeaturePyramid.
-        judge: Scores it for classes int64 [N]: [N] or [N, scores].
+        eye: Fixed part. Turns images [N, channels, H, W] in [-1, 1] into the judge's input; `nn.Identity` or a
+            FeaturePyramid.
+        judge: Trained part. Scores that input for classes int64 [N]; returns [N] or [N, scores].
     """
 
     def __init__(self, eye: nn.Module, judge: nn.Module) -> None:
@@ -34,7 +35,7 @@ class Critic(nn.Module):
 
 
 def new_critic(config: TrainGanConfig, num_classes: int, image_channels: int) -> Critic:
-    """The discriminator of `config`, its trained part at random.
+    """Builds the discriminator of `config`, with random weights in its trained part.
 
     Raises:
         UserError: If its sizes do not fit the images, or the package of the frozen network is missing.
@@ -51,7 +52,7 @@ def new_critic(config: TrainGanConfig, num_classes: int, image_channels: int) ->
 
 
 def save_discriminator(judge: nn.Module, path: Path) -> None:
-    """Writes the trained weights in half precision, so that a later training can go on from them."""
+    """Writes the trained weights in half precision, so that a later training run can start from them."""
     tensors = {name: tensor.half().cpu().contiguous() for name, tensor in judge.state_dict().items()}
     write_bytes(path, safetensors.torch.save(tensors))
 
@@ -75,7 +76,7 @@ def load_discriminator(judge: nn.Module, path: Path) -> None:
 def read_discriminator(path: Path) -> Critic:
     """Builds the discriminator whose weights `save_discriminator` wrote, frozen and in evaluation mode.
 
-    The tensors say its kind and its sizes.
+    Its kind and sizes follow from the names and shapes of the tensors.
 
     Raises:
         UserError: As for `load_discriminator`, or if the package of the frozen network is missing.
@@ -90,7 +91,7 @@ def read_discriminator(path: Path) -> Critic:
 
 
 def kind_of(path: Path) -> str:
-    """Which --discriminator wrote a file: projected or residual; "" where none did, or there is no such file."""
+    """Kind of the discriminator in a file: projected or residual; "" for any other file or a missing one."""
     try:
         names = _shapes_in(path)
     except UserError:
@@ -102,7 +103,7 @@ _TELLING = {
     "projected": "heads.0.score.parametrizations.weight.original",
     "residual": "blocks.0.conv1.parametrizations.weight.original",
 }
-"""A tensor that only this kind has."""
+"""Kind -> name of a tensor that only this kind has."""
 Shapes = dict[str, tuple[int, ...]]
 
 

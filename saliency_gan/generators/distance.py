@@ -1,4 +1,4 @@
-"""How far generated images are from photos, by the features of a network that no training of ours has seen."""
+"""Measures how far generated images are from photos, with a network that no generator is trained with."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,16 +20,16 @@ from saliency_gan.images.tensors import to_signed, to_uint8
 from saliency_gan.runs.random_streams import random_stream
 
 ENCODER = "tu-tf_efficientnet_lite2"
-"""Not the network of the projected discriminator, which would judge itself."""
+"""This is not the network of the projected discriminator, which would favour generators trained with it."""
 SIDE = 128
-"""Pixels to which images are stretched for it."""
+"""Side in pixels to which images are resized for the encoder."""
 NEIGHBOURS = 5
 """k of precision, density and coverage, as in Naeem et al."""
 RESAMPLES = 20
 MAX_PHOTOS = 10_000
 BATCH = 64
 SHOWN = 16
-"""Generated images that are shown beside the photos nearest to them."""
+"""Number of generated images that are shown with their nearest photos."""
 
 Features = NDArray[np.float64]
 """[N, d], one row for each image."""
@@ -41,15 +41,16 @@ class Distance:
 
     Attributes:
         frechet: |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of the features' means and covariances (Heusel et al. 2017); 0
-            for the same images. The features are not Inception's, so it compares with no published FID.
+            for the same images. The features are not Inception's, so it cannot be compared with a published FID.
         low: Lower end of its 95 % interval over the generated images, by bootstrap.
         high: Upper end.
-        precision: Share of the generated images that lie as near to a photo as its k-th neighbour among the photos.
-        density: How many photos' neighbourhoods a generated image lies in, over k (Naeem et al. 2020): near 1 for
-            photos, low where images look like no photo.
-        coverage: Share of the photos with a generated image in their neighbourhood; low where only some are drawn.
-        copies: Share of the generated images that are nearer to a photo than half of that photo's distance to its
-            nearest other photo; high where training images are drawn again.
+        precision: Share of the generated images that lie in the neighbourhood of a photo. The neighbourhood of a photo
+            reaches to its k-th nearest photo.
+        density: Mean number of neighbourhoods that a generated image lies in, divided by k (Naeem et al. 2020). It is
+            near 1 for photos, and low for images that look like no photo.
+        coverage: Share of the photos with a generated image in their neighbourhood; low after mode collapse.
+        copies: Share of the generated images with a distance to their nearest photo below half of that photo's distance
+            to its nearest other photo; high where the generator copies training images.
         generated: Number of generated images.
         photos: Number of photos.
     """
@@ -65,7 +66,7 @@ class Distance:
     photos: int
 
     def describe(self) -> str:
-        """One sentence."""
+        """Returns one sentence with the main values."""
         return (
             f"distance to the photos: {self.frechet:.1f} ({self.low:.1f} to {self.high:.1f}), precision"
             f" {self.precision:.3f}, density {self.density:.3f}, coverage {self.coverage:.3f}, copies {self.copies:.3f}"
@@ -76,21 +77,21 @@ class Distance:
 def measure_generator(
     generator: Generator, data: TrainingImages, count: int, device: torch.device, seed: int
 ) -> tuple[Distance, ImageArray]:
-    """Compares images of a generator with those that it learned from; classes are drawn as often as these have them.
+    """Compares images of a generator with its training images. Classes are as frequent as in the training images.
 
     Args:
         generator: On `device`, in evaluation mode.
-        data: The photos; of more than MAX_PHOTOS some are drawn.
-        count: Images to draw, 2 or more; an interval needs thousands.
+        data: The photos. If there are more than MAX_PHOTOS, a random subset of this size is used.
+        count: Number of images to generate, 2 or more; a useful interval needs thousands.
         device: Where to compute.
-        seed: Seed of what is drawn.
+        seed: Random seed.
 
     Returns:
-        The distance, and a picture uint8 [H, W, C]: a column for each of SHOWN generated images, above the three photos
-        nearest to it.
+        The distance, and a picture uint8 [H, W, C] with one column for each of SHOWN generated images: the image on
+        top, and below it the three nearest photos.
 
     Raises:
-        UserError: If the package of the network is missing.
+        UserError: If the package of the encoder is missing.
     """
     encoder = FrozenEncoder(ENCODER, SIDE).to(device)
     random = random_stream(seed)
@@ -121,7 +122,7 @@ def measure_generator(
 
 
 def _features(encoder: FrozenEncoder, batches: Iterable[Tensor], progress: "tqdm[Any]") -> Features:
-    """Means over the positions of the coarsest map."""
+    """Returns the coarsest feature map of each image, averaged over the positions."""
     found = []
     for batch in batches:
         found.append(encoder(batch)[-1].float().mean(dim=(2, 3)).double().cpu().numpy())
@@ -130,7 +131,7 @@ def _features(encoder: FrozenEncoder, batches: Iterable[Tensor], progress: "tqdm
 
 
 def compare(generated: Features, photos: Features) -> Distance:
-    """Compares the features of generated images [N, d] with those of photos [M, d]; N and M should exceed d by far."""
+    """Compares features of generated images [N, d] with those of photos [M, d]; N and M should be far above d."""
     random = np.random.default_rng(0)
     target = _moments(photos)
     drawn = (generated[random.integers(0, len(generated), len(generated))] for _ in range(RESAMPLES))

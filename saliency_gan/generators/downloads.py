@@ -1,4 +1,7 @@
-"""Public weights into a cache folder: resumed after a break, from mirrors in turn, checked, and whole or not at all."""
+"""Downloads public weights into a cache folder.
+
+A download resumes after a break, tries one mirror after the other, and is checked. A file is complete or absent.
+"""
 
 import hashlib
 import os
@@ -23,13 +26,13 @@ from saliency_gan.storage.files import cache_folder, disk_error, read_json, sha2
 from saliency_gan.storage.locks import LOCK, open_lock
 
 HASHES = "sha256.json"
-"""Beside the downloads whose publisher names no sha256: the one of what was downloaded first and could be used."""
+"""File beside the downloads. It holds the sha256 of the first usable download where the publisher names none."""
 
 TIMEOUT = (10, 60)
 """Seconds to wait for a connection, and for the next bytes."""
 
 CHUNK = 1 << 16
-"""Bytes that are written at once."""
+"""Bytes per write."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class PublicFile:
     """A file that a generator needs.
 
     Attributes:
-        name: What it is called in the cache folder.
-        urls: Where it is, best first. One that ends in `#NAME` is a zip or tar archive, of which only the file NAME is
-            kept. None at all where nobody offers it for download.
+        name: File name in the cache folder.
+        urls: Addresses, best first. An address that ends in `#NAME` is a zip or tar archive; only the file NAME is kept
+            from it. Empty where nobody offers the file for download.
         sha256: Hex digest; None where the publisher names none.
     """
 
@@ -49,12 +52,12 @@ class PublicFile:
 
 
 def fetch(name: str, files: Sequence[PublicFile], instead: str = "give --weights PATH") -> Path:
-    """Downloads what the cache lacks, or holds with another sha256 than the known or pinned one.
+    """Downloads files that are not in the cache, or whose sha256 there is not the known or pinned one.
 
     Args:
-        name: What needs the files; for a generator its name in the zoo. Also the folder in the cache.
-        files: What it needs.
-        instead: What a person can do without the download, for the message where it fails.
+        name: What needs the files, for example a generator's name in the zoo. It is also the folder in the cache.
+        files: The files that it needs.
+        instead: What a user can do without the download, for the error message.
 
     Returns:
         The folder in the cache that holds all files.
@@ -71,15 +74,15 @@ def fetch(name: str, files: Sequence[PublicFile], instead: str = "give --weights
 
 
 def absent(name: str, files: Sequence[PublicFile]) -> list[PublicFile]:
-    """Which of the files the cache lacks, or holds with another sha256 than the known or pinned one."""
+    """Returns the files that are not in the cache, or whose sha256 there is not the known or pinned one."""
     folder = cache_folder() / name
     return [file for file in files if not _is_good(folder / file.name, _expected(file, folder))]
 
 
 def pin(generator: str, files: Sequence[PublicFile]) -> None:
-    """Holds later downloads to the sha256 of those that could be used now, where none is known, and prints it.
+    """Stores and prints the sha256 of each file that has no known one. Later downloads must have the same sha256.
 
-    Called after the files were read, so that a portal's login page is never taken for the true file.
+    The caller has read the files before, so the login page of a network portal is never pinned as the true file.
     """
     folder = cache_folder() / generator
     for file in files:
@@ -103,13 +106,13 @@ def _is_good(path: Path, expected: str | None) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    open_lock(folder).close()  # says why, where the folder cannot be written
+    open_lock(folder).close()  # raises a clear error if the folder cannot be written
     with FileLock(folder / LOCK):
         yield
 
 
 class _RefusedError(Exception):
-    """What a mirror sent is not the file."""
+    """A mirror did not send the right file."""
 
 
 def _download(name: str, file: PublicFile, path: Path, instead: str) -> None:
@@ -154,7 +157,7 @@ def _download_from(url: str, path: Path, expected: str | None) -> None:
         _remove(path.parent, f"{stem}.*")
         raise
     whole.replace(path)
-    _remove(path.parent, f".{path.name}.*.partial")  # those of other mirrors, too
+    _remove(path.parent, f".{path.name}.*.partial")  # also removes those of other mirrors
 
 
 def _remove(folder: Path, pattern: str) -> None:
@@ -163,7 +166,7 @@ def _remove(folder: Path, pattern: str) -> None:
 
 
 def _transfer(address: str, partial: Path, label: str) -> None:
-    """Fills `partial` with all that the address holds, going on after every break as long as that brings new bytes."""
+    """Downloads the whole file into `partial`. After a break it tries again, as long as new bytes arrive."""
     most = -1
     while True:
         try:
@@ -176,7 +179,7 @@ def _transfer(address: str, partial: Path, label: str) -> None:
 
 
 def _receive(address: str, partial: Path, label: str) -> None:
-    """One request: the bytes that are missing, or all where the server cannot go on or has another version by now."""
+    """Requests the missing bytes once, or all bytes if the server cannot resume or has a new version of the file."""
     version = _version_of(partial)
     start = partial.stat().st_size if partial.exists() and version.exists() else 0
     headers = {"Accept-Encoding": "identity"}
@@ -185,7 +188,7 @@ def _receive(address: str, partial: Path, label: str) -> None:
     with requests.get(address, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if start and response.status_code == requests.codes.requested_range_not_satisfiable:
             if response.headers.get("Content-Range") == f"bytes */{start}":
-                return  # all of them were there already, but were not used
+                return  # the partial file was already complete
             partial.unlink()
             return _receive(address, partial, label)
         response.raise_for_status()
@@ -211,7 +214,7 @@ def _receive(address: str, partial: Path, label: str) -> None:
 
 
 def _version_of(partial: Path) -> Path:
-    """Holds what the server calls the version that `partial` is a part of."""
+    """Returns the path of the file that stores the server's version tag for `partial`."""
     return partial.with_suffix(".version.partial")
 
 
@@ -225,7 +228,7 @@ def _note_version(path: Path, response: requests.Response) -> None:
 
 
 def _unpack(archive: Path, member: str) -> Path:
-    """Writes the file in an archive that is called `member`, in whatever folder of the archive it lies, beside it."""
+    """Extracts the file named `member`, from any folder of the archive, and writes it beside the archive."""
     unpacked = archive.with_suffix(".unpacked.partial")
     try:
         with _open_member(archive, member) as source, open(unpacked, "wb") as target:
@@ -253,7 +256,7 @@ def _open_member(archive: Path, member: str) -> Iterator[IO[bytes]]:
             for entry in tarred:
                 if entry.isfile() and is_it(entry.name):
                     content = tarred.extractfile(entry)
-                    assert content is not None  # it would be for a folder
+                    assert content is not None  # only a folder gives None
                     yield content
                     return
     raise _RefusedError(f"the archive it sent holds no {member}")

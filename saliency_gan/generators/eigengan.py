@@ -1,11 +1,11 @@
 """The EigenGAN family (He, Kan, Shan, ICCV 2021): every upsampling layer adds a point of a small linear subspace.
 
 Layer i turns its input h_i into h_i + U_i diag(L_i) z_i + mu_i before it upsamples: U_i holds q orthonormal vectors as
-large as h_i, L_i says how much each of them contributes, and mu_i is where the subspace lies. So each of the q numbers
-of z_i is a direction of its own, which nobody has to discover.
+large as h_i, L_i says how much each of them contributes, and mu_i is the origin of the subspace. So each of the q
+numbers of z_i is already a direction, and needs no discovery.
 
-Ours, not the paper's: the layers are SN-GAN's residual blocks, with batch norm, and a class embedding may stand beside
-the noise at the first layer.
+Two things differ from the paper. The layers are SN-GAN's residual blocks, with batch norm. A class embedding may be
+concatenated to the noise at the first layer.
 """
 
 from dataclasses import asdict, dataclass
@@ -22,15 +22,16 @@ from saliency_gan.generators.sngan import UpsamplingBlock
 
 @dataclass(frozen=True)
 class EigenGANArchitecture:
-    """What has to be known to build a generator before its weights are read.
+    """The sizes that are needed to build a generator before its weights are read.
 
     Attributes:
         resolution: Output side in pixels; 4 * 2^(number of layers).
         noise_dim: Length of the noise that enters at 4 px and is not meant to be interpreted.
         subspace_dim: q, the number of dimensions of every layer.
         num_classes: Number of classes; 1 for an unconditional generator.
-        embedding_dim: Length of the class embedding beside the noise; 0 for an unconditional generator.
-        channels: Channels at 4 px and after every layer, so one more than there are layers.
+        embedding_dim: Length of the class embedding that is concatenated to the noise; 0 for an unconditional
+            generator.
+        channels: Channels at 4 px and after every layer, so one number more than layers.
     """
 
     resolution: int = 64
@@ -63,12 +64,12 @@ class EigenGANArchitecture:
 class EigenGAN(Generator):
     """An EigenGAN of any power-of-two size.
 
-    Its z is one vector, [noise | z_1 | ... | z_n], all N(0, 1), so every stage works on it as on other generators.
+    Its z is one vector, [noise | z_1 | ... | z_n], all N(0, 1), so every stage can use it like other generators.
 
     Args:
         architecture: Sizes of everything.
         name: Name used in messages and in files.
-        class_names: One name a class.
+        class_names: One name per class.
 
     Attributes:
         noise_dim: Length of the noise.
@@ -151,7 +152,11 @@ class EigenGAN(Generator):
         return torch.stack([subspace.orthogonality() for subspace in self.layers()]).sum()
 
     def initialise(self, random: torch.Generator) -> None:
-        """Glorot for convolutions and linear layers as in SN-GAN, orthonormal U_i, L_i = (3 q, ..., 6, 3), mu_i = 0."""
+        """Sets the first weights.
+
+        Convolutions and linear layers get Glorot weights as in SN-GAN. U_i is orthonormal, L_i = (3 q, ..., 6, 3) and
+        mu_i = 0.
+        """
         residual = {conv for block in self.blocks for conv in (block.conv1, block.conv2)}
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -163,16 +168,16 @@ class EigenGAN(Generator):
             subspace.initialise(random)
 
     def metadata(self) -> dict[str, object]:
-        """Everything but the weights that is needed to build this generator again; plain JSON values."""
+        """Returns what is needed to build this generator again, without its weights, as plain JSON values."""
         return {"family": "eigengan", "architecture": asdict(self.architecture), "class_names": list(self.class_names)}
 
 
 class Subspace(nn.Module):
-    """The points U diag(L) z + mu among the features [channels, side, side] of a layer (section 3.1).
+    """Maps z to the point U diag(L) z + mu in the feature space [channels, side, side] of a layer (section 3.1).
 
     Args:
         channels: Channels of the features.
-        side: Their side in pixels.
+        side: Side of the features in pixels.
         dimensions: q.
     """
 
@@ -188,13 +193,13 @@ class Subspace(nn.Module):
         return F.linear(points * self.importance, self.basis, self.offset).view(-1, *self.shape)
 
     def orthogonality(self) -> Tensor:
-        """|U^T U - I|^2 / q^2, a scalar, in float32 under automatic mixed precision, too."""
+        """|U^T U - I|^2 / q^2, a scalar; computed in float32 even under automatic mixed precision."""
         with torch.autocast(self.basis.device.type, enabled=False):
             product = self.basis.T @ self.basis
             return (product - torch.eye(len(product), device=product.device)).square().mean()
 
     def initialise(self, random: torch.Generator) -> None:
-        """An orthonormal basis, importances 3 q, ..., 6, 3 as the authors' code begins with (6 dimensions: 18 to 3)."""
+        """Sets an orthonormal basis and importances 3 q, ..., 6, 3 as in the authors' code (18 to 3 for q = 6)."""
         nn.init.orthogonal_(self.basis, generator=random)
         count = len(self.importance)
         self.importance.data = 3.0 * torch.arange(count, 0, -1)

@@ -1,4 +1,4 @@
-"""The families that `train-gan` trains: how to build one for training, and again from a saved description."""
+"""Builds generators of the families that `train-gan` trains, either from settings or from a saved description."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ TrainedGenerator = BigGAN | SNGAN | EigenGAN
 
 
 def new_generator(config: TrainGanConfig, class_names: tuple[str, ...]) -> TrainedGenerator:
-    """A generator of the sizes in `config`, not yet initialised."""
+    """Builds a generator with the sizes in `config`; its weights are not yet initialised."""
     if config.family == "sngan":
         return SNGAN(
             SNGANArchitecture(config.resolution, config.latent_dim, config.channels, config.image_channels),
@@ -41,10 +41,10 @@ def new_generator(config: TrainGanConfig, class_names: tuple[str, ...]) -> Train
 
 
 def generator_of(description: Mapping[str, Any], name: str) -> TrainedGenerator:
-    """A generator without its weights, from what its `metadata()` gave.
+    """Builds a generator, without its weights, from the result of `metadata()`.
 
     Raises:
-        LookupError, TypeError, ValueError, UserError: If it is no such description, or one of an unknown family.
+        LookupError, TypeError, ValueError, UserError: If the description is malformed or of an unknown family.
     """
     sizes = dict(description["architecture"])
     sizes["channels"] = tuple(sizes["channels"])

@@ -1,4 +1,4 @@
-"""Whether the layers of an EigenGAN are alive: what each dimension contributes, and what it changes in the image."""
+"""Checks the layers of an EigenGAN: how important each dimension is, and how much it changes the image."""
 
 import torch
 from torch import Tensor
@@ -6,9 +6,9 @@ from torch import Tensor
 from saliency_gan.generators.eigengan import EigenGAN
 
 DEAD_CHANGE = 0.002
-"""A layer none of whose dimensions changes the image by more, a unit of z, is dead."""
+"""A layer is dead if each of its dimensions changes the image by less than this per unit of z."""
 TAKES_ALL = 0.9
-"""Share of a layer's |L| from which one dimension has taken it."""
+"""One dimension dominates its layer if its share of the layer's |L| is above this."""
 
 
 @torch.no_grad()
@@ -21,8 +21,8 @@ def layer_health(generator: EigenGAN, latents: Tensor, classes: Tensor) -> dict[
         classes: c, int64 [N].
 
     Returns:
-        `importance_L1D1`, |L_ij|, and `change_L1D1`, the mean absolute change of G(z, c) in [-1, 1] when z_ij grows by
-        one, for every dimension; the names are those of `own_directions`.
+        Two values for every dimension, with names as in `own_directions`: `importance_L1D1` is |L_ij|, and
+        `change_L1D1` is the mean absolute change of G(z, c), in the units of [-1, 1], when z_ij grows by one.
     """
     plain = generator(latents, classes)
     found = {}
@@ -35,7 +35,7 @@ def layer_health(generator: EigenGAN, latents: Tensor, classes: Tensor) -> dict[
 
 
 def health_warnings(health: dict[str, float]) -> list[str]:
-    """A sentence for every layer that is dead or belongs to one of its dimensions."""
+    """Returns one sentence for each layer that is dead or dominated by one dimension."""
     layers: dict[str, dict[str, list[float]]] = {}
     for name, value in health.items():
         kind, _, dimension = name.partition("_")

@@ -1,10 +1,10 @@
-"""The names of the 1000 ImageNet classes, without a download: torchvision carries them beside its weights."""
+"""The names of the 1000 ImageNet classes. They need no download, because torchvision contains them."""
 
 
 def class_names() -> tuple[str, ...]:
-    """One name a class, all different, in the usual order.
+    """Returns one name per class, all different, in the usual order.
 
-    Where a word means two things one of them is told apart: `crane bird` (134) and `crane` (517), `Cardigan` the dog
+    Where two classes share a word, their names still differ: `crane bird` (134) and `crane` (517), `Cardigan` the dog
     (264) and `cardigan` (474), `maillot` (638) and `maillot tank suit` (639).
     """
     from torchvision.models import ResNet50_Weights

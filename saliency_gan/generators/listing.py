@@ -1,4 +1,4 @@
-"""The verb `generators`: what the zoo has, how large it is, and whether the weights are here."""
+"""The verb `generators`: lists the generators of the zoo, their sizes, and whether their weights are present."""
 
 import json
 import sys
@@ -18,19 +18,21 @@ BYTES_A_PARAMETER = 4
 
 
 def list_generators(config: GeneratorsConfig) -> None:
-    """Prints the table of generators, or the same and more as JSON."""
-    described = [describe(name) for name in GENERATORS]
+    """Prints the table of generators, or JSON with more details."""
+    described = [describe(name) for name, entry in GENERATORS.items() if entry.is_free or not config.free]
     if config.json:
         print(json.dumps(described, indent=1))
         return
     table = Table(box=None, padding=(0, 1, 0, 0))
-    for header in ("generator", "px", "size", "K", "licence", "status", "preset"):
+    for header in ("generator", "px", "size", "K", "data", "licence", "status", "preset"):
         table.add_column(
-            header, no_wrap=header not in ("licence", "status"), min_width=8 if header == "status" else None
+            header, no_wrap=header not in ("data", "licence", "status"), min_width=8 if header == "status" else None
         )
     for entry in described:
         numbers = (str(entry["resolution"]), f"{entry['parameters'] / 1e6:.1f}M", str(entry["K"]))
-        table.add_row(entry["name"], *numbers, entry["licence"], entry["status"], Path(entry["preset"]).name)
+        table.add_row(
+            entry["name"], *numbers, entry["data"], entry["licence"], entry["status"], Path(entry["preset"]).name
+        )
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.print(
@@ -41,7 +43,7 @@ def list_generators(config: GeneratorsConfig) -> None:
 
 
 def describe(name: str) -> dict[str, Any]:
-    """Everything about a generator of the zoo as plain JSON values; `weights` is where they are or would be."""
+    """Describes a generator of the zoo in plain JSON values; `weights` is the folder for its weights."""
     entry = GENERATORS[name]
     folder = cache_folder() / name if entry.files else bundled_folder(name)
     return {
@@ -51,7 +53,9 @@ def describe(name: str) -> dict[str, Any]:
         "num_classes": entry.num_classes,
         "parameters": entry.parameters,
         "K": entry.K,
+        "data": entry.data,
         "licence": entry.licence,
+        "free": entry.is_free,
         "status": _status(name),
         "preset": str(_presets() / entry.pipeline),
         "weights": str(folder),
@@ -60,7 +64,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def _presets() -> Path:
-    """The folder of presets: beside the package in a checkout, inside it where it was installed."""
+    """The folder of presets. It is beside the package in a checkout, and inside the package in an installation."""
     package = Path(__file__).parents[1]
     installed = package / "pipelines"
     folder = installed if installed.is_dir() else package.parent / "pipelines"

@@ -1,4 +1,4 @@
-"""What adversarial training adds to the hinge loss: how G is pushed, R1, and the orthogonality of EigenGAN's bases."""
+"""Losses beside D's hinge loss: the generator loss, R1, and the orthogonality penalty of EigenGAN's bases."""
 
 from typing import Literal
 
@@ -13,19 +13,19 @@ GeneratorLoss = Literal["linear", "hinge"]
 
 
 def generator_loss(scores: Tensor, kind: GeneratorLoss) -> Tensor:
-    """G's loss on the scores [N] of its images: -D(G) (SN-GAN, BigGAN) or relu(1 - D(G)) (EigenGAN), mean over them."""
+    """G's loss on the scores [N] of its images: mean of -D(G) (SN-GAN, BigGAN) or of relu(1 - D(G)) (EigenGAN)."""
     return -scores.float().mean() if kind == "linear" else F.relu(1 - scores.float()).mean()
 
 
 def gradient_penalty(images: Tensor, scores: Tensor) -> Tensor:
-    """R1 (Mescheder et al. 2018), half the squared gradient of D at real images, mean over them.
+    """R1 (Mescheder et al. 2018): half the squared gradient norm of D at real images, as a mean over the images.
 
     Args:
         images: Real images [N, C, H, W] that require a gradient.
         scores: D's scores [N] of them.
 
     Returns:
-        E |grad D(x)|^2 / 2, a scalar that can be differentiated by D's weights.
+        E |grad D(x)|^2 / 2, a scalar that is differentiable with respect to D's weights.
     """
     (gradient,) = torch.autograd.grad(scores.float().sum(), images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3)).mean() / 2

@@ -1,9 +1,9 @@
 """Progressive GAN (Karras et al. 2018) from the PyTorch conversion of its CelebA-HQ network, unconditional, 1024 px.
 
 The conversion is the file `100_celeb_hq_network-snapshot-010403.pth` of github.com/ptrblck/prog_gans_pytorch_inference,
-which Voynov & Babenko (2020) searched for directions, too. It keeps a scale and a bias beside every convolution; both
-go into the convolution when the file is loaded, which leaves the images as they are. NVIDIA made the network available
-for non-commercial use, under CC BY-NC 4.0.
+which Voynov & Babenko (2020) also searched for directions. It stores a scale and a bias beside every convolution. Both
+are folded into the convolution when the file is loaded; this does not change the images. NVIDIA made the network
+available for non-commercial use, under CC BY-NC 4.0.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from saliency_gan.generators.upsampling import UpsampledConv2d
 from saliency_gan.storage.files import sha256_of
 
 PUBLIC_FILE = "100_celeb_hq_network-snapshot-010403.pth"
-"""Git calls the published one blob 754ddb07be656eb799e59cdb4610218fc8cf0569, which `git hash-object` prints for it."""
+"""`git hash-object` prints 754ddb07be656eb799e59cdb4610218fc8cf0569 for the published file."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ CELEBAHQ_1024 = ProGANArchitecture()
 
 
 class ProGAN(Generator):
-    """A Progressive GAN that is fully grown; pixel norm makes the length of z irrelevant.
+    """A Progressive GAN that is fully grown. Because of pixel norm, the length of z has no effect.
 
     Args:
         architecture: Sizes of everything.
@@ -73,7 +73,7 @@ class ProGAN(Generator):
         self.to_rgb = nn.Conv2d(architecture.channels[-1], self.channels, 1)
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
-        """Draws images; see `Generator.forward`. Nothing bounds the last layer, so its values are clipped."""
+        """Draws images; see `Generator.forward`. The last layer is unbounded, so its values are clipped."""
         features = latents[:, :, None, None]
         for layer in self.layers:
             features = layer(features)
@@ -86,7 +86,7 @@ class ProGAN(Generator):
 
 
 class ProGANLayer(nn.Module):
-    """Pixel norm, doubling where a new size begins, convolution, leaky ReLU; the first layer turns z into 4 x 4 px."""
+    """Pixel norm, optional upsampling x2, convolution, leaky ReLU; the first layer turns z into 4 x 4 px."""
 
     def __init__(self, inputs: int, outputs: int, is_first: bool, upsamples: bool) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ def load_progan(name: str, weights: Path, architecture: ProGANArchitecture = CEL
     Args:
         name: Name in the zoo.
         weights: The file, or the folder that holds it as PUBLIC_FILE.
-        architecture: What the file has to hold.
+        architecture: Architecture that the file has to match.
 
     Raises:
         UserError: If the file is missing or damaged, or any tensor is missing, unknown or of another shape.

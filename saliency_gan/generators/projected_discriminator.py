@@ -1,4 +1,4 @@
-"""A discriminator that sees images through a frozen network of ImageNet (Sauer et al. 2021, "Projected GANs")."""
+"""A discriminator on the features of a frozen ImageNet network (Sauer et al. 2021, "Projected GANs")."""
 
 from collections.abc import Sequence
 
@@ -10,24 +10,24 @@ from torch.nn.utils.parametrizations import spectral_norm
 from saliency_gan.encoders.frozen import STRIDES, FrozenEncoder
 
 ENCODER = "tu-tf_efficientnet_lite1"
-"""Its weights are never used to measure a generator, see `distance`, nor to mark a photo."""
+"""This network is never used to measure a generator, see `distance`, or to mark a photo."""
 MIXED = 64
 """Channels of every map of the pyramid."""
 WIDTH = 128
 """Channels inside a head."""
 HEAD = 4
-"""Side in positions at which a head scores its map."""
+"""Side of the map of scores of a head, in positions."""
 
 
 class FeaturePyramid(nn.Module):
-    """What a head is shown: the maps of a frozen network, mixed at random, so that none of them can be left unused.
+    """Input of the heads: the maps of a frozen network, mixed at random, so that the heads have to use all of them.
 
-    A 1 x 1 convolution mixes the channels of each map; then, from the coarsest map down, each is enlarged, added to the
-    next one and mixed by a 3 x 3 convolution (Sauer et al., section 3.2). Nothing of it is ever trained, and all of it
-    follows from the encoder's weights and a fixed seed, so no checkpoint holds it.
+    A 1 x 1 convolution mixes the channels of each map. Then, from the coarsest map to the finest, each map is added to
+    the enlarged coarser one and mixed by a 3 x 3 convolution (Sauer et al., section 3.2). Nothing of it is trained. It
+    depends only on the encoder's weights and a fixed seed, so checkpoints do not contain it.
 
     Args:
-        side: Side in pixels to which images are stretched, a multiple of 32.
+        side: Side in pixels to which images are resized, a multiple of 32.
     """
 
     def __init__(self, side: int) -> None:
@@ -62,14 +62,14 @@ def _random_convolution(inputs: int, side: int, random: torch.Generator) -> nn.C
 
 
 class ProjectedHeads(nn.Module):
-    """One small network for each map of the pyramid; all that is trained of a projected discriminator.
+    """One small network, called head, for each map of the pyramid; the trained part of a projected discriminator.
 
-    Each halves its map until HEAD positions are left a side, and scores each of them on its own, with the term of the
-    class as in `ResidualDiscriminator`.
+    Each head halves its map until its side is HEAD positions, and scores each position separately. The score has a
+    class term as in `ResidualDiscriminator`.
 
     Args:
-        num_classes: Number of classes; 1 leaves the term of the class out.
-        sides: Side of every map in positions, each HEAD or twice another one.
+        num_classes: Number of classes; 1 leaves out the class term.
+        sides: Side of every map in positions: HEAD, or twice another side.
     """
 
     def __init__(self, num_classes: int, sides: Sequence[int]) -> None:

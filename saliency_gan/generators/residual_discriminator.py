@@ -1,4 +1,4 @@
-"""The critic of adversarial training: a residual discriminator with spectral norm (Miyato et al. 2018)."""
+"""A residual discriminator with spectral norm (Miyato et al. 2018) for adversarial training."""
 
 from itertools import pairwise
 
@@ -11,15 +11,15 @@ from torch.nn.utils.parametrizations import spectral_norm
 class ResidualDiscriminator(nn.Module):
     """D(x, c) = psi(phi(x)) + <embedding(c), phi(x)>, with phi a stack of residual blocks (Miyato & Koyama 2018).
 
-    Where there is only one class the second term is left out.
+    With only one class, the second term is left out.
 
-    The first layer takes each 2 x 2 square of pixels as channels: full-resolution convolutions with few channels are
-    what costs most on a CPU, and leaving them out halves the time of a step.
+    The first layer turns each 2 x 2 square of pixels into channels. Convolutions at full resolution with few channels
+    cost the most time on a CPU. Without them, a step takes half the time.
 
     Args:
         num_classes: Number of classes c.
-        channels: Channels of the blocks; each block halves the map, from half the image's side down, and one more block
-            keeps the size.
+        channels: Channels of the blocks. The first map has half the image's side, and each block halves the map. One
+            more block keeps the size.
         image_channels: 3 for colour, 1 for grey.
     """
 
@@ -35,7 +35,7 @@ class ResidualDiscriminator(nn.Module):
         self.embedding = spectral_norm(nn.Embedding(num_classes, channels[-1])) if num_classes > 1 else None
 
     def forward(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Scores images [N, channels, H, W] in [-1, 1] of classes int64 [N]: realism [N], higher is more real."""
+        """Scores images [N, image_channels, H, W] in [-1, 1] of classes int64 [N]; returns [N], higher is more real."""
         features = F.pixel_unshuffle(images, 2).contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             features = block(features)
@@ -56,7 +56,7 @@ class DiscriminatorBlock(nn.Module):
         self.first = first
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features [N, inputs, H, W] -> [N, outputs, H, W], or half of H and W."""
+        """Features [N, inputs, H, W] -> [N, outputs, H, W], or [N, outputs, H / 2, W / 2] with `halve`."""
         residual = features if self.first else F.relu(features)
         residual = self.conv2(F.relu(self.conv1(residual)))
         shortcut = features

@@ -1,7 +1,7 @@
 """The SN-GAN family (Miyato et al. 2018): an unconditional residual generator of any power-of-two size.
 
-Spectral norm is the critic's, see `discriminator`; the generator itself has batch norm. The layers are those of the
-generators in Voynov & Babenko's public code: z of 128 numbers, channels (256, 256, 256, 256) for MNIST at 32 px and
+The discriminator has spectral norm, see `residual_discriminator`; the generator has batch norm. The layers are those of
+the generators in Voynov & Babenko's public code: z of 128 numbers, channels (256, 256, 256, 256) for MNIST at 32 px and
 (1024, 512, 256, 128, 64) for AnimeFaces at 64 px.
 """
 
@@ -19,12 +19,12 @@ from saliency_gan.generators.upsampling import UpsampledConv2d
 
 @dataclass(frozen=True)
 class SNGANArchitecture:
-    """What has to be known to build a generator before its weights are read.
+    """The sizes that are needed to build a generator before its weights are read.
 
     Attributes:
         resolution: Output side in pixels; 4 * 2^(number of blocks).
         latent_dim: d; z enters at the first layer only.
-        channels: Channels at 4 px and after every block, so one more than there are blocks.
+        channels: Channels at 4 px and after every block, so one number more than blocks.
         image_channels: 3 for colour, 1 for grey.
     """
 
@@ -48,7 +48,7 @@ class SNGAN(Generator):
     Args:
         architecture: Sizes of everything.
         name: Name used in messages and in files.
-        class_names: What to call the only class.
+        class_names: Name of the only class.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class SNGAN(Generator):
         self.last = nn.Conv2d(channels[-1], architecture.image_channels, 3, padding=1)
 
     def forward(self, latents: Tensor, classes: Tensor) -> Tensor:
-        """Draws images; see `Generator.forward`. The classes play no part."""
+        """Draws images; see `Generator.forward`. The classes are ignored."""
         features = self.first(latents).view(len(latents), -1, 4, 4)
         features = features.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
@@ -84,9 +84,9 @@ class SNGAN(Generator):
         return {f"block{index}": block for index, block in enumerate(self.blocks)}
 
     def initialise(self, random: torch.Generator) -> None:
-        """Sets every weight as Glorot & Bengio 2010, those of the residual branches sqrt(2) larger, and biases to zero.
+        """Sets biases to zero and weights as in Glorot & Bengio 2010, but sqrt(2) larger in the residual branches.
 
-        Miyato et al.'s code and Voynov & Babenko's do so.
+        The code of Miyato et al. and that of Voynov & Babenko do the same.
         """
         residual = {conv for block in self.blocks for conv in (block.conv1, block.conv2)}
         for module in self.modules():
@@ -95,14 +95,14 @@ class SNGAN(Generator):
                 nn.init.zeros_(module.bias)
 
     def metadata(self) -> dict[str, object]:
-        """Everything but the weights that is needed to build this generator again; plain JSON values."""
+        """Returns what is needed to build this generator again, without its weights, as plain JSON values."""
         return {"family": "sngan", "architecture": asdict(self.architecture), "class_names": list(self.class_names)}
 
 
 class UpsamplingBlock(nn.Module):
     """Residual block: norm, ReLU, upsample x2, conv, norm, ReLU, conv.
 
-    The shortcut is upsampled, and convolved where the number of channels changes.
+    The shortcut is upsampled. If the number of channels changes, it is also convolved.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:

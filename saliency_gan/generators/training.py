@@ -45,20 +45,22 @@ from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 from saliency_gan.storage.files import write_json
 
 CHANGEABLE = {"distance_images"}
-"""Settings of what is measured; they may differ when a run is continued."""
+"""Settings that only change what is measured. They may differ when a run is continued."""
 FINAL_BATCHES = 64
 """Batches of 64 images over which the batch statistics of the finished generator are measured."""
 
 
 def train_gan(config: TrainGanConfig) -> Path:
-    """Trains, resuming where an earlier run stopped.
+    """Trains a generator, and resumes where an earlier run stopped.
 
-    The discriminator and the generator are updated in turn with the hinge loss; both see differentiably augmented
-    images; the saved generator is an exponential moving average whose batch statistics are measured at the end.
+    The discriminator and the generator are updated in turn with the hinge loss. Both losses use differentiably
+    augmented images. The saved generator is an exponential moving average (EMA) of the weights. Its batch statistics
+    are measured at the end.
 
     Returns:
-        The generator file, `run/generator/generator.safetensors`; beside it lie the discriminator, distance.json with
-        how far its images are from the photos, see `distance.Distance`, and nearest.png, which shows copies.
+        The generator file, `run/generator/generator.safetensors`. The same folder holds the discriminator,
+        distance.json with the distance from its images to the photos, see `distance.Distance`, and nearest.png, which
+        shows copies.
 
     Raises:
         UserError: If the images, the sizes of the networks or the checkpoint cannot be used.
@@ -113,14 +115,14 @@ def train_gan(config: TrainGanConfig) -> Path:
 
 
 def _read_images(config: TrainGanConfig) -> TrainingImages:
-    """What the family learns from: class folders for BigGAN, any images for SN-GAN."""
+    """Reads the training images: class folders for a family with classes, else any images."""
     if config.has_classes:
         return load_class_folders(config.images, config.resolution, config.exclude, config.min_images)
     return load_unlabelled_images(config.images, config.resolution, config.image_channels)
 
 
 class _Trainer:
-    """The two networks, their optimisers, the average, and one step of training."""
+    """Holds the two networks, their optimisers and the EMA generator, and does the training steps."""
 
     def __init__(self, config: TrainGanConfig, data: TrainingImages, fabric: Fabric) -> None:
         torch.manual_seed(config.seed)
@@ -141,10 +143,10 @@ class _Trainer:
         self.step = 0
 
     def start_from(self, generator_folder: Path | None, discriminator_folder: Path | None) -> None:
-        """Takes the weights of finished runs, where any are given; the optimisers start anew.
+        """Loads the weights of finished runs, if any are given. The optimisers start without state.
 
         Raises:
-            UserError: If they are missing, damaged, or of other classes or sizes.
+            UserError: If the weights are missing, damaged, or of other classes or sizes.
         """
         if generator_folder:
             self._start_generator(generator_folder)
@@ -174,7 +176,7 @@ class _Trainer:
             ) from None
 
     def train_step(self) -> dict[str, Tensor]:
-        """Updates D on real and drawn images, then G on the same drawn images, differently augmented.
+        """Updates D on real and generated images, then G on the same generated images with another augmentation.
 
         Returns:
             The losses and D's mean scores.
@@ -215,13 +217,12 @@ class _Trainer:
         return {name: mean_over_processes(value) for name, value in losses.items()}
 
     def _penalty(self, images: Tensor, classes: Tensor) -> Tensor | float:
-        """R1 where it is its turn, as much heavier as its turns are rare; 0 elsewhere."""
+        """Lazy R1: every r1_every steps, scaled by r1 * r1_every; 0 in all other steps."""
         if not self.config.r1 or self.step % self.config.r1_every:
             return 0.0
         images = images.detach().requires_grad_()
-        with (
-            self.fabric.autocast()
-        ):  # the module itself: Fabric lets nothing but its backward differentiate the wrapped one
+        # Uses the inner module, because Fabric allows only its own backward on the wrapped module.
+        with self.fabric.autocast():
             scores = self.discriminator.module(images, classes)
         return self.config.r1 * self.config.r1_every * gradient_penalty(images, scores)
 
@@ -234,7 +235,10 @@ class _Trainer:
         return images, self.data.labels[chosen].to(device)
 
     def _draw(self, random: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images of the generator in training, and their classes, drawn as often as in the data."""
+        """Generates images with the current generator, and returns them with their classes.
+
+        The classes are drawn with the same weights as the real images.
+        """
         latents = torch.randn(self.config.batch, self.average.latent_dim, generator=random)
         chosen = torch.multinomial(self.weights, self.config.batch, replacement=True, generator=random)
         classes = self.data.labels[chosen][self.own].to(self.fabric.device)
@@ -245,7 +249,7 @@ class _Trainer:
         return augmented.contiguous(memory_format=torch.channels_last)
 
     def _see(self, images: Tensor) -> Any:
-        """What D is shown of images."""
+        """Returns D's input: the output of the fixed part of the discriminator for the images."""
         with self.fabric.autocast():
             return self.eye(images)
 
@@ -255,7 +259,7 @@ class _Trainer:
         optimiser.step()
 
     def _fresh_batches(self, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Latents and classes that batch statistics are measured with."""
+        """Yields latents and classes to measure batch statistics with."""
         for index in range(count):
             random = random_stream(self.config.seed, Stream.GAN_STATISTICS, index)
             latents = torch.randn(64, self.average.latent_dim, generator=random).to(self.fabric.device)
@@ -263,7 +267,7 @@ class _Trainer:
             yield latents, self.data.labels[chosen].to(self.fabric.device)
 
     def sample_grid(self, rows: int = 8, columns: int = 12) -> ImageArray:
-        """The same latents at every call: one class a column, uint8 [H, W, 3]."""
+        """Draws a grid of images, uint8 [H, W, 3], one class per column. Every call uses the same latents."""
         measure_statistics(self.average, self._fresh_batches(4))
         random = random_stream(self.config.seed, Stream.GAN_SAMPLES)
         latents = torch.randn(rows * columns, self.average.latent_dim, generator=random)
@@ -273,7 +277,7 @@ class _Trainer:
         return grid(to_uint8(drawn), columns)
 
     def health(self) -> dict[str, float]:
-        """How much each dimension of an EigenGAN does, see `layer_health`; nothing for other families."""
+        """Measures the effect of each dimension of an EigenGAN, see `layer_health`; empty for other families."""
         if not isinstance(self.average, EigenGAN):
             return {}
         random = random_stream(self.config.seed, Stream.GAN_SAMPLES, self.step)
@@ -281,13 +285,13 @@ class _Trainer:
         return layer_health(self.average, latents.to(self.fabric.device), classes.to(self.fabric.device))
 
     def finished_generator(self) -> TrainedGenerator:
-        """The averaged generator with its statistics measured."""
+        """Returns the EMA generator after measuring its batch statistics."""
         keep_orthonormal(self.average)
         measure_statistics(self.average, self._fresh_batches(FINAL_BATCHES))
         return self.average
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on; random streams depend on the step alone."""
+        """Returns everything needed to resume. Random streams depend only on the seed and the step."""
         return {
             "step": self.step,
             "class_names": list(self.data.names),

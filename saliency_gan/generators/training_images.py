@@ -1,4 +1,4 @@
-"""What stage 0 learns from: images of one size in memory, with a class each."""
+"""Training images of stage 0: images of one size in memory, each with a class."""
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +21,8 @@ class TrainingImages:
     Attributes:
         images: uint8 [N, side, side, C].
         labels: int64 [N]; zeros where there is only one class.
-        names: One name a class.
-        left_out: One sentence a file or class folder that was left out.
+        names: One name per class.
+        left_out: One sentence for each file or class folder that was left out.
     """
 
     images: ImageArray
@@ -31,12 +31,12 @@ class TrainingImages:
     left_out: tuple[str, ...]
 
     def sampling_weights(self) -> Tensor:
-        """Weight an image so that a class is drawn in proportion to the square root of its size; float64 [N]."""
+        """Weight of each image, float64 [N]. A class is drawn in proportion to the square root of its size."""
         counts = torch.bincount(self.labels, minlength=len(self.names)).double()
         return counts.rsqrt()[self.labels]
 
     def describe(self) -> str:
-        """The data check as text: how many images, how many a class, and what was left out."""
+        """Returns the data check as text: number of images, images per class, and what was left out."""
         lines = [f"{len(self.labels)} images"]
         if len(self.names) > 1:
             counts = torch.bincount(self.labels, minlength=len(self.names)).tolist()
@@ -57,7 +57,7 @@ def read_squares(files: Sequence[Path], side: int) -> Iterable[ImageArray | Unre
         try:
             return square(read_image(path), side)
         except UnreadableImageError as error:
-            return UnreadableImageError(str(error))  # a caught one keeps its traceback, with all that was read
+            return UnreadableImageError(str(error))  # the caught error keeps all that was read in its traceback
 
     with ThreadPoolExecutor() as pool:
         yield from tqdm(pool.map(read, files), "reading images", len(files), unit="image")

@@ -1,4 +1,4 @@
-"""Units of a generator, the channels of its feature layers: looked at, and switched off for good."""
+"""Reads units of a generator and switches them off. A unit is a channel of a feature layer."""
 
 import hashlib
 import re
@@ -15,14 +15,14 @@ from saliency_gan.runs.random_streams import Stream, random_stream
 
 @contextmanager
 def watched(generator: Generator, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """While it is open, the generator leaves the features of some layers behind at every forward pass.
+    """Records the features of some layers at every forward pass while the context is open.
 
     Args:
         generator: G.
         layers: Names in `generator.feature_layers`.
 
     Yields:
-        Layer -> float32 [N, units, h, w] of the last pass.
+        Layer -> its features in the last forward pass, float32 [N, units, h, w].
     """
     seen: dict[str, Tensor] = {}
     modules = generator.feature_layers
@@ -40,21 +40,21 @@ def watched(generator: Generator, layers: Sequence[str]) -> Iterator[dict[str, T
 
 
 def ablate(generator: Generator, ablate_units: Sequence[str]) -> Generator:
-    """Switches units off in every image that the generator draws from now on, and gives it another identity.
+    """Switches units off in all later images of the generator, and changes its name and sha256.
 
-    A unit that is off is 0 everywhere, f(0, r_rest): what the paper does to artifact units, and what `dissect` measures
-    when it looks for them (Bau et al. 2019, sections 3.2 and 4.3).
+    A unit that is off is 0 everywhere, f(0, r_rest). The paper does this to artifact units, and `dissect` measures the
+    same effect to find them (Bau et al. 2019, sections 3.2 and 4.3).
 
     Args:
-        generator: G, frozen; changed in place. `name` and `sha256` say what it lacks, and `intact_sha256` is what
-            `sha256` was.
-        ablate_units: `LAYER:U,U,U`, one item a layer: a name in `generator.feature_layers` and numbers of its units.
+        generator: G, frozen; changed in place. Its new `name` and `sha256` describe the ablated units, and
+            `intact_sha256` is the old `sha256`.
+        ablate_units: One `LAYER:U,U,U` per layer: a name in `generator.feature_layers` and numbers of its units.
 
     Returns:
         The same generator.
 
     Raises:
-        UserError: If an item is no such text, or there is no such layer or unit.
+        UserError: If an item has another format, or the layer or a unit does not exist.
     """
     units = _parse(ablate_units, generator)
     counts = _count_units(generator, list(units))
@@ -87,7 +87,7 @@ class _Off:
 
 
 def _parse(ablate_units: Sequence[str], generator: Generator) -> dict[str, list[int]]:
-    """Layer -> its units in ascending order, each once; layers from the coarsest to the finest."""
+    """Returns layer -> its units in ascending order, each once. Layers go from the coarsest to the finest."""
     known = generator.feature_layers
     asked: dict[str, set[int]] = {}
     for item in ablate_units if isinstance(ablate_units, list | tuple) else [ablate_units]:
@@ -107,7 +107,7 @@ def _parse(ablate_units: Sequence[str], generator: Generator) -> dict[str, list[
 
 @torch.no_grad()
 def _count_units(generator: Generator, layers: list[str]) -> dict[str, int]:
-    """Units of some layers; an image has to be drawn to see them."""
+    """Counts the units of some layers. It generates one image for this."""
     random = random_stream(Stream.UNIT_PROBE)
     with watched(generator, layers) as features:
         generator(*generator.sample(1, random))

@@ -20,24 +20,25 @@ from saliency_gan.images.layout import square
 from saliency_gan.images.reading import UnreadableImageError, decode_image
 
 MNIST = Path("mnist")
-"""Stands for the 60,000 training digits of MNIST where a path is expected."""
+"""This path stands for the 60,000 training digits of MNIST."""
 MNIST_FOLDER = Path("data")
 """torchvision keeps its files in the subfolder MNIST/raw."""
 
 LARGEST_ARRAY = 16 * 2**30
-"""Bytes of an array in an archive, which is read whole."""
+"""Largest array in an archive, in bytes. The whole array is read into memory."""
 
 BOMB_SIZE, BOMB_RATIO = 100_000_000, 500
-"""An array of more bytes than the first that is packed this tightly is taken for a bomb: pictures hardly ever are."""
+"""An array above BOMB_SIZE bytes with a compression ratio above BOMB_RATIO is refused as a zip bomb."""
 
 
 def load_unlabelled_images(source: Path, side: int, channels: int) -> TrainingImages:
-    """Reads images of whatever kind as one class, resizes each to fit `side` and pads it with its edge pixels.
+    """Reads images as one class, resizes each to fit `side` and pads it with its edge pixels.
 
     Args:
         source: `mnist`, which torchvision downloads and checks; a folder, which is searched recursively; or an .npz
-            archive. Of an archive the first array is taken that is uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3]; or
-            its `blob`, encoded images end to end, number i from `offset[i]` to `offset[i + 1]`.
+            archive. From an archive, the first array that is uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3] is used. An
+            archive may instead hold encoded images one after the other in `blob`: image i is bytes `offset[i]` to
+            `offset[i + 1]`.
         side: Side of the squares in pixels.
         channels: 3 for colour, 1 for grey.
 
@@ -91,7 +92,7 @@ def _archive_images(path: Path) -> Iterable[ImageArray | UnreadableImageError]:
             return _first_image_array(path, archive)
     except UserError:
         raise
-    except Exception as error:  # numpy and zipfile raise many kinds for damaged and forged archives
+    except Exception as error:  # numpy and zipfile raise many types for damaged and forged archives
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         reason = "it holds pickled objects, which are never loaded" if "allow_pickle" in reason else reason
         raise UserError(f"{path} cannot be read as an .npz archive of images ({reason}).") from None
@@ -110,7 +111,7 @@ def _first_image_array(path: Path, archive: NpzFile) -> ImageArray:
     for name in archive.files:
         array = archive[name]
         if not isinstance(array, np.ndarray):
-            continue  # bytes of a file that is no array
+            continue  # a file in the archive that is not an array
         if array.dtype == np.uint8 and array.size and (array.ndim == 3 or array.shape[3:] in ((1,), (3,))):
             return array[..., 0] if array.shape[3:] == (1,) else array
         found.append(f"{name}: {array.dtype} {list(array.shape)}")

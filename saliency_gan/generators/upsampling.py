@@ -1,4 +1,4 @@
-"""A convolution of an upsampled map, which in a frozen generator is computed without upsampling the map."""
+"""A convolution of an upsampled map. A frozen generator computes it without upsampling the map."""
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 class UpsampledConv2d(nn.Conv2d):
     """Nearest upsampling x2, then a 3x3 convolution, [N, inputs, H, W] -> [N, outputs, 2 H, 2 W].
 
-    Each output pixel sees 2 x 2 different pixels of the small map, not 3 x 3, so once the weights are frozen the two
-    become one transposed convolution of stride 2 with a 4x4 kernel. It takes 4/9 of the multiplications, and the large
-    map of `inputs` channels, which is often the largest of a generator, never exists.
+    Each output pixel sees 2 x 2 different pixels of the small map, not 3 x 3. So after the weights are frozen, both
+    steps become one transposed convolution of stride 2 with a 4x4 kernel. It needs 4/9 of the multiplications. It also
+    avoids the large map of `inputs` channels, which is often the largest map of a generator.
 
     Its parameters are those of `nn.Conv2d` under the same names.
     """
@@ -21,7 +21,7 @@ class UpsampledConv2d(nn.Conv2d):
         self.register_buffer("kernel", None, persistent=False)
 
     def fold(self) -> None:
-        """Prepares the kernel of weights that are not going to change; `Generator.freeze` calls it."""
+        """Computes the transposed kernel from frozen weights; `Generator.freeze` calls it."""
         self.kernel = transposed_kernel(self.weight.detach())
 
     def forward(self, features: Tensor) -> Tensor:
@@ -34,12 +34,12 @@ class UpsampledConv2d(nn.Conv2d):
 def transposed_kernel(weight: Tensor) -> Tensor:
     """The kernel of the transposed convolution that equals nearest upsampling x2 and a 3x3 convolution.
 
-    A pixel i of the small map is pixels 2 i and 2 i + 1 of the large one, of which tap k of the convolution makes parts
-    of the outputs 2 i + 1 - k and 2 i + 2 - k. Over both, 2 - k and 3 - k are its places among the 4 taps of the
-    transposed kernel, along rows and columns alike.
+    Pixel i of the small map becomes pixels 2 i and 2 i + 1 of the large map. Through tap k of the convolution, these
+    two contribute to the outputs 2 i + 1 - k and 2 i + 2 - k. In the transposed kernel with its 4 taps, these are taps
+    2 - k and 3 - k. Rows and columns work in the same way.
 
     Args:
-        weight: Of the convolution, float [outputs, inputs, 3, 3].
+        weight: Weight of the convolution, float [outputs, inputs, 3, 3].
 
     Returns:
         Float [inputs, outputs, 4, 4].

@@ -1,4 +1,4 @@
-"""A name -> weights -> a frozen Generator. `GENERATORS` is the table of names."""
+"""Loads a frozen generator by its name. `GENERATORS` is the table of names."""
 
 import difflib
 import json
@@ -22,23 +22,27 @@ from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.files import sha256_of, write_bytes
 from saliency_gan.storage.run_layout import GENERATOR_FILE, GeneratorChoice
 
+FREE_DATA = ("Caltech-101", "MNIST")
+"""Training images whose terms do not restrict what a generator is used for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What is known about a generator before its weights are there.
+    """What is known about a generator before its weights are loaded.
 
     Attributes:
-        adapter: `module.function` in saliency_gan.generators that reads its public weights: called with name and path,
-            and with the truncation where the family has it. None for a file that train-gan wrote.
+        adapter: `module.function` in saliency_gan.generators that reads the public weights. Its arguments are the name,
+            the path and, if the family has it, the truncation. None for a file that train-gan wrote.
         resolution: Side of the images in pixels.
         latent_dim: d, the length of z.
         num_classes: Number of classes; 1 for an unconditional generator.
-        parameters: Numbers in the weights, without batch statistics.
-        K: Number of directions that the preset looks for; 0 where the layers of the generator have their own.
+        parameters: Number of parameters, without batch statistics.
+        K: Number of directions that the preset looks for; 0 where the generator has built-in directions.
         pipeline: The preset, a file in pipelines/.
-        licence: Licence that the weights are published under.
-        files: What is downloaded, and from where; none for weights that are part of the package.
-        truncates: Whether the family scales and cuts its latents.
+        licence: Licence of the weights.
+        data: What it was trained on.
+        files: Files to download; empty for weights that are part of the package.
+        truncates: Whether the family scales and truncates its latents.
     """
 
     adapter: str | None = None
@@ -49,8 +53,14 @@ class Entry:
     K: int
     pipeline: str
     licence: str
+    data: str
     files: tuple[PublicFile, ...] = ()
     truncates: bool = False
+
+    @property
+    def is_free(self) -> bool:
+        """Whether neither the licence nor the terms of the training data restrict what the weights are used for."""
+        return self.licence == "MIT" and self.data in FREE_DATA
 
 
 def _biggan_deep(side: int, parameters: int) -> Entry:
@@ -64,6 +74,7 @@ def _biggan_deep(side: int, parameters: int) -> Entry:
         K=120,
         pipeline=f"biggan-deep-{side}.yaml",
         licence="MIT",
+        data="ImageNet",
         files=tuple(PublicFile(name, (f"{address}-{name}",)) for name in ("config.json", "pytorch_model.bin")),
         truncates=True,
     )
@@ -78,6 +89,7 @@ GENERATORS: dict[str, Entry] = {
         K=120,
         pipeline="caltech101-64.yaml",
         licence="MIT",
+        data="Caltech-101",
     ),
     "biggan-caltech101-64-projected": Entry(
         resolution=64,
@@ -87,6 +99,7 @@ GENERATORS: dict[str, Entry] = {
         K=120,
         pipeline="caltech101-64-projected.yaml",
         licence="MIT",
+        data="Caltech-101, ImageNet's labels",
     ),
     "sngan-mnist": Entry(
         resolution=32,
@@ -96,6 +109,7 @@ GENERATORS: dict[str, Entry] = {
         K=64,
         pipeline="sngan-mnist.yaml",
         licence="MIT",
+        data="MNIST",
     ),
     "sngan-anime": Entry(
         resolution=64,
@@ -105,6 +119,7 @@ GENERATORS: dict[str, Entry] = {
         K=128,
         pipeline="sngan-anime.yaml",
         licence="research only",
+        data="anime faces",
     ),
     "eigengan-celeba-64": Entry(
         resolution=64,
@@ -114,6 +129,7 @@ GENERATORS: dict[str, Entry] = {
         K=0,
         pipeline="eigengan-64.yaml",
         licence="research only",
+        data="CelebA",
     ),
     "eigengan-caltech101-64": Entry(
         resolution=64,
@@ -123,6 +139,7 @@ GENERATORS: dict[str, Entry] = {
         K=0,
         pipeline="eigengan-caltech101-64.yaml",
         licence="MIT",
+        data="Caltech-101",
     ),
     "biggan-deep-128": _biggan_deep(128, 50_388_609),
     "biggan-deep-256": _biggan_deep(256, 55_880_833),
@@ -136,11 +153,12 @@ GENERATORS: dict[str, Entry] = {
         K=120,
         pipeline="biggan-128-paper.yaml",
         licence="MIT",
+        data="ImageNet",
         files=(
             PublicFile(
                 "G_ema.pth",
                 (
-                    # What Voynov & Babenko's download.py fetches, then the archive of BigGAN-PyTorch itself (138k).
+                    # First the file that Voynov & Babenko's download.py fetches, then BigGAN-PyTorch's archive (138k).
                     "https://www.dropbox.com/s/zte4oein08ajsij/pretrained_biggan.tar?dl=1#G_ema.pth",
                     "https://drive.usercontent.google.com/download"
                     "?id=1nAle7FCVFZdix2--ks0r5JBkFnKw8ctW&confirm=t#G_ema.pth",
@@ -157,11 +175,12 @@ GENERATORS: dict[str, Entry] = {
         K=200,
         pipeline="progan-celebahq-1024.yaml",
         licence="CC BY-NC 4.0",
+        data="CelebA-HQ",
         files=(
             PublicFile(
                 "100_celeb_hq_network-snapshot-010403.pth",
                 (
-                    # The conversion itself, then what Voynov & Babenko's download.py fetches.
+                    # First the conversion itself, then the file that Voynov & Babenko's download.py fetches.
                     "https://github.com/ptrblck/prog_gans_pytorch_inference/raw/master/"
                     "100_celeb_hq_network-snapshot-010403.pth",
                     "https://www.dropbox.com/s/707xjn1rla8nwqc/pretrained_proggan.tar?dl=1"
@@ -178,7 +197,7 @@ PICKLE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
 def is_bundled(name: str) -> bool:
-    """Whether `name` is a key of `GENERATORS` whose weights the package holds."""
+    """Whether `name` is a key of `GENERATORS` and its weights are part of the package."""
     return name in GENERATORS and (bundled_folder(name) / GENERATOR_FILE).is_file()
 
 
@@ -190,13 +209,14 @@ def load_generator(
     Args:
         name: A key of `GENERATORS`, the path of a file that `save_generator` wrote or of its folder, or
             `PATH.py:FUNCTION`.
-        weights: The weights where they are not bundled: a folder or a file; None looks into the cache, and downloads.
+        weights: Folder or file with the weights. None takes bundled weights, or those in the cache, and downloads
+            missing ones.
         truncation: Scale of the latents, in families that have it.
-        ablate_units: Units that are switched off for good, `LAYER:U,U,U` a layer; see `units.ablate`.
+        ablate_units: Units to switch off, `LAYER:U,U,U` per layer; see `units.ablate`.
 
     Raises:
-        UserError: If the name is unknown, the weights are missing, damaged or of another family, or there are no such
-            units.
+        UserError: If the name is unknown, the weights are missing, damaged or of another family, or a unit does not
+            exist.
         StageError: If they cannot be downloaded.
     """
     generator = _load_intact(name, weights, truncation).freeze()
@@ -204,7 +224,7 @@ def load_generator(
 
 
 def load_chosen(choice: GeneratorChoice) -> Generator:
-    """Loads the generator that settings and a run came to, as `load_generator`."""
+    """Loads the generator that `choice` describes; see `load_generator`."""
     return load_generator(choice.name, choice.weights, choice.truncation, choice.ablate_units)
 
 
@@ -258,8 +278,8 @@ def save_generator(generator: TrainedGenerator, path: Path, dtype: torch.dtype =
 
     Args:
         generator: What to save.
-        path: Where to.
-        dtype: Type of the matrices and convolutions; biases and batch statistics stay float32, they take no space.
+        path: File to write.
+        dtype: Type of the matrices and convolutions. Biases and batch statistics stay float32, because they are small.
     """
     tensors = {
         name: tensor.to(dtype if tensor.ndim > 1 else torch.float32).cpu().contiguous()
@@ -270,7 +290,7 @@ def save_generator(generator: TrainedGenerator, path: Path, dtype: torch.dtype =
 
 
 def _read_trained(path: Path, name: str) -> TrainedGenerator:
-    """Reads a file of `save_generator`, or the one in the folder `path`."""
+    """Reads a file that `save_generator` wrote; `path` is the file or its folder."""
     path = path / GENERATOR_FILE if path.is_dir() else path
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -294,8 +314,10 @@ def _read_trained(path: Path, name: str) -> TrainedGenerator:
 
 
 def _check_shapes(description: Any, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Refuses a description of other tensors than there are, before it is built; a forged one could ask for more memory
-    than there is."""
+    """Raises ValueError if the description does not match the tensors.
+
+    This happens before the generator is built, because a forged description could ask for too much memory.
+    """
     names = description["class_names"]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise ValueError("its class_names are no list of names")

@@ -1,4 +1,4 @@
-"""Whatever a decoded image holds, as 8-bit sRGB: its profile, depth, transparency and orientation."""
+"""Converts decoded images to 8-bit sRGB: colour profile, bit depth, transparency and orientation."""
 
 import io
 from functools import cache, lru_cache
@@ -11,16 +11,16 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from saliency_gan.images import ImageArray
 
 _BLOCK = 1 << 20
-"""Pixels that are converted at once where that takes more memory than the picture."""
+"""Pixels that are converted at once if the conversion takes more memory than the picture."""
 _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
-"""Pillow's modes by the colours that a profile speaks of."""
+"""Colour space of a profile -> Pillow's mode."""
 _SAME = 1
-"""Levels by which a profile may differ from sRGB and still count as sRGB."""
+"""A profile that differs from sRGB by at most this many levels counts as sRGB."""
 
 
 def upright(image: Image.Image) -> Image.Image:
     """Applies the EXIF orientation."""
-    if _orientation(image) != 1:  # exif_transpose copies in any case
+    if _orientation(image) != 1:  # exif_transpose always copies
         return ImageOps.exif_transpose(image)
     return image
 
@@ -40,7 +40,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def has_alpha(image: Image.Image) -> bool:
-    """Whether an image says which of its pixels are transparent."""
+    """Whether an image has transparency information."""
     return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
@@ -51,14 +51,14 @@ def deep_to_8_bit(image: Image.Image) -> ImageArray:
 
 
 def _full_scale(image: Image.Image, values: NDArray[Any]) -> float:
-    """The value that is white.
+    """The value of white.
 
-    Integers of 16 bits have their own. Those of 32 bits may be 8 or 16 bits in disguise, and numbers with a fraction
-    may end at 1 or 255; those a little above 1 are overshoots. Beyond that the brightest one is white.
+    16-bit integers use 65535. 32-bit integers may really be 8-bit or 16-bit values. Floats may end at 1 or 255; values
+    from 1 to 2 are overshoots. If values are larger than that, the brightest one is white.
     """
-    if image.mode.startswith("I;16") or image.format == "PPM":  # whose values Pillow has scaled to 16 bits
+    if image.mode.startswith("I;16") or image.format == "PPM":  # Pillow scales PPM to 16 bits
         return 65535
-    brightest = float(np.fmax.reduce(values, axis=None))  # which is NaN only where all of it is
+    brightest = float(np.fmax.reduce(values, axis=None))  # NaN only if all values are NaN
     if image.mode == "F" and not brightest >= 2:
         return 1
     if brightest <= 255:
@@ -77,7 +77,7 @@ def _scaled(grey: NDArray[Any], top: float) -> ImageArray:
 
 
 def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """An image's own colours as sRGB, and its alpha; None where it is opaque."""
+    """An image's own colours as sRGB, and its alpha; alpha is None if the image is opaque."""
     if not has_alpha(image):
         return to_srgb(image), None
     rgba = image.convert("RGBA")
@@ -86,12 +86,12 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Converts 8 bit grey, colour or CMYK to RGB, by its profile where it has one that differs from sRGB."""
+    """Converts 8-bit grey, colour or CMYK to RGB, with its colour profile if it has one that differs from sRGB."""
     profile = image.info.get("icc_profile")
     mode, transform = _transform(profile) if profile else ("", None)
     if transform is not None and mode == _kind_of(image):
         converted = ImageCms.applyTransform(image.convert(mode), transform)
-        assert converted is not None  # only where an image is changed in place
+        assert converted is not None  # None only if an image is changed in place
         return converted
     return image if image.mode == "RGB" else image.convert("RGB")
 
@@ -102,7 +102,7 @@ def _kind_of(image: Image.Image) -> str:
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
-    """The mode that a profile describes and its way into sRGB; None if it is damaged, of other colours, or sRGB."""
+    """The mode of a profile and its transform to sRGB; None if it is damaged, of another colour space, or sRGB."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _MODES[source.profile.xcolor_space]
@@ -118,7 +118,7 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 
 def _changes_little(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether a transform leaves colours all over the space where they are, give or take a level."""
+    """Whether a transform changes a grid of colours over the whole space by at most _SAME levels."""
     if mode == "CMYK":
         return False
     steps = np.linspace(0, 255, 17).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""How many dots an inch has, in and out of image files."""
+"""Dots per inch: reads them from image files and writes them."""
 
 import math
 import struct
@@ -7,16 +7,16 @@ import zlib
 from PIL import Image
 
 Density = tuple[float, float]
-"""Dots an inch, across and down."""
+"""Dots per inch, horizontal and vertical."""
 
 _LARGEST = 65_535
-"""Of JPEG."""
+"""Largest value that JPEG can store."""
 _INCH = 0.0254
-"""Metres."""
+"""An inch in metres."""
 
 
 def density_of(image: Image.Image) -> Density | None:
-    """What an image file says, if it makes sense."""
+    """The density in an image file; None if it is missing or not plausible."""
     try:
         across, down = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
@@ -26,7 +26,7 @@ def density_of(image: Image.Image) -> Density | None:
 
 
 def with_density(data: bytes, density: Density) -> bytes:
-    """Writes dots an inch into the head of a PNG or JPEG file that says nothing about them."""
+    """Writes dots per inch into the header of a PNG or JPEG file that has none."""
     if data.startswith(b"\x89PNG"):
         per_metre = (round(value / _INCH) for value in density)
         chunk = b"pHYs" + struct.pack(">IIB", *per_metre, 1)

@@ -1,4 +1,5 @@
-"""What a folder holds: images that are read, images that are not, results of earlier runs, folders that stay closed."""
+"""Searches folders: images that are read, images that are not, results of earlier runs, folders that cannot be
+opened."""
 
 import os
 import sys
@@ -14,7 +15,7 @@ from saliency_gan.storage.files import composed, is_folder
 from saliency_gan.storage.provenance import FILE, Sources
 
 NAMED = 5
-"""Files that a sentence about many names."""
+"""Number of files that a message about many files names."""
 
 
 @dataclass
@@ -22,10 +23,10 @@ class Found:
     """What a folder holds.
 
     Attributes:
-        files: Files of the suffixes asked for, sorted; hidden ones are left out.
-        unread: Images that are not read.
-        results: Folders of results of earlier runs, which are not looked into.
-        closed: One sentence for every folder that cannot be opened.
+        files: Files with the requested suffixes, sorted; hidden files are left out.
+        unread: Images of formats that are not read.
+        results: Folders of results of earlier runs, which are not searched.
+        closed: One sentence for each folder that cannot be opened.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -34,7 +35,7 @@ class Found:
     closed: list[str] = field(default_factory=list)
 
     def remarks(self) -> list[str]:
-        """One sentence for every kind of thing that is left out."""
+        """One sentence for each kind of file or folder that is left out."""
         kinds: defaultdict[Unread, list[Path]] = defaultdict(list)
         for path in self.unread:
             if kind := unread_kind(path):
@@ -53,10 +54,10 @@ class Found:
 
 
 def search(folder: Path, suffixes: Collection[str], recursive: bool) -> Found:
-    """Looks for files by their suffixes, given in small letters.
+    """Finds files by their suffixes, which are given in lower case.
 
-    Links to files are followed, those to folders are not. A pipe or a link to nothing counts as a file: reading it says
-    what it is.
+    Links to files are followed, links to folders are not. Pipes and broken links count as files; reading them raises an
+    error that says what they are.
     """
     found = Found()
     for parent, subfolders, names in os.walk(folder, onerror=lambda error: found.closed.append(_closed(error))):
@@ -77,7 +78,7 @@ def search(folder: Path, suffixes: Collection[str], recursive: bool) -> Found:
 
 
 def find_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES, recursive: bool = False) -> list[Path]:
-    """The files that `search` finds, which may be none; says on stderr what is left out.
+    """Returns the files that `search` finds, which may be none; prints to stderr what is left out.
 
     Raises:
         UserError: If the folder, or a subfolder that is searched, cannot be opened.
@@ -92,15 +93,15 @@ def find_files(folder: Path, suffixes: Collection[str] = IMAGE_SUFFIXES, recursi
 
 
 def find_images(folder: Path, recursive: bool = False, setting: str = "--images") -> list[Path]:
-    """As `find_files`, for images.
+    """Finds images as `find_files` does.
 
     Args:
         folder: The folder.
-        recursive: Search it with its subfolders.
-        setting: The flag that names it.
+        recursive: Search its subfolders, too.
+        setting: The flag that sets the folder, for errors.
 
     Raises:
-        UserError: If the folder does not exist or holds no image, or one cannot be opened.
+        UserError: If the folder does not exist or holds no image, or if it or a subfolder cannot be opened.
     """
     if not is_folder(folder):
         raise UserError(f"There is no folder {folder}: give {setting} the folder that holds the images.")
@@ -111,10 +112,10 @@ def find_images(folder: Path, recursive: bool = False, setting: str = "--images"
 
 
 def by_name(folder: Path, files: Iterable[Path]) -> dict[str, Path]:
-    """Files of a folder by their paths in it without suffix, whatever form of Unicode their names are in.
+    """Relative path without suffix, in Unicode's composed form -> file of a folder.
 
     Raises:
-        UserError: If two have the same.
+        UserError: If two files have the same path without suffix.
     """
     names: dict[str, Path] = {}
     for path in files:

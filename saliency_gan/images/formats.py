@@ -1,22 +1,22 @@
-"""Formats of images: which are read, by what, and what to do about the others."""
+"""Image formats: which ones are read, and what to do about the others."""
 
 import os
 from dataclasses import dataclass
 from functools import cache
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000")
-"""What Pillow is allowed to take a file for, whatever its suffix; its other readers are older, and one of them starts
+"""Formats in which Pillow may read a file, whatever its suffix. Its other readers are older, and one of them starts
 Ghostscript."""
 
 TGA_SUFFIX = ".tga"
-"""Nothing in a TGA file says that it is one, so here the suffix does."""
+"""A TGA file has no signature, so it is recognised by its suffix."""
 
 HEIF_SUFFIXES = {".heic", ".heif", ".hif"}
 IMAGE_SUFFIXES = HEIF_SUFFIXES | {
     ".apng", ".avif", ".bmp", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".mpo",
     ".pbm", ".pgm", ".png", ".pnm", ".ppm", TGA_SUFFIX, ".tif", ".tiff", ".webp",
 }  # fmt: skip
-"""What images that are read are called."""
+"""Suffixes of the images that are read."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Unread:
     """A kind of image that is not read.
 
     Attributes:
-        title: Of one of them.
-        titles: Of several.
-        suffixes: What they are called.
-        advice: What to do.
+        title: Name of one such image in messages.
+        titles: Name of several of them.
+        suffixes: Their suffixes.
+        advice: What the user should do.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Unread:
     advice: str
 
 
-# Pillow takes many raw photos for TIFF files, and finds a thumbnail in them.
+# Pillow reads many raw photos as TIFF files, and finds only a thumbnail in them.
 RAW = Unread(
     "raw photo",
     "raw photos",
@@ -62,26 +62,26 @@ _KINDS = {suffix: kind for kind in (RAW, HEIF, OTHER) for suffix in kind.suffixe
 
 
 def unread_kind(name: object) -> Unread | None:
-    """The kind of a file that is an image by its name and is not read; None for all other files."""
+    """The kind of an image that is not read, by the suffix of its name; None for all other files."""
     kind = _KINDS.get(suffix_of(name))
     return None if kind is HEIF and has_heif() else kind
 
 
 def pillow_formats(name: object) -> tuple[str, ...]:
-    """What Pillow may take a file of this name for."""
+    """Formats in which Pillow may read a file of this name."""
     heif = ("HEIF",) if has_heif() else ()
     tga = ("TGA",) if suffix_of(name) == TGA_SUFFIX else ()
     return (*FORMATS, *heif, *tga)
 
 
 def suffix_of(name: object) -> str:
-    """The suffix of a file's name in small letters; as `Path.suffix`, which takes longer."""
+    """The suffix of a file's name in lower case; faster than `Path.suffix`."""
     return os.path.splitext(str(name))[1].lower()  # noqa: PTH122
 
 
 @cache
 def has_heif() -> bool:
-    """Whether pillow-heif is installed, which teaches Pillow to read HEIC photos."""
+    """Whether pillow-heif is installed; if so, registers it, so that Pillow reads HEIC photos."""
     try:
         import pillow_heif
     except ImportError:

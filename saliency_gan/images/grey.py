@@ -1,4 +1,4 @@
-"""What of an image file is a mask or a map: its grey values, or its alpha."""
+"""Masks and maps from image files: either the grey values or the alpha."""
 
 import cv2
 import numpy as np
@@ -10,10 +10,10 @@ from saliency_gan.images.colour import deep_to_8_bit, has_alpha, is_deep, uprigh
 
 
 def to_grey(image: Image.Image) -> NDArray[np.uint8]:
-    """Converts a Pillow image of any mode to uint8 [H, W], as `images.read_mask` does.
+    """Converts a Pillow image of any mode to uint8 [H, W], as `images.reading.read_mask` does.
 
     Raises:
-        ValueError: If both its grey values and its alpha may be meant.
+        ValueError: If both its grey values and its alpha could be the mask.
     """
     image = upright(image)
     if is_deep(image):

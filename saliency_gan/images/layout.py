@@ -1,4 +1,4 @@
-"""Images made smaller, fitted into squares, and laid out in rows."""
+"""Shrinks images, fits them into squares, and lays them out in rows."""
 
 from collections.abc import Iterable
 
@@ -32,7 +32,7 @@ def shrink(image: ImageArray, side: int) -> ImageArray:
 
 
 def grid(images: Iterable[ImageArray], columns: int, gap: int = 2) -> ImageArray:
-    """Lays equally large uint8 [H, W, 3] images out in rows on white; returns uint8 [H', W', 3]."""
+    """Lays out uint8 [H, W, 3] images of equal size in rows on white; returns uint8 [H', W', 3]."""
     tiles = list(images)
     height, width = tiles[0].shape[:2]
     rows = -(-len(tiles) // columns)

@@ -7,7 +7,7 @@ from torch import Tensor
 def histograms(levels: Tensor, count: int) -> Tensor:
     """Counts the pixels of each level: int64 [N, H, W] in 0..count - 1 -> int64 [N, count], on the CPU.
 
-    It is small, and not every device has the float64 that `split` computes with.
+    The result is small, and `split` needs float64, which not every device has.
     """
     pixels = levels.flatten(1)
     empty = torch.zeros(len(pixels), count, dtype=torch.int64, device=levels.device)
@@ -28,7 +28,7 @@ def split(counts: Tensor) -> tuple[Tensor, Tensor]:
     values = torch.arange(counts.shape[1])
     below = counts.cumsum(1)
     sum_below = (counts * values).cumsum(1)
-    # Integers up to here, so that empty levels tie exactly and the first of them is chosen.
+    # Integers up to here, so that thresholds at empty levels tie exactly and the first of them is chosen.
     share = below.double() / below[:, -1:]
     moment = sum_below.double() / below[:, -1:]
     mean = moment[:, -1:]

@@ -1,11 +1,11 @@
-"""The only place where files, uint8 HWC arrays, [0, 1] and [-1, 1] tensors meet."""
+"""Reads image files as uint8 arrays."""
 
 import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,8 @@ from saliency_gan.images.formats import pillow_formats, unread_kind
 from saliency_gan.images.grey import to_grey
 from saliency_gan.storage.files import is_plain
 
-if TYPE_CHECKING:
-    pass
-
 MAX_PIXELS = 100_000_000
-"""Larger files are refused before they are decoded, so that an image bomb cannot fill the memory."""
+"""Images with more pixels are refused before they are decoded, so that an image bomb cannot fill the memory."""
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked instead
 
@@ -31,11 +28,11 @@ Converted = TypeVar("Converted")
 
 
 class UnreadableImageError(UserError):
-    """One image file cannot be used; callers that work on many files name it and go on."""
+    """An image file cannot be used; callers that process many files report it and continue."""
 
 
 class FirstFrameWarning(UserWarning):
-    """Of an animation, or a file of several pages, only the first picture is read."""
+    """Only the first picture of an animation or of a file with several pages is read."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +40,9 @@ class Picture:
     """A decoded image file.
 
     Attributes:
-        rgb: What it shows, on white where it is transparent: sRGB, uint8 [H, W, 3].
-        rgba: Its own colours and its alpha, uint8 [H, W, 4]; None where it is opaque.
-        density: Dots an inch, across and down; None where it does not say.
+        rgb: The image as sRGB, uint8 [H, W, 3]; transparent parts are composited on white.
+        rgba: Its own colours and its alpha, uint8 [H, W, 4]; None if it is opaque.
+        density: Dots per inch, horizontal and vertical; None if the file does not say.
     """
 
     rgb: ImageArray
@@ -54,27 +51,29 @@ class Picture:
 
 
 def pixels_of(path: Path) -> int:
-    """Pixels that an image's header promises; 0 where it cannot be read, which decoding is going to explain."""
+    """Number of pixels according to an image's header; 0 if it cannot be read. Decoding raises an error then."""
     try:
         if not is_plain(path):
             return 0
         with Image.open(path, formats=pillow_formats(path)) as image:
             return image.width * image.height
-    except Exception:  # Pillow's readers raise many kinds for damaged files
+    except Exception:  # Pillow's readers raise many kinds of errors for damaged files
         return 0
 
 
 def read_image(path: Path) -> ImageArray:
     """Decodes any common image file to sRGB.
 
-    EXIF orientation is applied, the profile is converted from, 16-bit is scaled to 8-bit, grey is repeated, CMYK is
-    converted, transparency is composited on white. Of several frames or pages the first one is read.
+    The EXIF orientation is applied, colours are converted by the profile, 16-bit is scaled to 8-bit, grey is repeated,
+    CMYK is converted, and transparency is composited on white. If there are several frames or pages, the first one is
+    read.
 
     Returns:
         uint8 [H, W, 3].
 
     Raises:
-        UnreadableImageError: If the file is missing, truncated, of no format that is read, or has more than MAX_PIXELS.
+        UnreadableImageError: If the file is missing, truncated, in a format that is not read, or has more than
+            MAX_PIXELS.
     """
     return _decode(path, path, to_rgb)
 
@@ -85,7 +84,7 @@ def decode_image(data: bytes, name: str) -> ImageArray:
 
 
 def read_picture(path: Path) -> Picture:
-    """As `read_image`, with what else the file holds.
+    """Reads an image as `read_image` does, with its alpha and density.
 
     Raises:
         UnreadableImageError: As `read_image`.
@@ -99,21 +98,21 @@ def decode_picture(data: bytes, name: str) -> Picture:
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
-    """Decodes a mask or a saliency map as grey values, which no profile changes.
+    """Decodes a mask or a saliency map as grey values; colour profiles are ignored.
 
-    Where a file is transparent in parts and shows a single colour, or is a cut-out in colour, its alpha is the mask.
+    If a file is partly transparent and shows a single colour, or is a cut-out in colour, its alpha is the mask.
 
     Returns:
-        uint8 [H, W]; integers of 0 and 1 stay as they are, whatever their depth.
+        uint8 [H, W]; integers of 0 and 1 stay as they are at any bit depth.
 
     Raises:
-        UnreadableImageError: As `read_image`, or if both grey values and alpha may be the mask.
+        UnreadableImageError: As `read_image`, or if both grey values and alpha could be the mask.
     """
     return _decode(path, path, to_grey)
 
 
 def read_truth(path: Path) -> NDArray[np.bool_]:
-    """Reads a drawn mask: bool [H, W], true where it is brighter than half; a mask of 0 and 1 counts as 0 and 255.
+    """Reads a ground-truth mask: bool [H, W], true where it is brighter than half; 0 and 1 count as 0 and 255.
 
     Raises:
         UnreadableImageError: If it cannot be read.
@@ -124,7 +123,7 @@ def read_truth(path: Path) -> NDArray[np.bool_]:
 
 def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Image], Converted]) -> Converted:
     if isinstance(file, Path) and not is_plain(file):
-        # A pipe would keep its reader waiting.
+        # Reading a pipe may never end.
         raise UnreadableImageError(f"{name} cannot be read as an image (it is a directory, pipe or device).")
     if kind := unread_kind(name):
         raise UnreadableImageError(f"{name} is a {kind.title}, which is not read: {kind.advice}.")
@@ -145,14 +144,14 @@ def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Imag
         raise UnreadableImageError(
             f"{name} has more than the {MAX_PIXELS:,} pixels allowed: shrink it first."
         ) from None
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+    except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         raise UnreadableImageError(f"{name} cannot be read as an image ({_first_line(error)}).") from None
 
 
 def _warn_of_frames(image: Image.Image, name: object) -> None:
     try:
-        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # an MPO's others are of the same photo
-    except Exception:  # those behind the first one may be damaged
+        frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # all frames of an MPO show one photo
+    except Exception:  # frames after the first one may be damaged
         return
     if frames > 1:
         sentence = one_line(f"{name} has {frames} frames or pages, of which only the first is read.")

@@ -1,11 +1,11 @@
-"""Images as uint8 arrays, and as tensors in [-1, 1] and [0, 1]."""
+"""Converts images between uint8 arrays and tensors in [-1, 1] and [0, 1]."""
 
 from typing import TYPE_CHECKING
 
 from saliency_gan.images import ImageArray
 
 if TYPE_CHECKING:
-    import torch  # prediction with onnxruntime does without it
+    import torch  # prediction with onnxruntime does not need it
     from torch import Tensor
 
 
@@ -18,7 +18,7 @@ def to_uint8(images: "Tensor") -> ImageArray:
 
 
 def to_signed(images: ImageArray, device: "torch.device | str" = "cpu") -> "Tensor":
-    """uint8 [N, H, W, C] -> float [N, C, H, W] in [-1, 1] on `device`, to which only the bytes travel."""
+    """uint8 [N, H, W, C] -> float [N, C, H, W] in [-1, 1] on `device`; only the bytes are copied to it."""
     import torch
 
     return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float().div(127.5).sub(1)

@@ -1,4 +1,4 @@
-"""Image files from arrays."""
+"""Writes arrays as image files."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def encode(
     quality: int = 95,
     density: Density | None = None,
 ) -> bytes:
-    """Encodes [H, W], [H, W, 3] RGB or [H, W, 4] RGBA as PNG or JPEG bytes, with dots an inch where they are given."""
+    """Encodes [H, W], [H, W, 3] RGB or [H, W, 4] RGBA as PNG or JPEG bytes, with dots per inch if given."""
     if image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR)  # type: ignore[assignment]
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix in (".jpg", ".jpeg") else []

@@ -1,1 +1,1 @@
-"""Stage 2: pairs of an image and a mask, drawn from a frozen generator and its background direction."""
+"""Stage 2: draws pairs of an image and a mask from a frozen generator and its background direction."""

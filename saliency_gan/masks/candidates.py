@@ -1,4 +1,4 @@
-"""Candidate pairs in an endless, repeatable order: draw, shift, mask, clean, check."""
+"""Draws, masks, cleans and checks candidate pairs, in an endless and repeatable order."""
 
 import itertools
 from collections import abc
@@ -30,10 +30,10 @@ from saliency_gan.storage.files import sha256_of
 
 @dataclass(frozen=True)
 class Candidate:
-    """One drawn image with its mask and the verdict on it.
+    """One generated image with its mask and the verdict on it.
 
     Attributes:
-        number: Position in the order of the seed; `draw_latents` draws its z and c again.
+        number: Position in the order of the random seed; `draw_latents` draws its z and c again.
         class_name: Its class.
         image: G(z, c), uint8 [H, W, 3].
         mask: The cleaned mask, uint8 [H, W], 1 on the object.
@@ -48,20 +48,20 @@ class Candidate:
 
 
 class CandidateSource:
-    """The generator, the background direction and the rule of a run, ready to draw candidates.
+    """Draws candidates with the generator, the background direction and the rules of a run.
 
     Args:
         config: The stage's settings.
 
     Attributes:
         generator: G, frozen.
-        identity: Name and sha256 of the generator, and sha256 of the directions and of the painters where a rule asks
-            for them, as manifest.json records them.
-        polarity: What h_bg turns the background into; None where no rule asks for it.
+        identity: Name and sha256 of the generator, and sha256 of the directions and the painters if a rule needs them,
+            as in manifest.json.
+        polarity: Whether h_bg turns the background bright or dark; None if no rule needs h_bg.
         shift: Magnitude of the shift; None likewise.
 
     Raises:
-        UserError: If a setting is out of range, or generator, directions and dissection are missing or do not belong
+        UserError: If a setting is out of range, or if generator, directions or dissection are missing or do not belong
             together.
     """
 
@@ -87,10 +87,9 @@ class CandidateSource:
         self.polarity, self.shift = self._masker.polarity, self._masker.shift
 
     def stream(self, first: int = 0) -> abc.Generator[Candidate, None, None]:
-        """Yields candidate `first` and all that follow, accepted and rejected, in order and without end.
+        """Yields candidate `first` and all later ones, accepted and rejected, in order and without end.
 
-        Batches always begin at multiples of the batch size, so that a candidate's numbers do not depend on where a run
-        began.
+        Batches always begin at multiples of the batch size, so the pixels of a candidate do not depend on `first`.
         """
         size = self.config.batch
         with ThreadPoolExecutor(thread_name_prefix="judge") as judging:
@@ -100,7 +99,7 @@ class CandidateSource:
                         yield candidate
 
     def look(self, numbers: Sequence[int]) -> Evidence:
-        """Draws what the rules look at of the candidates with these numbers."""
+        """Computes the inputs of the rules for the candidates with these numbers."""
         return self._masker.look(*draw_latents(self.generator, self.config.seed, numbers, self._among))
 
     def _draw(self, batch: int) -> list["_Drawn"]:
@@ -132,7 +131,7 @@ class CandidateSource:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What the generator and the rules say about one candidate, before it is judged."""
+    """Results of the generator and the rules for one candidate, before the checks."""
 
     number: int
     class_index: int

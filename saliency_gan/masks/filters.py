@@ -1,4 +1,4 @@
-"""Mask filters: steps that clean a mask, and checks that reject a pair."""
+"""Mask filters: cleaning steps for a mask, and checks that reject a pair."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -20,15 +20,15 @@ CHECKS = {
     "two_peaks": "the shifted images have no two greys: raise --shift or switch --two_peaks off",
     "min_agreement": "the rules disagree: raise --shift or lower --min_agreement",
 }
-"""The checks by the setting that rules them, in the order they are made, and what to do where one rejects most."""
+"""Setting of a check -> advice for the case that it rejects the most pairs, in the order of the checks."""
 
 
 def clean(mask: NDArray[np.bool_], config: MasksConfig) -> Mask:
-    """Opens the mask, keeps its largest components and fills its holes, each where the settings say so.
+    """Opens the mask, keeps its largest components and fills its holes; each step only if its setting is on.
 
     Args:
         mask: bool [H, W], true on the object.
-        config: `opening`, `min_component` and `fill_holes` are read.
+        config: `opening`, `min_component` and `fill_holes` are used.
     """
     cleaned = mask.astype(np.uint8)
     if config.opening:
@@ -43,13 +43,13 @@ def clean(mask: NDArray[np.bool_], config: MasksConfig) -> Mask:
 def rejected_by(
     mask: Mask, shifted: NDArray[np.float32] | None, compared: Sequence[Mask], config: MasksConfig
 ) -> str | None:
-    """Names the first check that a pair fails, one of `CHECKS`; None where it passes all.
+    """Returns the first check that a pair fails, a key of `CHECKS`, or None if it passes all.
 
     Args:
         mask: The cleaned mask.
-        shifted: Brightness of G(z + h_bg, c), float [H, W] in [0, 1]; None where `two_peaks` is off.
-        compared: The cleaned masks of the rules that have to agree; none where `min_agreement` is 0.
-        config: `min_area`, `max_area`, `max_border`, `two_peaks` and `min_agreement` are read.
+        shifted: Brightness of G(z + h_bg, c), float [H, W] in [0, 1]; None if `two_peaks` is off.
+        compared: The cleaned masks of the rules that have to agree; empty if `min_agreement` is 0.
+        config: `min_area`, `max_area`, `max_border`, `two_peaks` and `min_agreement` are used.
     """
     area = mask.mean()
     if area < config.min_area:
@@ -66,7 +66,10 @@ def rejected_by(
 
 
 def open_mask(mask: Mask, diameter: int) -> Mask:
-    """Morphological opening: removes what no disc of `diameter` pixels fits into; the mask goes on past the border."""
+    """Morphological opening: removes parts that a disc of `diameter` pixels does not fit into.
+
+    The mask is treated as if it continued beyond the border.
+    """
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (diameter, diameter))
     return cv2.morphologyEx(mask, cv2.MORPH_OPEN, disc)  # type: ignore[return-value]
 
@@ -80,7 +83,7 @@ def keep_large_components(mask: Mask, share: float) -> Mask:
 
 
 def fill_holes(mask: Mask) -> Mask:
-    """Fills what the background (4-connected) does not reach from the image's border."""
+    """Fills holes: background that is not connected (4-connected) to the image's border."""
     outside = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     cv2.floodFill(outside, None, (0, 0), 2)
     return (outside[1:-1, 1:-1] != 2).astype(np.uint8)
@@ -93,7 +96,7 @@ def border_share(mask: Mask) -> float:
 
 
 def histogram_peaks(values: NDArray[np.float32]) -> int:
-    """Number of maxima of the 12-bin histogram over [0, 1]; a plateau counts once, and either end can be a maximum."""
+    """Number of maxima of the 12-bin histogram over [0, 1]. A plateau counts once, and the ends can be maxima."""
     histogram = np.histogram(values, bins=12, range=(0.0, 1.0))[0]
     slopes = np.sign(np.diff(histogram, prepend=-1, append=-1))
     slopes = slopes[slopes != 0]
@@ -101,11 +104,11 @@ def histogram_peaks(values: NDArray[np.float32]) -> int:
 
 
 def agreement(masks: Sequence[Mask]) -> float:
-    """Mean IoU of any two of several masks, in [0, 1]."""
+    """Mean IoU over all pairs of several masks, in [0, 1]."""
     return fmean(intersection_over_union(one, other) for one, other in combinations(masks, 2))
 
 
 def intersection_over_union(one: Mask, other: Mask) -> float:
-    """IoU of two masks in [0, 1]; 1 where both are empty."""
+    """IoU of two masks in [0, 1]; 1 if both are empty."""
     union = int(np.count_nonzero(one | other))
     return int(np.count_nonzero(one & other)) / union if union else 1.0

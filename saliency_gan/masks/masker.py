@@ -1,4 +1,4 @@
-"""A generator together with what the rules of a run need: h_bg, and the units that vote."""
+"""Computes the inputs of the rules of a run with the generator, h_bg and the units that vote, and applies the rules."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,11 @@ from saliency_gan.masks.rules import SHIFTS, Evidence, consensus, object_masks
 
 @dataclass(frozen=True)
 class Masks:
-    """Masks of a batch, before anything is cleaned.
+    """Masks of a batch before cleaning.
 
     Attributes:
         chosen: bool [N, H, W], true on the object.
-        by_rule: The same of every rule in `MasksConfig.rules`, bool [rules, N, H, W].
+        by_rule: The masks of every rule in `MasksConfig.rules`, bool [rules, N, H, W].
     """
 
     chosen: Tensor
@@ -28,18 +28,18 @@ class Masks:
 
 
 class Masker:
-    """Draws what the rules look at, and applies them.
+    """Computes the inputs of the rules, and applies the rules.
 
     Args:
         config: The rules and their settings.
         generator: G, frozen, on fabric's device.
-        directions: Where h_bg is from; None where `config.shifts` is false.
-        painters: Who votes; None where no rule asks for units.
+        directions: Directions with h_bg; None if `config.shifts` is false.
+        painters: The units that vote; None if no rule needs units.
         fabric: Where and in which precision to compute.
 
     Attributes:
-        shift: Magnitude of the shift; None where nothing is shifted.
-        polarity: What h_bg turns the background into; None likewise.
+        shift: Magnitude of the shift; None if nothing is shifted.
+        polarity: Whether h_bg turns the background bright or dark; None likewise.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Masker:
 
     @torch.inference_mode()
     def look(self, latents: Tensor, classes: Tensor) -> Evidence:
-        """Draws what the rules look at, and nothing else.
+        """Computes only the inputs that the rules need.
 
         Args:
             latents: z, float [N, latent_dim], on any device.

@@ -1,4 +1,4 @@
-"""Candidates that the processes of a torchrun job draw together, through files that all of them read."""
+"""Divides the drawing of candidates between the processes of a torchrun job. They exchange candidates in files."""
 
 import io
 import json
@@ -16,31 +16,31 @@ from saliency_gan.storage.files import write_bytes
 
 
 class Pieces:
-    """The stream of candidates, cut into pieces that each are drawn by one process and read by all.
+    """The stream of candidates, cut into pieces. One process draws each piece, and all processes read it.
 
-    Piece i holds the verdicts on `length` candidates from number i * length on and the accepted ones' pixels. So it
-    depends on the settings alone: pieces that a process did not finish are drawn again by whichever process has them
-    in the next run, and those that are there are used.
+    Piece i holds the verdicts on `length` candidates from number i * length on, and the pixels of the accepted ones. So
+    a piece depends only on the settings. The next run uses finished pieces, and draws unfinished ones again, possibly
+    in another process.
 
     Args:
-        folder: Where the pieces are, for as long as they are needed.
-        source: Where the candidates come from.
+        folder: Folder of the pieces, as long as they are needed.
+        source: Source of the candidates.
 
     Attributes:
-        needed_from: Candidate before which nobody will ask again; pieces before it are removed.
+        needed_from: First candidate that is still needed; pieces before it are removed.
     """
 
     def __init__(self, folder: Path, source: CandidateSource) -> None:
         self.folder, self.source = folder, source
-        # Whole batches, because the last digits of an image depend on those it is drawn with.
+        # Whole batches, because the last digits of an image depend on the other images in its batch.
         batch = source.config.batch
         self.length = -(-source.config.shard_size // batch) * batch
         self.needed_from = 0
 
     def stream(self, first: int = 0) -> Stream[Candidate, None, None]:
-        """Yields the same candidates as `CandidateSource.stream`; those that were rejected are without pixels.
+        """Yields the same candidates as `CandidateSource.stream`, but rejected ones without pixels.
 
-        In every round each process draws one piece, and then all read all of them, in order.
+        In every round, each process draws one piece. Then every process reads all pieces in order.
         """
         index = first // self.length
         while True:
@@ -55,7 +55,7 @@ class Pieces:
             index += world_size()
 
     def remove(self) -> None:
-        """Removes what is left, when the set is complete."""
+        """Removes the remaining pieces after the set is complete."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _draw(self, index: int) -> None:
@@ -72,14 +72,14 @@ class Pieces:
         buffer = io.BytesIO()
         np.save(buffer, np.stack(pixels) if pixels else np.empty((0, 0), np.uint8))
         write_bytes(self._path(index, "npy"), buffer.getbuffer())
-        # Last, for it says that the piece is complete.
+        # Written last, because this file marks the piece as complete.
         write_bytes(self._path(index, "json"), json.dumps({**self._identity(), "verdicts": verdicts}).encode())
 
     def _read(self, index: int) -> Stream[Candidate, None, None]:
         verdicts = self._verdicts(index)
         assert verdicts is not None, "drawn before the processes met"
         side = self.source.generator.resolution
-        rows = iter(np.asarray(np.load(self._path(index, "npy"), mmap_mode="r")))  # read when they are looked at
+        rows = iter(np.asarray(np.load(self._path(index, "npy"), mmap_mode="r")))  # read from disk on first access
         nothing: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
         for number, (class_name, rejected_by) in enumerate(verdicts, index * self.length):
             image, mask = nothing, nothing[..., 0]
@@ -89,7 +89,7 @@ class Pieces:
             yield Candidate(number, class_name, image, mask, rejected_by)
 
     def _verdicts(self, index: int) -> list[tuple[str, str | None]] | None:
-        """Class and verdict of every candidate; None for a piece that is missing or of other directions."""
+        """Class and verdict of every candidate; None for a piece that is missing or was made with other inputs."""
         try:
             piece = json.loads(self._path(index, "json").read_bytes())
             return piece.pop("verdicts") if self._identity().items() <= piece.items() else None

@@ -1,4 +1,4 @@
-"""A picture of the first pairs, so that people see what a model would learn from."""
+"""A picture of the first pairs. It shows the user what a model would learn from."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ OUTLINE = (255, 0, 60)
 
 
 def preview(pairs: Sequence[Candidate], source: CandidateSource) -> ImageArray:
-    """Lays pairs out six a row, each as the outlined image, what its rule saw (`Evidence.shown`) and the mask.
+    """Lays out six pairs per row, each as the outlined image, the input of its rule (`Evidence.shown`) and the mask.
 
     Returns:
         uint8 [H, W, 3].

@@ -1,4 +1,4 @@
-"""Mask rules: which pixels are the object, judged by what a shift along h_bg does to their brightness, or by units."""
+"""Mask rules: they find the object's pixels from the brightness change of a shift along h_bg, or from units."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,18 +18,18 @@ SHIFTS: dict[MaskRule, tuple[int, ...]] = {
     "two-sided": (+1, -1),
     "units": (),
 }
-"""The shifted images that a rule looks at: +1 is G(z + h_bg, c), -1 is G(z - h_bg, c)."""
+"""The shifted images that a rule needs: +1 is G(z + h_bg, c), -1 is G(z - h_bg, c)."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What rules judge a batch by; None is what no rule asked for.
+    """Inputs of the rules for a batch; an input that no rule needs is None.
 
     Attributes:
         plain: G(z, c), float [N, C, H, W] in [-1, 1].
         plus: G(z + h_bg, c), likewise.
         minus: G(z - h_bg, c), likewise.
-        votes: The object's share of the painters' votes, float [N, H, W] in [0, 1].
+        votes: The object's share of the painters' votes for each pixel, float [N, H, W] in [0, 1].
     """
 
     plain: Tensor
@@ -39,7 +39,7 @@ class Evidence:
 
     @property
     def shown(self) -> Tensor:
-        """What people are shown of it beside the images: G(z + h_bg, c), or the votes as a grey image."""
+        """The picture to show beside the image: G(z + h_bg, c), else the votes as a grey image, else the image."""
         if self.plus is not None:
             return self.plus
         return self.plain if self.votes is None else 2 * self.votes[:, None].expand(-1, 3, -1, -1) - 1
@@ -56,19 +56,21 @@ def object_masks(
     """Applies a rule by name.
 
     Args:
-        rule: `threshold`, `lighting`, `difference`, `two-sided` or `units`; see the functions of these names.
-        evidence: What it looks at.
-        theta: Brightness in [0, 1], or `otsu` for one an image.
-        margin: Brightness in [0, 1] that the background gains at least; `lighting` and `difference` with a fixed theta.
-        polarity: What h_bg turns the background into. A direction to dark is judged by the negatives of the images, so
-            that the paper's rule becomes brightness > 1 - theta.
-        votes: The object has more than this share of the votes; `units` with a fixed theta.
+        rule: `threshold`, `lighting`, `difference`, `two-sided` or `units`; see the functions `threshold`, `lighting`
+            (also for `difference`), `two_sided` and `units`.
+        evidence: The inputs of the rule.
+        theta: Brightness in [0, 1], or `otsu` for a separate value per image.
+        margin: The background gains more than this brightness in [0, 1]; for `lighting` and `difference` with a fixed
+            theta.
+        polarity: Whether h_bg turns the background bright or dark. For dark, the rules see the negatives of the images,
+            so the paper's rule becomes brightness > 1 - theta.
+        votes: The object has more than this share of the votes; for `units` with a fixed theta.
 
     Returns:
         bool [N, H, W], true on the object.
 
     Raises:
-        ValueError: If the evidence lacks what the rule looks at.
+        ValueError: If the evidence lacks an input of the rule.
     """
     above = None if theta == "otsu" else margin
     if rule == "units":
@@ -104,15 +106,15 @@ def threshold(plus: Tensor, theta: Theta) -> Tensor:
 
 
 def lighting(before: Tensor, after: Tensor, margin: float | None) -> Tensor:
-    """What the shift lights up is background, the rest is object.
+    """Pixels that the shift makes brighter are background; the others are object.
 
-    The published rule compares G(z) with G(z + h) and keeps the side that the shift brightens, for its h lights the
-    object up. Along h_bg it is the background that brightens, so the object is the other side.
+    The published rule compares G(z) with G(z + h). Its h makes the object brighter, so it keeps the brighter pixels.
+    h_bg makes the background brighter, so here the object is the other pixels.
 
     Args:
         before: Brightness of G(z, c) (`lighting`) or of G(z - h_bg, c) (`difference`), float [N, H, W] in [0, 1].
         after: Brightness of G(z + h_bg, c), likewise.
-        margin: The background gains more than this; None separates small from large gains by Otsu in every image.
+        margin: The background gains more than this. None separates small and large gains by Otsu in every image.
 
     Returns:
         bool [N, H, W], true on the object.
@@ -124,14 +126,14 @@ def lighting(before: Tensor, after: Tensor, margin: float | None) -> Tensor:
 
 
 def two_sided(plus: Tensor, minus: Tensor, theta: Theta) -> Tensor:
-    """Agreement of both signs: neither turned bright by +h_bg nor, mirrored, dark by -h_bg.
+    """A pixel is object if +h_bg does not turn it bright and -h_bg does not turn it dark.
 
-    Background that only one of the two shifts clears is removed all the same.
+    So background is removed even if only one of the two shifts clears it.
 
     Args:
         plus: Brightness of G(z + h_bg, c), float [N, H, W] in [0, 1].
         minus: Brightness of G(z - h_bg, c), likewise.
-        theta: As in `threshold`; the other side is compared with 1 - theta.
+        theta: As in `threshold`; `minus` is compared with 1 - theta.
 
     Returns:
         bool [N, H, W], true on the object.
@@ -140,11 +142,11 @@ def two_sided(plus: Tensor, minus: Tensor, theta: Theta) -> Tensor:
 
 
 def units(votes: Tensor, above: float | None) -> Tensor:
-    """What units say that paint the object or the background (GAN Dissection; the rule is ours).
+    """The mask from the votes of units that paint the object or the background (GAN Dissection; the rule is ours).
 
     Args:
-        votes: The object's share of their votes, float [N, H, W] in [0, 1], see `painters.Painters.votes`.
-        above: The object has more than this share; None separates the shares by Otsu in every image.
+        votes: The object's share of the votes, float [N, H, W] in [0, 1], see `painters.Painters.votes`.
+        above: The object has more than this share. None separates the shares by Otsu in every image.
 
     Returns:
         bool [N, H, W], true on the object.
@@ -155,11 +157,12 @@ def units(votes: Tensor, above: float | None) -> Tensor:
 
 
 def consensus(masks: Tensor, quorum: int | None) -> Tensor:
-    """What enough of several rules call object.
+    """Combines the masks of several rules. A pixel is object if enough rules say so.
 
     Args:
         masks: bool [rules, N, H, W].
-        quorum: Rules that have to agree; None for more than half of them. All of them give the intersection.
+        quorum: Number of rules that have to agree; None for more than half. The number of all rules gives the
+            intersection.
 
     Returns:
         bool [N, H, W].

@@ -1,4 +1,4 @@
-"""Shards: WebDataset tar files of pairs, and the manifest that says what they are."""
+"""Shards: WebDataset tar files of pairs, and the manifest that describes them."""
 
 import io
 import json
@@ -22,26 +22,26 @@ from saliency_gan.images.writing import encode
 from saliency_gan.storage.files import read_json, sha256_of, write_bytes
 
 Pair = tuple[ImageArray, NDArray[np.uint8], dict[str, Any]]
-"""Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and what is known of them: {"class": name, "seed": number of
-the candidate, as `candidates.draw_latents` takes it, "shift": magnitude or None, "area": share the mask covers}."""
+"""Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and information: {"class": name, "seed": number of the
+candidate for `candidates.draw_latents`, "shift": magnitude or None, "area": share that the mask covers}."""
 
 MAX_MEMBER_BYTES = 64 * 2**20
-"""Larger members are refused before they are read, so that a forged shard cannot fill the memory."""
+"""Larger members are refused before they are read, so a forged shard cannot fill the memory."""
 
 _MALFORMED = (ArithmeticError, LookupError, ValueError, OSError, EOFError, MemoryError)
 MIN_PAIR_BYTES = 6 * 512
-"""What three files take in a tar file at least; a shorter shard cannot hold as many pairs as its manifest says."""
+"""Smallest size of three files in a tar file. A shorter shard cannot hold the number of pairs in its manifest."""
 
 
 def encode_pair(
     image: ImageArray, mask: NDArray[np.uint8], info: dict[str, Any], image_format: str
 ) -> dict[str, bytes]:
-    """Encodes a pair into the content of its three files by their suffix: png or jpg, mask.png and json.
+    """Encodes a pair as three files. Returns suffix (png or jpg, mask.png, json) -> content of the file.
 
     Args:
         image: uint8 [H, W, 3].
         mask: uint8 [H, W] of 0 and 255.
-        info: What is known about the pair, as JSON can hold it.
+        info: Information about the pair, as JSON values.
         image_format: png or jpg.
     """
     return {
@@ -56,8 +56,8 @@ def write_shard(path: Path, first: int, samples: Sequence[Mapping[str, bytes]]) 
 
     Args:
         path: The file.
-        first: Position in the set of the first pair; a pair's key is its position with eight digits.
-        samples: What `encode_pair` returned.
+        first: Position of the first pair in the whole set. The key of a pair is its position with eight digits.
+        samples: Results of `encode_pair`.
     """
     buffer = io.BytesIO()
     with wds.TarWriter(buffer, encoder=False, mtime=0, user="", group="") as writer:
@@ -76,8 +76,8 @@ class ShardSet:
     """A finished folder of shards; iterating it reads the pairs in order.
 
     Attributes:
-        folder: Where the shards are.
-        manifest: The content of manifest.json.
+        folder: Folder of the shards.
+        manifest: Content of manifest.json.
     """
 
     folder: Path
@@ -96,7 +96,7 @@ class ShardSet:
             yield _decode_pair(path, sample, self.resolution)
 
     def read_all(self) -> tuple[ImageArray, NDArray[np.uint8], list[dict[str, Any]]]:
-        """Reads every pair: images uint8 [N, H, W, 3], masks uint8 [N, H, W] of 0 and 255, and one info a pair.
+        """Reads all pairs: images uint8 [N, H, W, 3], masks uint8 [N, H, W] of 0 and 255, and one info per pair.
 
         10,000 pairs of 64 px take 160 MB.
         """
@@ -128,7 +128,7 @@ class ShardSet:
 
 
 def open_shards(folder: Path) -> ShardSet:
-    """Opens the shards that the masks stage wrote, and checks that they are whole and belong together.
+    """Opens the shards that the masks stage wrote, and checks that they are complete and belong together.
 
     Raises:
         UserError: If the folder or its manifest is missing or malformed, if a shard is missing or is not the file that
@@ -151,7 +151,7 @@ def open_shards(folder: Path) -> ShardSet:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Reads manifest.json, without looking at the shards.
+    """Reads manifest.json, without checking the shards.
 
     Raises:
         UserError: If it is missing or malformed.
@@ -180,10 +180,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_directions(folder: Path, manifest: dict[str, Any]) -> None:
-    """Refuses shards that were drawn with directions that the run no longer has."""
+    """Raises UserError if the run's directions have changed since the shards were drawn."""
     directions = folder.parent / "discover" / "directions.safetensors"
     took_the_runs = isinstance(manifest.get("config"), dict) and manifest["config"].get("directions") is None
-    drawn_with = manifest.get("directions_sha256")  # not there where no rule looked at a shifted image
+    drawn_with = manifest.get("directions_sha256")  # missing if no rule needed a shifted image
     if drawn_with and took_the_runs and directions.exists() and sha256_of(directions) != drawn_with:
         raise UserError(
             f"The shards in {folder} were drawn with other directions than those of {directions}:"
@@ -192,7 +192,7 @@ def _check_directions(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _members(path: Path) -> Iterator[dict[str, Any]]:
-    """The plain files of an uncompressed tar file, each read into memory; nothing is ever extracted to disk."""
+    """Yields the plain files of an uncompressed tar file. Each is read into memory; nothing is extracted to disk."""
     with tarfile.open(path, "r:") as tar:
         for member in tar:
             if not member.isreg() or member.issparse() or member.size > MAX_MEMBER_BYTES:
@@ -213,7 +213,7 @@ def _decode_pair(path: Path, sample: dict[str, Any], side: int) -> Pair:
             raise ValueError("its mask is not of 0 and 255")
     except KeyError as error:
         raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r} has no {error.args[0]} file")) from None
-    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+    except Exception as error:  # Pillow's decoders raise many types for damaged files
         reason = " ".join(str(error).split())[:150]
         raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r}: {reason}")) from None
     return image, mask, info

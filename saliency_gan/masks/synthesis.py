@@ -25,37 +25,38 @@ from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.storage.files import read_json, sha256_of, write_json
 
 Record = dict[str, Any]
-"""What records/shard-000000.json says of a finished shard: file, pairs, sha256, identity of what it was drawn from, and
-the tally up to its last pair; the next shard begins at the candidate whose number is the tally's count."""
+"""Content of records/shard-000000.json for a finished shard: file, pairs, sha256, identity of its source, and the tally
+up to its last pair. The tally's number of candidates is the first candidate of the next shard."""
 
 
 def synthesise(config: MasksConfig) -> Path:
-    """Draws `config.pairs` pairs, or what an earlier run left to draw, into `run/masks`.
+    """Draws `config.pairs` pairs into `run/masks`, and resumes where an earlier run stopped.
 
-    Which candidates there are, and which are accepted, depends on the settings alone, so an interrupted run that is
-    continued writes the same bytes as one that was not. Asking for more pairs keeps the full shards. The processes of a
-    torchrun job write the same bytes together, each its own shards, given that each computes with as many threads.
+    The candidates, and which of them are accepted, depend only on the settings. So a resumed run writes the same bytes
+    as an uninterrupted one. If more pairs are requested later, full shards are kept. The processes of a torchrun job
+    each write some of the shards, and together the same bytes, if each process computes with the same number of
+    threads.
 
     Returns:
         The folder of the shards, manifest.json and preview.png.
 
     Raises:
         UserError: If a setting is out of range, or generator, directions and the folder do not belong together.
-        StageError: If the disk is too small, or if hardly any candidate is accepted.
+        StageError: If the disk has too little space, or if hardly any candidate is accepted.
     """
     source = CandidateSource(config)
     config = source.config
     with StageFolder(config, "masks", changeable=("pairs",)) as folder:
         records = _finished_shards(folder.path, config, source.identity)
         missing = config.pairs - sum(record["pairs"] for record in records)
-        meet()  # before any process writes what another one would count as finished
+        meet()  # wait, so that no process counts a shard that another one writes now
         if missing:
             (folder.path / "manifest.json").unlink(missing_ok=True)
             _check_disk_space(folder.path, config, source.generator.resolution, missing)
             try:
                 _draw_shards(folder.path, source, records)
             except HopelessError:
-                if not records:  # nothing was drawn yet, so other settings may be tried in the same folder
+                if not records:  # no shard exists, so the user may try other settings in this folder
                     (folder.path / "config.yaml").unlink(missing_ok=True)
                 raise
         if not is_main():
@@ -72,15 +73,15 @@ def synthesise(config: MasksConfig) -> Path:
 
 
 class PairStream:
-    """Accepted pairs drawn on the fly, without any file: the pairs that `synthesise` would write, in the same order.
+    """Draws accepted pairs on the fly, without files: the same pairs as `synthesise`, in the same order.
 
-    Iterating yields images, uint8 [batch, H, W, 3], and masks, uint8 [batch, H, W] of 0 and 255, without end; close the
+    Iterating yields images, uint8 [batch, H, W, 3], and masks, uint8 [batch, H, W] of 0 and 255, without end. Close the
     iterator to stop its threads.
 
     Args:
-        config: Settings of the masks stage; those about files are not used.
-        batch: Pairs a batch; None takes `config.batch`.
-        first: Candidate to begin with; `position` of an earlier stream continues it exactly.
+        config: Settings of the masks stage; settings of files are not used.
+        batch: Pairs per batch; None takes `config.batch`.
+        first: First candidate. `position` of an earlier stream continues that stream exactly.
 
     Attributes:
         position: Candidate after the last one of the last batch.
@@ -114,7 +115,7 @@ class PairStream:
 
 
 def _draw_shards(folder: Path, source: CandidateSource, records: list[Record]) -> None:
-    """Draws the shards that are missing and appends their records; of a job's processes each writes every n-th one."""
+    """Draws the missing shards and appends their records. Of n processes in a job, each writes every n-th shard."""
     config = source.config
     pieces = Pieces(folder / "pieces", source)
     stream = source.stream if world_size() == 1 else pieces.stream
@@ -141,7 +142,7 @@ def _draw_shards(folder: Path, source: CandidateSource, records: list[Record]) -
                     progress.set_postfix(accepted=f"{tally.acceptance:.0%}", refresh=False)
                     progress.update()
                 if candidate.number % config.batch == config.batch - 1:
-                    wait(samples)  # the next batch is drawn now, and threads that encode would hold up all that draw
+                    wait(samples)  # encoding threads would slow down drawing the next batch
             if not own:
                 records.append({})
                 continue
@@ -182,10 +183,10 @@ def _manifest(source: CandidateSource, records: list[Record]) -> dict[str, Any]:
 
 
 def _finished_shards(folder: Path, config: MasksConfig, identity: dict[str, Any]) -> list[Record]:
-    """Records of the shards, from the first on, that need not be drawn again.
+    """Records of the finished shards, from the first shard to the last before a gap.
 
     Raises:
-        UserError: If they were drawn by another generator, along other directions or with other painters.
+        UserError: If a shard was drawn with another generator, other directions or other painters.
     """
     records: list[Record] = []
     while (wanted := _pairs_of_shard(len(records), config)) and (path := _record_path(folder, len(records))).exists():
@@ -205,7 +206,7 @@ def _finished_shards(folder: Path, config: MasksConfig, identity: dict[str, Any]
 
 
 def _remove_surplus_shards(folder: Path, count: int) -> None:
-    """Removes shards of a time when more pairs were asked for; their records first, so that none lacks its shard."""
+    """Removes shards of an earlier run with more pairs. Records go first, so no record is left without its shard."""
     for pattern in ("records/shard-*.json", "shard-*.tar"):
         for path in folder.glob(pattern):
             number = path.stem.removeprefix("shard-")
@@ -222,7 +223,7 @@ def _record_path(folder: Path, index: int) -> Path:
 
 
 def _check_disk_space(folder: Path, config: MasksConfig, side: int, pairs: int) -> None:
-    """Refuses to begin what would not fit: 3 bytes a pixel for PNG, 1 for JPEG, and 5 kB a pair for the rest."""
+    """Checks the free disk space: 3 bytes per pixel for PNG, 1 for JPEG, and 5 kB per pair for the rest."""
     needed = pairs * (side * side * (3 if config.image_format == "png" else 1) + 5000)
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -1,4 +1,4 @@
-"""What became of the candidates: accepted and rejected, by check and by class."""
+"""Counts accepted and rejected candidates, by check and by class."""
 
 from collections import Counter
 from typing import Any, Self
@@ -8,7 +8,7 @@ from saliency_gan.masks.candidates import Candidate
 from saliency_gan.masks.filters import CHECKS
 
 HOPELESS_AFTER = 5000
-"""Candidates after which an acceptance below `HOPELESS_SHARE` ends the stage."""
+"""After this many candidates, the stage ends if the share of accepted ones is below `HOPELESS_SHARE`."""
 
 HOPELESS_SHARE = 0.005
 
@@ -30,7 +30,7 @@ class Tally:
         """Adds one candidate.
 
         Raises:
-            HopelessError: If so few are accepted that the set would hardly ever be full.
+            HopelessError: If too few candidates are accepted to complete the set in a reasonable time.
         """
         self.candidates += 1
         if candidate.rejected_by is None:
@@ -52,14 +52,14 @@ class Tally:
 
     @property
     def rejections(self) -> dict[str, int]:
-        """Rejected candidates by check."""
+        """Check -> number of rejected candidates."""
         counts: Counter[str] = Counter()
         for (_, check), count in self._rejected.items():
             counts[check] += count
         return {check: counts[check] for check in CHECKS if counts[check]}
 
     def to_plain(self) -> dict[str, Any]:
-        """The counts as manifest.json holds them; `from_plain` reads them back."""
+        """Returns the counts in the format of manifest.json; `from_plain` reads them back."""
         by_class: dict[str, dict[str, int]] = {}
         for (name, check), count in sorted(self._rejected.items()):
             by_class.setdefault(name, {})[check] = count

@@ -1,4 +1,4 @@
-"""Training curves as small SVG charts that take the colours of the page they stand in."""
+"""Training curves as small SVG charts in the colours of the surrounding page."""
 
 import io
 import json
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POINTS = 300
-"""Longer curves are thinned to this many points, each the mean of its neighbours."""
+"""Longer curves are reduced to this many points; each point is the mean of its neighbours."""
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#a855f7", "#06b6d4")
 QUANTITIES = ("loss", "score", "accuracy", "mae", "iou", "agreement")
-"""Values whose names contain the same of these words share a chart."""
+"""Values whose names contain the same one of these words share a chart."""
 NOT_SHOWN = ("per_second", "learning_rate", "step")
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 
@@ -25,7 +25,7 @@ class Chart:
     Attributes:
         title: The quantity.
         legend: Name and colour of each curve.
-        svg: The drawing, without any text but numbers.
+        svg: The drawing; its only text is numbers.
     """
 
     title: str
@@ -34,9 +34,10 @@ class Chart:
 
 
 def read_charts(path: Path) -> list[Chart]:
-    """Draws everything that a metrics.jsonl holds, one chart a quantity; none if it is missing or empty.
+    """Draws everything that a metrics.jsonl holds, one chart per quantity; none if the file is missing or empty.
 
-    Lines that cannot be read, such as one that a kill cut in half, and values that are no finite numbers are left out.
+    Some lines cannot be read, for example because a kill interrupted the writing. They are left out, and so are values
+    that are not finite numbers.
     """
     if not path.exists():
         return []
@@ -58,7 +59,7 @@ def read_charts(path: Path) -> list[Chart]:
 
 
 def draw_chart(title: str, curves: Mapping[str, Curve]) -> Chart:
-    """Draws curves of (step, value) into one chart; at most as many as there are COLOURS are told apart."""
+    """Draws curves of (step, value) into one chart. With more curves than COLOURS, colours are used again."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -16,7 +16,7 @@ from saliency_gan.images.writing import encode
 from saliency_gan.pages.charts import Chart
 
 MAX_SIDE = 1600
-"""Pictures are shrunk to this many pixels on the longer side."""
+"""Larger pictures are reduced to this many pixels on the longer side."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Picture:
     """A picture inside the page.
 
     Attributes:
-        caption: What it shows.
+        caption: Description of the picture.
         source: Data URI.
-        width: Pixels.
-        height: Pixels.
-        wide: Takes a row of its own.
+        width: Width in pixels.
+        height: Height in pixels.
+        wide: Whether it has a row of its own.
     """
 
     caption: str
@@ -40,15 +40,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; cells are text, the first column is a heading of its row.
+    """A table. Cells are text, and the first cell of a row is its heading.
 
     Attributes:
-        caption: What it shows.
+        caption: Description of the table.
         head: Column headings.
         rows: Cells of each row.
-        strong: Numbers of the rows to stress.
-        words: Numbers of the columns that hold words rather than figures, besides the first.
-        folded: Show it only on a click.
+        strong: Indices of the rows to highlight.
+        words: Indices of the columns that hold words, not figures, apart from the first column.
+        folded: Whether the table is shown only after a click.
     """
 
     caption: str
@@ -61,7 +61,7 @@ class Table:
 
 @dataclass
 class Section:
-    """One part of the page; what is missing is said in `sentences`."""
+    """One part of the page. `sentences` also say what is missing."""
 
     title: str
     anchor: str
@@ -71,7 +71,7 @@ class Section:
     pictures: list[Picture] = field(default_factory=list)
 
     def show(self, path: Path, caption: str, wide: bool = True) -> None:
-        """Adds a picture, or a sentence where the file cannot be read; nothing where there is none."""
+        """Adds a picture, or a sentence if the file cannot be read, or nothing if there is no file."""
         if not path.exists():
             return
         try:
@@ -91,8 +91,8 @@ def render(name: str, facts: Sequence[tuple[str, str]], sections: Sequence[Secti
 
     Args:
         name: Title of the page.
-        facts: Name and value of what identifies the run.
-        sections: What follows.
+        facts: Names and values that identify the run.
+        sections: Sections of the page, in their order.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -1,1 +1,1 @@
-"""`predict`: which files, their maps, refined edges, pictures and videos."""
+"""`predict`: finds the files, predicts and refines their maps, and writes pictures and videos."""

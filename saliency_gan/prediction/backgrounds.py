@@ -1,4 +1,4 @@
-"""What comes behind a cut-out: nothing, a colour, another image, or the photo itself, blurred."""
+"""Backgrounds of cut-outs: none, a colour, another image, or the photo itself, blurred."""
 
 import re
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from saliency_gan.prediction.marked_photo import MarkedPhoto
 from saliency_gan.prediction.strips import Stretched
 
 Rows = Callable[[slice], NDArray[np.float32]]
-"""Some rows of a background, float32 [rows, W, 3] (or what broadcasts to it) in [0, 255]."""
+"""Returns some rows of a background, float32 [rows, W, 3] (or a shape that broadcasts to it) in [0, 255]."""
 
 BLUR_SIDE = 256
 BLUR_SIGMA = 6.0
-"""Standard deviation of the blur in pixels of a photo that is shrunk to BLUR_SIDE; detail is 2 % of the photo."""
+"""Standard deviation of the blur in pixels of a photo that is shrunk to BLUR_SIDE; about 2 % of the photo's side."""
 LEAST_WEIGHT = 1e-3
 
 
@@ -31,7 +31,7 @@ class Background:
         name: transparent, white, blur, #RRGGBB, or the path of an image, which is scaled to cover the photo.
 
     Attributes:
-        transparent: There is none: cut-outs have an opacity instead.
+        transparent: Whether there is no background; cut-outs then have an alpha channel.
 
     Raises:
         UserError: If it is none of these, or the image cannot be read.
@@ -71,7 +71,7 @@ def _read(name: str) -> ImageArray:
 
 
 def _covering(image: ImageArray, photo: MarkedPhoto) -> Rows:
-    """The largest part of the image's middle that has the photo's shape, at the photo's size."""
+    """The largest centre crop of the image with the photo's aspect ratio, resized to the photo's size."""
     height, width = photo.image.shape[:2]
     scale = max(height / image.shape[0], width / image.shape[1])
     part_height = min(image.shape[0], max(1, round(height / scale)))
@@ -85,7 +85,7 @@ def _covering(image: ImageArray, photo: MarkedPhoto) -> Rows:
 
 
 def _blurred(photo: MarkedPhoto) -> Rows:
-    """The photo blurred without what stands out, whose colours would shine around its outline."""
+    """The blurred photo without its salient object, whose colours would spread around its outline."""
     small = shrink(photo.image, BLUR_SIDE)
     height, width = small.shape[:2]
     weight = (1 - photo.coarse(height, width)) + LEAST_WEIGHT

@@ -1,4 +1,4 @@
-"""What is saved of a photo: its map, mask, cut-out and overlay."""
+"""Draws the results of a photo: map, mask, cut-out and overlay."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,27 +14,27 @@ from saliency_gan.prediction.marked_photo import MarkedPhoto
 from saliency_gan.prediction.strips import strips
 
 PHOTO_SUFFIXES = {"map": ".png", "map16": ".png", "mask": ".png", "cutout": ".png", "overlay": ".jpg"}
-"""What can be saved of a photo, each in a folder of its own, and the format."""
+"""Kind of result of a photo -> its format; each kind has its own folder."""
 
 OVERLAY_COLOUR = np.array((255, 40, 90), np.float32)
 OVERLAY_STRENGTH = 0.6
 JPEG_SIDE = 65_500
 """Longest side of a JPEG file in pixels."""
 FLAT = 2 / 255
-"""A map that varies less than this holds nothing for Otsu's method to separate."""
+"""If the values of a map differ by less than this, Otsu's method has nothing to separate."""
 OTSU_FALLBACK = 0.5
 
 
 def draw(
     kind: str, photo: MarkedPhoto, background: Background, rgba: ImageArray | None = None
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Draws what is saved of a photo, a few rows at a time.
+    """Draws one result of a photo, a few rows at a time.
 
     Args:
         kind: A key of PHOTO_SUFFIXES.
         photo: The photo, [H, W], and its saliency.
-        background: What comes behind a cut-out.
-        rgba: The photo's own colours and alpha, uint8 [H, W, 4], where it is transparent in parts.
+        background: The background of a cut-out.
+        rgba: The photo's own colours and alpha, uint8 [H, W, 4], if it is partly transparent.
 
     Returns:
         map: uint8 [H, W], saliency times 255. map16: uint16 [H, W], saliency times 65535. mask: uint8 [H, W] of 0 and
@@ -66,7 +66,8 @@ def draw(
 
 
 def _cut_out(photo: MarkedPhoto, rows: slice, rgba: ImageArray | None) -> tuple[ImageArray, NDArray[np.float32]]:
-    """Colours and opacity of some rows; a photo's own, multiplied with its alpha, where it is not opaque itself."""
+    """Colours and opacity of some rows. Where the photo itself is not opaque, its own colours are used, and opacity is
+    multiplied by its alpha."""
     colours, opacity = photo.colours(rows), photo.opacity(rows)
     if rgba is None:
         return colours, opacity
@@ -75,10 +76,10 @@ def _cut_out(photo: MarkedPhoto, rows: slice, rgba: ImageArray | None) -> tuple[
 
 
 def check_length(path: Path, image: ImageArray, kinds: Sequence[str]) -> None:
-    """Refuses a photo that some kinds of results cannot hold.
+    """Refuses a photo that is too large for some kinds of results.
 
     Raises:
-        UserError: With those kinds.
+        UserError: If there are such kinds; the message names them.
     """
     too_long = kinds_too_long(image, kinds)
     if too_long:
@@ -88,19 +89,20 @@ def check_length(path: Path, image: ImageArray, kinds: Sequence[str]) -> None:
 
 
 def kinds_too_long(image: ImageArray, kinds: Sequence[str]) -> list[str]:
-    """The kinds of results that cannot hold a photo, uint8 [H, W, 3]."""
+    """The kinds of results for which a photo, uint8 [H, W, 3], is too large."""
     return [kind for kind in kinds if max(image.shape) > JPEG_SIDE and PHOTO_SUFFIXES[kind] == ".jpg"]
 
 
 def find_threshold(saliency: NDArray[np.float32], threshold: float | str) -> float:
-    """The threshold of one photo.
+    """Returns the threshold of one photo.
 
     Args:
         saliency: The model's map, float32 [h, w] in [0, 1].
         threshold: A number, which is returned, or "otsu": the one that separates the map's values best (Otsu 1979).
 
     Returns:
-        Saliency in [0, 1] from which a pixel belongs to the mask; for a flat map, OTSU_FALLBACK takes Otsu's place.
+        Threshold in [0, 1]; pixels with at least this saliency belong to the mask. For a flat map, "otsu" gives
+        OTSU_FALLBACK.
     """
     if not isinstance(threshold, str):
         return threshold

@@ -10,11 +10,11 @@ from saliency_gan.prediction.marked_photo import MarkedPhoto
 from saliency_gan.prediction.strips import Stretched
 
 GUIDED_SIDE = 1024
-"""The guided filter's coefficients are found on the photo shrunk to this longer side, and applied to all its pixels."""
+"""The guided filter's coefficients are computed on the photo shrunk to this longer side, and applied at full size."""
 GUIDED_RADIUS = 0.04
 """Radius of the guided filter's windows as a share of the photo's longer side."""
 GUIDED_EPSILON = 1e-4
-"""Variance of colour in [0, 1], above which the guided filter takes something for an edge."""
+"""Variance of colours in [0, 1] above which the guided filter keeps an edge."""
 
 
 class GuidedPhoto(MarkedPhoto):
@@ -37,13 +37,14 @@ class GuidedPhoto(MarkedPhoto):
 def guided_coefficients(
     guide: ImageArray, values: NDArray[np.float32], radius: int, epsilon: float = GUIDED_EPSILON
 ) -> NDArray[np.float32]:
-    """The guided filter's mean a and b (He, Sun and Tang 2013, eqs. 14 to 16, with a guide of three colours).
+    """The guided filter's mean coefficients a and b (He, Sun and Tang 2013, eqs. 14 to 16, with a guide of three
+    colours).
 
-    Found on a shrunk photo and applied to the whole one, they are the fast guided filter (He and Sun 2015).
+    If they are computed on a shrunk photo and applied at full size, this is the fast guided filter (He and Sun 2015).
 
     Args:
-        guide: uint8 [h, w, 3]; colours are taken in [0, 1].
-        values: What is filtered, float32 [h, w].
+        guide: uint8 [h, w, 3]; colours are scaled to [0, 1].
+        values: The map to filter, float32 [h, w].
         radius: Windows are squares of 2 radius + 1 pixels.
         epsilon: Added to the variances.
 
@@ -55,7 +56,7 @@ def guided_coefficients(
         return cv2.blur(array, (2 * radius + 1, 2 * radius + 1))  # type: ignore[return-value]
 
     colours = guide.astype(np.float32) / 255
-    # Variances are differences of means: around the photo's mean they keep more digits.
+    # Variances are differences of means, so subtracting the photo's mean first keeps more digits.
     centre = colours.mean(axis=(0, 1))
     colours -= centre
     red, green, blue = cv2.split(colours)
@@ -86,7 +87,7 @@ def guided_coefficients(
 
 
 def apply_coefficients(coefficients: NDArray[np.float32], image: ImageArray) -> NDArray[np.float32]:
-    """a . colour + b for uint8 [H, W, 3], clipped to [0, 1]; consumes `coefficients`, float32 [H, W, 4]."""
+    """a . colour + b for uint8 [H, W, 3], clipped to [0, 1]; overwrites `coefficients`, float32 [H, W, 4]."""
     filtered = coefficients[:, :, 3]
     for channel in range(3):
         filtered += coefficients[:, :, channel] * (image[:, :, channel] * np.float32(1 / 255))

@@ -1,4 +1,4 @@
-"""Which files `predict` does, and what their results are called."""
+"""The files that `predict` processes, and the names of their results."""
 
 import os
 from collections import Counter, defaultdict
@@ -23,23 +23,23 @@ SUFFIXES = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 VIDEO_RESULT = ".mp4"
 
 STREAM = Path("-")
-"""Standard input as a photo, and standard output as the place for a result."""
+"""Stands for standard input as a photo, and for standard output as the output."""
 STREAM_NAME = Path("stdin")
-"""What the results of a photo from standard input are called."""
+"""Name of the results of a photo from standard input."""
 
 LONGEST_NAME = 251
-"""Bytes of a result's name without its suffix; file systems allow 255 with it."""
+"""Longest name of a result in bytes, without its suffix; file systems allow 255 with it."""
 
 BATCH_PIXELS = 24_000_000
-"""A batch takes no more photos than have this many pixels together, which bounds the memory; a larger photo is done
-alone, after everything before it is written."""
+"""Largest total number of pixels in a batch, which limits the memory. A larger photo is processed alone, after all
+results before it are written."""
 
 
 def check_paths(paths: Sequence[Path]) -> None:
-    """Refuses a call none of whose files and folders exists.
+    """Refuses a call if none of its files and folders exists.
 
     Raises:
-        UserError: With the first of them.
+        UserError: If none exists; the message names the first one.
     """
     if paths and not any(path == STREAM or os.path.lexists(path) for path in paths):
         raise UserError(f"There is no {paths[0]}: give photos, videos, or folders of them.")
@@ -52,7 +52,7 @@ class Job:
     Attributes:
         path: The file, or STREAM.
         name: Relative path, without suffix, of its results.
-        source: The file as it was when it was found.
+        source: The state of the file when it was found.
     """
 
     path: Path
@@ -65,17 +65,17 @@ class Job:
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
     def result(self, output: Path, kind: str) -> Path:
-        """The file of one kind of result: output/KIND/NAME."""
+        """Path of one kind of result: output/KIND/NAME with its suffix."""
         path = output / kind / self.name
         return path.with_name(path.name + (VIDEO_RESULT if self.is_video else PHOTO_SUFFIXES[kind]))
 
     @property
     def key(self) -> str:
-        """What its results are called in `Sources`."""
+        """The name of its results in `Sources`."""
         return _key(self.name, self.is_video)
 
     def is_done(self, sources: Sources, kinds: Sequence[str]) -> bool:
-        """Whether all results exist and are of this file as it is; they are written whole or not at all."""
+        """Whether all results exist and were made from the file's present state. Results are written atomically."""
         exist = all(self.result(sources.output, kind).is_file() for kind in kinds)
         return exist and self.path != STREAM and sources.tell(self.key, self.source, kinds)
 
@@ -89,9 +89,9 @@ class Listed(NamedTuple):
 
     Attributes:
         jobs: Photos and videos, in the order of the paths given and of names.
-        problems: One sentence for every folder that gives none, or cannot be opened.
-        remarks: One sentence for every kind of thing that is left out.
-        unread: How many photos of formats that are not read there are.
+        problems: One sentence for each folder that has no photo or video, or cannot be opened.
+        remarks: One sentence for each kind of file or folder that is left out.
+        unread: Number of photos in formats that are not read.
     """
 
     jobs: list[Job]
@@ -101,16 +101,16 @@ class Listed(NamedTuple):
 
 
 def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -> Listed:
-    """Lists every photo and video once with a name that no other has.
+    """Lists every photo and video once, each with a unique name.
 
-    A file keeps its suffix where the folder that it is in has another one with the same stem. Where the name belongs to
-    the results of another file, it gets a number. So nothing depends on which other files are in the call. Hidden
-    files, results of earlier calls, and photos of formats that are not read are left out of folders. Links count as
-    what they lead to, and their results are called like the link.
+    A name keeps the file's suffix if the file's folder has another file with the same stem. If the name belongs to the
+    results of another file, it gets a number. So names do not depend on the other files of the call. In folders, hidden
+    files, results of earlier calls, and photos in formats that are not read are left out. Links are followed, and their
+    results have the name of the link.
 
     Args:
         paths: Files, folders of files, and STREAM.
-        sources: Of the folder where the results are going to be.
+        sources: Sources of the output folder.
         recursive: Search folders with their subfolders.
     """
     own = [_real(sources.output / kind) for kind in PHOTO_SUFFIXES]
@@ -137,29 +137,30 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
 
 
 def _is_typescript(path: Path) -> bool:
-    """Whether a file shares only its suffix with MPEG transport streams, which begin with the letter G."""
+    """Whether a file has the suffix .ts but is not an MPEG transport stream, which begins with the letter G."""
     if path.suffix.lower() != ".ts":
         return False
     try:
         with open(path, "rb") as file:
             return file.read(1) not in (b"G", b"")
     except OSError:
-        return False  # reading it is going to say why it cannot be read
+        return False  # reading it later reports why it cannot be read
 
 
 def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # Path.resolve raises where links go round in a circle
+    return Path(os.path.realpath(path))  # Path.resolve raises an error if links form a circle
 
 
 class Batch(NamedTuple):
-    """Photos that are marked at once; `large` is whether it is a single one of more than BATCH_PIXELS."""
+    """Photos that are marked at once; `large` is true for a single photo of more than BATCH_PIXELS pixels."""
 
     jobs: list[Job]
     large: bool
 
 
 def batches(jobs: Sequence[Job], size: int) -> Iterator[Batch]:
-    """Cuts photos into batches of at most `size`, and of at most BATCH_PIXELS unless it is a single photo."""
+    """Splits photos into batches of at most `size` photos and BATCH_PIXELS pixels; a single photo may have more
+    pixels."""
     batch: list[Job] = []
     total = 0
     for job in jobs:
@@ -174,7 +175,8 @@ def batches(jobs: Sequence[Job], size: int) -> Iterator[Batch]:
 
 
 class _Names:
-    """Gives every result a name of its own, compared as file systems that ignore case do."""
+    """Gives every result a unique name. Upper and lower case count as the same, because some file systems ignore
+    case."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -183,7 +185,7 @@ class _Names:
         self._siblings: dict[Path, Counter[tuple[bool, str]]] = {}
 
     def free(self, job: Job) -> Path:
-        """The name without suffix, else with it, else with a number."""
+        """The first free name: without suffix, else with it, else with a number."""
         name = job.name
         shortened = os.fsencode(name.name)[: LONGEST_NAME - len("-1234567")].decode(errors="ignore")
         numbered = (f"{shortened}-{number}" for number in self._numbers[job.is_video, name])

@@ -15,7 +15,7 @@ class MarkedPhoto:
 
     Attributes:
         image: uint8 [H, W, 3].
-        threshold: Saliency from which a pixel belongs to the mask.
+        threshold: Pixels with at least this saliency belong to the mask.
     """
 
     def __init__(self, image: ImageArray, saliency: NDArray[np.float32], threshold: float) -> None:

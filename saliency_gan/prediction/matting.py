@@ -1,4 +1,4 @@
-"""The opacity of every pixel and the colours of what stands out without those of the ground, by pymatting."""
+"""Matting by pymatting: the opacity of every pixel, and the object's colours without the background."""
 
 import atexit
 import os
@@ -21,19 +21,19 @@ from saliency_gan.prediction.strips import Stretched
 from saliency_gan.storage.files import cache_folder
 
 MATTING_SIDE = 384
-"""Opacity is solved for on the photo shrunk to this longer side: time and memory grow with the unknown pixels."""
+"""Opacity is computed on the photo shrunk to this longer side, because time and memory grow with the unknown pixels."""
 UNKNOWN = 0.05
 """Half the width of the unknown band along the mask's outline, as a share of the photo's longer side."""
 UPSAMPLING_RADIUS = 6
-"""Radius in pixels of the guided filter that brings solved opacity to GUIDED_SIDE: two pixels of MATTING_SIDE."""
+"""Radius in pixels of the guided filter that upsamples opacity to GUIDED_SIDE; it is two pixels at MATTING_SIDE."""
 SURE = 0.04
-"""Guided upsampling leaves opacity this far from 0 and 1 where it should be either."""
+"""After guided upsampling, opacity that should be 0 or 1 can differ from it by this much."""
 
-_one_at_a_time = threading.Lock()  # numba's default threads abort the process when two threads enter them
+_one_at_a_time = threading.Lock()  # numba's default threading aborts the process if two threads use it at once
 
 
 def import_pymatting() -> ModuleType:
-    """The package pymatting, which compiles itself for a minute or two at its first use on a machine.
+    """Imports pymatting, which compiles its code for a minute or two at its first use on a machine.
 
     Raises:
         UserError: If it is not installed.
@@ -51,10 +51,10 @@ def import_pymatting() -> ModuleType:
 
 
 def _compiled_folder() -> Path:
-    """Where numba keeps what it compiled; a folder for this process alone where the cache folder cannot be written.
+    """Folder for numba's compiled code; a temporary folder of this process if the cache folder cannot be written.
 
-    Left to itself numba fails where neither the installed package nor a home folder can be written. It reads what it
-    finds there as code, so the folder must not be one that others can write.
+    By default numba fails if neither the installed package nor the home folder can be written. numba runs the code that
+    it finds in this folder, so other users must not be able to write to it.
     """
     folder = cache_folder() / "numba"
     try:
@@ -70,9 +70,9 @@ def _compiled_folder() -> Path:
 class MattedPhoto(MarkedPhoto):
     """Opacity by closed-form matting (Levin, Lischinski and Weiss 2008), colours by Germer et al. 2020.
 
-    What the model is sure of, away from the outline of its mask, stays; the band around the outline is solved for at a
-    bounded size and brought to the photo's by the guided filter. Where the mask has no inside or no outside, or the
-    solver does not converge, opacity is that of the unrefined map.
+    Pixels away from the outline of the model's mask keep opacity 0 or 1. The band around the outline is solved for at a
+    limited size and upsampled to the photo's size by the guided filter. If the mask has no inside or no outside, or the
+    solver does not converge, the opacity of the unrefined map is used.
     """
 
     def __init__(self, image: ImageArray, saliency: NDArray[np.float32], threshold: float) -> None:
@@ -95,20 +95,20 @@ class MattedPhoto(MarkedPhoto):
         return _sure(apply_coefficients(self._coefficients.rows(rows), self.image[rows]))
 
     def opacity(self, rows: slice) -> NDArray[np.float32]:
-        """The same."""
+        """Opacity of some rows, as in `saliency`."""
         return self.saliency(rows)
 
     def colours(self, rows: slice) -> ImageArray:
-        """Colours of some rows without those of the ground, uint8 [rows, W, 3]."""
+        """Colours of some rows without the background's colours, uint8 [rows, W, 3]."""
         corrected = self._correction.rows(rows) * 255
         corrected += self.image[rows]
         return corrected.round().clip(0, 255).astype(np.uint8)
 
 
 def trimap_of(mask: NDArray[np.bool_], radius: int) -> NDArray[np.float64]:
-    """1 inside of a mask, 0 outside of it, 0.5 within `radius` pixels of its outline: float64 [h, w].
+    """The trimap of a mask, float64 [h, w]: 1 inside, 0 outside, and 0.5 within `radius` pixels of its outline.
 
-    The photo's border is no outline.
+    The photo's border is not an outline.
     """
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
     inside, outside = (cv2.erode(side.astype(np.uint8), disc) > 0 for side in (mask, ~mask))
@@ -118,7 +118,7 @@ def trimap_of(mask: NDArray[np.bool_], radius: int) -> NDArray[np.float64]:
 
 
 def _solve(guide: ImageArray, ramp: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Opacity at the guide's size, float32 [h, w]; None where matting has nothing to go by."""
+    """Opacity at the guide's size, float32 [h, w]; None if matting is not possible."""
     small = shrink(guide, MATTING_SIDE)
     height, width = small.shape[:2]
     mask = cv2.resize(ramp, (width, height), interpolation=cv2.INTER_AREA) >= 0.5

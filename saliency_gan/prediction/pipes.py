@@ -1,4 +1,4 @@
-"""A photo from standard input, and a result to standard output."""
+"""Reads a photo from standard input, and writes a result to standard output."""
 
 import sys
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ from saliency_gan.storage.files import is_folder
 
 INPUT = "standard input"
 LARGEST_INPUT = 1 << 30
-"""Bytes that are read from standard input at the most, which may have no end."""
+"""Largest number of bytes that are read from standard input, which may never end."""
 
 
 def read_file_or_input(path: Path) -> Picture:
-    """Reads a photo; STREAM is the one that comes from standard input.
+    """Reads a photo; STREAM stands for the photo from standard input.
 
     Raises:
         UnreadableImageError: As `read_picture`.
     """
     if path != STREAM:
         return read_picture(path)
-    data = sys.stdin.buffer.read(LARGEST_INPUT + 1) if sys.stdin else b""  # which may be closed
+    data = sys.stdin.buffer.read(LARGEST_INPUT + 1) if sys.stdin else b""  # stdin may be closed
     if len(data) > LARGEST_INPUT:
         raise UnreadableImageError(f"{INPUT} has more than {LARGEST_INPUT:,} bytes: send a single photo.")
     return decode_picture(data, INPUT)

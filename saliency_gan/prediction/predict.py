@@ -32,18 +32,18 @@ from saliency_gan.storage.provenance import Sources
 def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
     """Marks photos and videos and writes `output/KIND/NAME.png` for every kind in `config.save`, at their own sizes.
 
-    With `-` for the output, the only result of the only photo goes to standard output.
+    If the output is `-`, the only result of the only photo is written to standard output.
 
-    A folder is searched with its subfolders, whose tree is kept. Files whose results would have the same name keep
-    their suffix or get a number, see `find_jobs`. A file that cannot be used is named on stderr and skipped. Under
-    torchrun every process does its share of the files.
+    Folders are searched with their subfolders, and results keep this folder structure. If results of two files would
+    have the same name, names keep the suffix or get a number, see `find_jobs`. A file that cannot be used is reported
+    on stderr and skipped. Under torchrun every process handles its share of the files.
 
     Args:
         config: The stage's settings.
         paths: Photos, videos, and folders of them; `-` is a photo from standard input.
 
     Returns:
-        How many of the files failed, in all processes.
+        Number of files that failed, in all processes.
 
     Raises:
         UserError: If a setting or the model cannot be used.
@@ -73,7 +73,7 @@ def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredicto
     found, problems, remarks, unread = find_jobs(paths, sources, config.recursive)
     if is_main():
         _complain(*remarks)
-    # What exists changes while other processes work, so files are shared out first.
+    # Other processes write results meanwhile, so files are shared out before existing results are looked up.
     own = share(found)
     of_videos = video_kinds(config, background)
     if is_main() and of_videos != config.save and any(job.is_video for job in found):
@@ -117,7 +117,7 @@ def _mark_to_output(path: Path, predictor: PhotoPredictor, background: Backgroun
 
 
 def _predictor(config: PredictConfig) -> PhotoPredictor:
-    """The model in the runtime asked for, which alone is imported."""
+    """The model in the requested runtime; the other runtime is not imported."""
     if config.runtime == "onnx":
         from saliency_gan.saliency.onnx_model import load_onnx_model
 
@@ -146,9 +146,9 @@ def _mark_photos(
 ) -> int:
     """Marks photos; returns how many failed.
 
-    Every core reads, marks and writes batches of its own, which is faster than a pipeline whose steps share the cores;
-    there is one thread more, because threads wait for the disk. A large photo is done before anything after it is read,
-    so that one of them is in memory at a time.
+    Every core reads, marks and writes its own batches, which is faster than a pipeline whose steps share the cores.
+    There is one extra thread, because threads wait for the disk. A large photo is finished before the next photo is
+    read, so that only one large photo is in memory at a time.
     """
     failures = 0
     mark = partial(_mark_batch, predictor=predictor, background=background, config=config, sources=sources)
@@ -167,7 +167,7 @@ def _mark_photos(
 
 @contextmanager
 def _one_core_each(threads: int, config: PredictConfig) -> Iterator[ThreadPoolExecutor]:
-    """Threads in each of which torch computes without starting others."""
+    """A pool of threads, in each of which torch computes with one thread only."""
     if config.runtime == "onnx":
         with ThreadPoolExecutor(threads, "photos") as pool:
             yield pool
@@ -179,13 +179,13 @@ def _one_core_each(threads: int, config: PredictConfig) -> Iterator[ThreadPoolEx
         with ThreadPoolExecutor(threads, "photos", initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
     finally:
-        torch.set_num_threads(before)  # it is also what the process's other threads begin with
+        torch.set_num_threads(before)  # it is also the default of the process's other threads
 
 
 def _mark_batch(
     batch: Batch, predictor: PhotoPredictor, background: Background, config: PredictConfig, sources: Sources
 ) -> tuple[int, list[str]]:
-    """Reads, marks and writes photos; returns how many there were, and a sentence for each that failed."""
+    """Reads, marks and writes photos; returns the number of photos, and a sentence for each that failed."""
     photos: list[_Photo] = []
     problems: list[str] = []
     for job in batch.jobs:
@@ -202,7 +202,7 @@ def _mark_batch(
 
 @contextmanager
 def _noting(job: Job, problems: list[str]) -> Iterator[None]:
-    """Makes whatever a file raises that file's problem; what the machine lacks, such as room on the disk, goes on."""
+    """Adds an error about a file to `problems`; errors of the machine, such as a full disk, are raised."""
     try:
         yield
     except (StageError, MemoryError):
@@ -217,7 +217,7 @@ def _write(photo: _Photo, small: SaliencyMap, background: Background, config: Pr
     """Writes the results of a photo.
 
     Raises:
-        UserError: If one of them cannot hold it; the others are written.
+        UserError: If the photo is too large for one of them; the others are written.
     """
     picture = photo.picture
     marked = refine(picture.rgb, small, find_threshold(small, config.threshold), config.refine)
@@ -232,7 +232,7 @@ def _write(photo: _Photo, small: SaliencyMap, background: Background, config: Pr
 def _fails(
     video: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig, sources: Sources
 ) -> bool:
-    """Marks a video; returns whether something of it could not be read. What a damaged one gave counts as made."""
+    """Marks a video; returns whether a part of it could not be read. Results of a damaged video count as done."""
     problems: list[str] = []
     with _noting(video, problems):
         problems += mark_video(video, predictor, background, config)
@@ -241,7 +241,7 @@ def _fails(
 
 
 def _complain(*problems: str) -> int:
-    """Says what is wrong on stderr; returns how many problems there are."""
+    """Prints problems on stderr; returns how many there are."""
     for problem in problems:
         tqdm.write(f"saliency-gan: {one_line(problem)}", file=sys.stderr)
     return len(problems)

@@ -1,4 +1,4 @@
-"""Saliency that is smooth where the photo's colours are and steps where they do, by the fast bilateral solver."""
+"""Saliency by the fast bilateral solver: smooth except where the photo's colours change."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,16 +11,16 @@ from saliency_gan.prediction.strips import Stretched
 from saliency_gan.saliency.bilateral_solver import solve
 
 SOLVER_SIDE = 512
-"""The map is solved for on the photo shrunk to this longer side, which bounds time and memory."""
+"""The map is computed on the photo shrunk to this longer side, which limits time and memory."""
 UPSAMPLING_RADIUS = 4
-"""Radius in pixels of the guided filter that brings the solved map to GUIDED_SIDE: two pixels of SOLVER_SIDE. It also
-smooths single pixels whose colours have cells of their own in the solver's grid."""
+"""Radius in pixels of the guided filter that upsamples the map to GUIDED_SIDE; it is two pixels at SOLVER_SIDE. The
+filter also smooths single pixels that have their own cell in the solver's grid because of their colour."""
 
 
 class SolvedPhoto(MarkedPhoto):
     """Saliency by the fast bilateral solver (Barron and Poole 2016).
 
-    The map is solved for at a bounded size and brought to the photo's by the guided filter.
+    The map is computed at a limited size and upsampled to the photo's size by the guided filter.
     """
 
     def __init__(self, image: ImageArray, saliency: NDArray[np.float32], threshold: float) -> None:

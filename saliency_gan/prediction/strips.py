@@ -1,4 +1,4 @@
-"""Photos of any size in bounded memory: a few rows at a time."""
+"""Processes photos of any size in limited memory, a few rows at a time."""
 
 from collections.abc import Iterator
 
@@ -7,18 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 STRIP_PIXELS = 1 << 20
-"""Full-size arrays of floats have at most about this many pixels; a photo that is smaller is done at once."""
+"""Float arrays at full size have at most about this many pixels; smaller photos are processed at once."""
 
 
 def strips(height: int, width: int) -> Iterator[slice]:
-    """Cuts `height` rows of `width` pixels into slices of about STRIP_PIXELS, each of one row or more."""
+    """Splits `height` rows of `width` pixels into slices of about STRIP_PIXELS, each of one row or more."""
     rows = max(1, STRIP_PIXELS // width)
     for top in range(0, height, rows):
         yield slice(top, min(height, top + rows))
 
 
 class Stretched:
-    """A small array as it is at a larger size, bilinearly, of which any rows can be had without the others.
+    """A small array upsampled bilinearly; any of its rows can be computed without the others.
 
     Args:
         small: float32 [h, w] or [h, w, C].
@@ -30,10 +30,10 @@ class Stretched:
         self.small, self.height, self.width = small, height, width
 
     def rows(self, part: slice) -> NDArray[np.float32]:
-        """Rows `part`, float32 [rows, width] or [rows, width, C]: those of `cv2.resize` with INTER_LINEAR."""
+        """Rows `part`, float32 [rows, width] or [rows, width, C]; the same as by `cv2.resize` with INTER_LINEAR."""
         if (part.start, part.stop) == (0, self.height):
             return self._resized(self.small, self.height)
-        # Pixel centres are at halves, as in cv2.resize; rows beyond the edge are the edge's.
+        # Pixel centres are at half-integers, as in cv2.resize; rows beyond the edge repeat the edge row.
         last = len(self.small) - 1
         position = (np.arange(part.start, part.stop) + 0.5) * (len(self.small) / self.height) - 0.5
         above = np.floor(position).astype(int)

@@ -1,4 +1,4 @@
-"""Videos, frame by frame, with maps that do not flicker."""
+"""Marks videos frame by frame; maps are averaged over time, so that they do not flicker."""
 
 from contextlib import ExitStack
 
@@ -17,19 +17,19 @@ from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 
 
 def mark_video(job: Job, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> list[str]:
-    """Writes one mp4 with the video's size, times and sound for every kind of `video_kinds`.
+    """Writes one mp4 with the video's size, frame times and sound for each kind of `video_kinds`.
 
     Args:
         job: The video.
-        predictor: What marks the frames.
-        background: What comes behind cut-outs.
+        predictor: Marks the frames.
+        background: The background of cut-outs.
         config: The stage's settings.
 
     Returns:
         One sentence for each thing that the results lack because the file is damaged.
 
     Raises:
-        UserError: If the file is no video that can be read.
+        UserError: If the file is not a readable video.
         StageError: If a result cannot be written.
     """
     smoothing = Smoothing(config.smooth)
@@ -59,7 +59,7 @@ def mark_video(job: Job, predictor: PhotoPredictor, background: Background, conf
 
 
 def video_kinds(config: PredictConfig, background: Background) -> tuple[str, ...]:
-    """The kinds in `config.save` that a video can have: its pixels hold 8 bit and no opacity."""
+    """The kinds in `config.save` that a video can have: its pixels have 8 bits and no opacity."""
     unfit = {"map16", "cutout"} if background.transparent else {"map16"}
     return tuple(kind for kind in config.save if kind not in unfit)
 
@@ -71,10 +71,10 @@ def _result(job: Job, kind: str, config: PredictConfig, video: VideoInput, first
 
 
 class Smoothing:
-    """An exponential moving average of maps: m_t = share m_(t-1) + (1 - share) map_t, which begins with the first map.
+    """An exponential moving average of maps: m_t = share m_(t-1) + (1 - share) map_t, which starts with the first map.
 
     Args:
-        share: Weight of what came before, 0 to below 1.
+        share: Weight of the earlier maps, from 0 to below 1.
     """
 
     def __init__(self, share: float) -> None:

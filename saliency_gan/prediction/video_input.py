@@ -1,4 +1,4 @@
-"""Videos that are read: upright frames with their times, sound, and what is missing of both."""
+"""Reads videos: upright frames with their times, sound, and reports about missing parts."""
 
 import math
 from collections.abc import Iterator
@@ -21,31 +21,32 @@ from saliency_gan.images.reading import MAX_PIXELS
 from saliency_gan.prediction.video_sound import Clock, SoundPiece, SoundTrack, can_be_read, time_base_of
 
 FORMATS = ("mov", "avi", "matroska", "mpegts", "mpeg", "mpegvideo", "m4v", "asf", "flv")
-"""What FFmpeg is allowed to take a file for, whatever its suffix; playlists, which name other files, are left out."""
+"""Formats in which FFmpeg may read a file, whatever its suffix. Playlists are left out, because they name other
+files."""
 
 HONEST_DURATIONS = ("matroska,webm", "flv", "asf")
-"""Formats whose header says how long the file is, whatever is left of it."""
+"""Formats whose header gives the full duration, even if the file is cut off."""
 
 CLOSE_PACKED = ("matroska,webm", "flv")
-"""Formats in which packet follows packet."""
+"""Formats in which packets follow each other without gaps."""
 
 MOST_BETWEEN = 2000
-"""Bytes between two packets of theirs that are not yet a sign of something skipped."""
+"""A gap of more bytes than this between two packets of these formats means that data was skipped."""
 
 EARLY = 0.5
-"""Seconds that a file may end before its header says so."""
+"""A file may end this many seconds earlier than its header says."""
 
 MOST_REFUSED = 100
-"""Errors in a row after which the rest of a file is given up."""
+"""After this many errors in a row, the rest of a file is not read."""
 
 MOST_SOUND = 1000
-"""Packets of sound that are held at once after the first frame."""
+"""Largest number of sound packets in a batch, after the first frame."""
 
 UNSPECIFIED = 2
-"""Matrix of colours of a frame that does not say which it is."""
+"""The colour matrix of a frame that does not specify it."""
 
 HD_HEIGHT = 720
-"""Rows from which such a frame is taken to be BT.709, as players do; smaller ones are BT.601."""
+"""Such frames with at least this many rows are read as BT.709, as players do; smaller ones as BT.601."""
 
 
 class Frame(NamedTuple):
@@ -54,8 +55,8 @@ class Frame(NamedTuple):
     Attributes:
         image: RGB, upright, of one size throughout the video.
         start: When it is shown, in the video's time base; later than that of the frame before.
-        duration: How long, where the file says so, else a guess.
-        pixel_aspect: Width of a pixel by its height.
+        duration: How long it is shown; a guess if the file does not say.
+        pixel_aspect: Width of a pixel divided by its height.
     """
 
     image: ImageArray
@@ -65,26 +66,26 @@ class Frame(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Frames and the sound beside them; later batches may hold sound alone."""
+    """Frames and the sound between them; later batches may have only sound."""
 
     frames: list[Frame]
     sound: list[SoundPiece]
 
 
 class VideoInput:
-    """A video that is read from its beginning to its end, past what is damaged.
+    """A video that is read from its beginning to its end; damaged parts are skipped.
 
     Attributes:
         time_base: Unit of the frames' times in seconds.
-        sounds: Its tracks of sound.
-        expected: How many frames there should be; None if nobody knows.
+        sounds: Its sound tracks.
+        expected: Expected number of frames; None if it is unknown.
 
     Args:
-        path: What messages call it.
+        path: Its name in messages.
         container: The opened file.
 
     Raises:
-        UserError: If it holds no video that can be decoded, or frames of more than MAX_PIXELS.
+        UserError: If it holds no video that can be decoded, or its frames have more than MAX_PIXELS.
     """
 
     def __init__(self, path: Path, container: InputContainer) -> None:
@@ -98,7 +99,7 @@ class VideoInput:
             raise UserError(f"{path} has frames of more than the {MAX_PIXELS:,} pixels allowed: shrink it first.")
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.codec_context.flags |= Flags.output_corrupt
-        stream.codec_context.thread_type = "NONE"  # threads that share a frame lose what it says of damage
+        stream.codec_context.thread_type = "NONE"  # threads that share a frame lose its error flags
         self._stream = stream
         self.time_base = time_base_of(stream)
         origin = Fraction(container.start_time or 0, av.time_base)
@@ -108,22 +109,22 @@ class VideoInput:
             audio.index: SoundTrack(audio, origin) for audio in container.streams.audio if can_be_read(audio)
         }
         self._duration = Fraction(container.duration or 0, av.time_base)
-        # An edit of the film may leave frames out, so an mp4 file's index counts and not its header.
+        # An edit list may leave frames out, so the index of an mp4 file is used, not its header.
         self._promised = len(stream.index_entries) if "mov" in container.format.name else stream.frames
         self.expected = self._promised or (round(self._duration * rate) if rate else 0) or None
         self._packets_read = self._read = self._faulty = self._lost = 0
         self._bytes = self._skipped = 0
-        self._place: tuple[int, int] | None = None  # where the last packet is, and where it ends
+        self._place: tuple[int, int] | None = None  # start and end of the last packet
         self._end = Fraction(0)
         self._size: tuple[int, ...] | None = None
 
     @property
     def sounds(self) -> list[SoundTrack]:
-        """Tracks of sound that can be read."""
+        """Sound tracks that can be read."""
         return list(self._tracks.values())
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """The file's frames, at most `size` at once, and its sound; the first batch has a frame."""
+        """Yields the file's frames, at most `size` per batch, and its sound; the first batch has a frame."""
         frames: list[Frame] = []
         sound: list[SoundPiece] = []
         for piece in self._pieces():
@@ -138,7 +139,7 @@ class VideoInput:
             yield Batch(frames, sound)
 
     def problems(self) -> list[str]:
-        """One sentence for each thing that the results lack, after the last batch."""
+        """Returns one sentence for each thing that the results lack; call it after the last batch."""
         found = []
         expected = self._read + self._lost
         if self._skipped:
@@ -183,7 +184,7 @@ class VideoInput:
         self._lost += max(0, self._promised - self._packets_read)
 
     def _note(self, packet: "av.Packet[Any]") -> None:
-        if packet.dts is None and not packet.size:  # no packet of the file but the sign that it ends
+        if packet.dts is None and not packet.size:  # not a packet of the file but its end marker
             return
         if packet.stream_index == self._stream.index:
             self._packets_read += 1
@@ -194,7 +195,7 @@ class VideoInput:
             self._end = max(self._end, (packet.pts + (packet.duration or 0)) * packet.time_base)
 
     def _note_place(self, position: int, size: int) -> None:
-        """Counts the bytes that are in no packet because the reader found no sense in them."""
+        """Counts the bytes outside of packets, which the reader skipped because it could not read them."""
         start, end = self._place or (position, position)
         if position == start:  # several packets in one block
             self._place = position, end + size
@@ -204,7 +205,8 @@ class VideoInput:
         self._place = position, max(end, position + size)
 
     def _frames(self, packet: "av.Packet[Any] | None") -> Iterator[Frame]:
-        """What a packet completes; None is the end. A packet that the decoder refuses counts as a lost frame."""
+        """Yields the frames that a packet completes; None marks the end. A packet that the decoder refuses counts as a
+        lost frame."""
         try:
             decoded = self._stream.codec_context.decode(packet)
             images = [_upright(frame) for frame in decoded]
@@ -218,7 +220,7 @@ class VideoInput:
             yield Frame(self._fit(image), start, self._clock.step, self._pixel_aspect(turned))
 
     def _fit(self, image: ImageArray) -> ImageArray:
-        """Scales a frame whose size is not that of the first one."""
+        """Resizes a frame if its size is not that of the first one."""
         self._size = self._size or image.shape[:2]
         if image.shape[:2] == self._size:
             return image
@@ -232,10 +234,10 @@ class VideoInput:
 
 @contextmanager
 def opened(path: Path) -> Iterator[VideoInput]:
-    """Opens a video; whatever the file says, nothing else is opened.
+    """Opens a video; no other file is opened, even if the video refers to one.
 
     Raises:
-        UserError: If it is missing, or no video that can be read.
+        UserError: If it is missing, or not a readable video.
     """
     with ExitStack() as stack:
         try:
@@ -244,7 +246,7 @@ def opened(path: Path) -> Iterator[VideoInput]:
             file = stack.enter_context(open(path, "rb"))
             container = stack.enter_context(
                 av.open(
-                    file,  # a name would be taken for an address, or for many files where it holds a %
+                    file,  # FFmpeg may read a name as an address, or as many files if it contains a %
                     "r",
                     options={
                         "format_whitelist": ",".join(FORMATS),
@@ -260,7 +262,7 @@ def opened(path: Path) -> Iterator[VideoInput]:
 
 
 def _upright(frame: av.VideoFrame) -> tuple[ImageArray, bool]:
-    """The frame as RGB, turned and mirrored as the file asks, and whether rows became columns."""
+    """The frame as RGB, rotated and mirrored as the file says, and whether rows became columns."""
     matrix = Colorspace.ITU709 if frame.colorspace == UNSPECIFIED and frame.height >= HD_HEIGHT else None
     image: Any = frame.to_ndarray(format="rgb24", src_colorspace=matrix)
     (right, down), (right_of_rows, down_of_rows) = _directions(frame)
@@ -275,12 +277,12 @@ def _upright(frame: av.VideoFrame) -> tuple[ImageArray, bool]:
 
 
 def _directions(frame: av.VideoFrame) -> Any:
-    """Where a step to the right, and one down, in the frame lead to on the screen: [[right, down], [right, down]]."""
+    """Screen directions of a step to the right and of a step down in the frame: [[right, down], [right, down]]."""
     try:
         beside: Any = frame.side_data
         return np.frombuffer(beside["DISPLAYMATRIX"], np.int32).reshape(3, 3)[:2, :2].tolist()
     except KeyError:
         return ((1, 0), (0, 1))
-    except ValueError:  # something else beside the frame is unknown to PyAV, which then tells no more than the angle
+    except ValueError:  # PyAV does not know some other side data, and then gives only the angle
         angle = math.radians(frame.rotation)
         return ((math.cos(angle), -math.sin(angle)), (math.sin(angle), math.cos(angle)))

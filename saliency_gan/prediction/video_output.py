@@ -1,4 +1,4 @@
-"""Videos that are written: mp4 files with every frame at its time, and with sound."""
+"""Writes videos: mp4 files with every frame at its time, and with sound."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,19 +19,19 @@ from saliency_gan.errors import UserError
 from saliency_gan.prediction.video_sound import SoundPiece, SoundTrack
 from saliency_gan.storage.files import disk_error, partial_of
 
-# Without frames that are predicted from later ones, a frame's time is the one that players see, to the tick. Without
-# looking ahead, an encoder holds few frames, which at 4K take 12 MB each.
+# Without B-frames, players show every frame at exactly its time. Without lookahead, an encoder holds few frames, which
+# take 12 MB each at 4K.
 ENCODERS = {
     "libx264": {"preset": "superfast", "crf": "20", "bf": "0", "rc-lookahead": "0"},
     "mpeg4": {"flags": "+qscale", "global_quality": "354", "bf": "0"},
 }
-"""Encoders, of which the first one is taken that FFmpeg has, and settings with which results look like the source."""
+"""Encoders, with settings that keep results close to the source; the first one that FFmpeg has is used."""
 
 FINEST_TIME = {"mpeg4": 65_535}
-"""Units of time a second at the most, where an encoder has a limit."""
+"""Largest number of time units per second, for encoders that have a limit."""
 
 BT_601 = 6
-"""The matrix of colours that OpenCV converts with, as H.264 numbers it."""
+"""H.264's number for the colour matrix that OpenCV converts with."""
 
 GREY = (16 + np.arange(256) * (219 / 255)).round().astype(np.uint8)
 """Luma of every grey value."""
@@ -39,23 +39,23 @@ GREY = (16 + np.arange(256) * (219 / 255)).round().astype(np.uint8)
 NO_COLOUR = 128
 
 MOST_THREADS = 4
-"""Of an encoder; each one holds frames."""
+"""Largest number of threads of an encoder; each one holds frames in memory."""
 
 AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000)
 AAC_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-"""By channels; others become stereo."""
+"""By the number of channels; other numbers become stereo."""
 
 
 class VideoFile:
-    """An mp4 file that is there once it is whole. Use it as a context manager.
+    """An mp4 file that gets its name once it is complete. Use it as a context manager.
 
     Args:
         path: The file; its folder is created.
         time_base: Unit of the frames' times in seconds.
-        height: Rows of the frames; an odd number gets a row more, for only even sizes play everywhere.
+        height: Rows of the frames; an odd number is padded by one row, because only even sizes play everywhere.
         width: Columns of the frames, likewise.
-        pixel_aspect: Width of a pixel by its height.
-        sounds: Tracks of sound that it gets.
+        pixel_aspect: Width of a pixel divided by its height.
+        sounds: Its sound tracks.
 
     Raises:
         UserError: If no encoder takes frames of this size.
@@ -76,7 +76,7 @@ class VideoFile:
         with self._writing():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._partial.unlink(missing_ok=True)
-            self._file = open(self._partial, "xb")  # never through a link
+            self._file = open(self._partial, "xb")  # "x" does not follow links
         try:
             with self._writing():
                 self._container = av.open(self._file, "w", format="mp4")
@@ -118,10 +118,10 @@ class VideoFile:
                 self._container.mux(stream.encode(piece.content))
 
     def keep(self) -> None:
-        """Ends the file and gives it its name.
+        """Completes the file and gives it its name.
 
         Raises:
-            StageError: If the disk did not take all of it.
+            StageError: If the file cannot be written completely.
         """
         with self._writing():
             self._container.mux(self._video.encode(None))
@@ -160,7 +160,7 @@ class VideoFile:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Says in one sentence why a file cannot be written."""
+        """Turns errors of writing into one sentence."""
         try:
             yield
         except OSError as error:
@@ -172,17 +172,18 @@ class VideoFile:
             ) from None
 
     def _discard(self) -> None:
-        """Closes what is open and removes what is not kept."""
+        """Closes open files and removes the partial file."""
         with suppress(OSError):
             self._file.close()
         with suppress(OSError, av.FFmpegError, AttributeError):
-            self._container.close()  # which writes no end to a closed file
+            self._container.close()  # it writes no end to a closed file
         with suppress(OSError):
             self._partial.unlink(missing_ok=True)
 
 
 def _yuv(image: Any) -> NDArray[np.uint8]:
-    """Grey or RGB with even sides as planes of luma and, at half the size, colour, one below the other."""
+    """Converts grey or RGB with even sides to YUV 4:2:0: a plane of luma and, below it, two planes of colour at half
+    the size."""
     if image.ndim == 3:
         return cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420)
     height, width = image.shape

@@ -8,17 +8,18 @@ from typing import Any, NamedTuple
 import av
 
 COPIED_SOUND = ("aac", "mp3", "mp2", "ac3", "eac3", "alac", "flac", "opus")
-"""Codecs of sound that players know in an mp4 file; other sound is encoded anew."""
+"""Sound codecs that players support in mp4 files; other sound is encoded again."""
 
 
 class Clock:
-    """Makes the times of a stream begin near 0 and only go forward.
+    """Makes the times of a stream start near 0 and always increase.
 
-    Where a time is missing or not after the last one, it follows the last one, and so do those after it.
+    A time that is missing or not later than the last one is replaced by the last one plus a step. In the second case
+    all later times are shifted, too.
 
     Args:
-        origin: The file's beginning in the stream's time base.
-        step: Time between two frames or packets where nothing else says it.
+        origin: Start time of the file in the stream's time base.
+        step: Time between two frames or packets if nothing else gives it.
     """
 
     def __init__(self, origin: int, step: int) -> None:
@@ -27,7 +28,7 @@ class Clock:
         self._last: int | None = None
 
     def tell(self, time: int | None, duration: int | None) -> int:
-        """The next time."""
+        """Returns the next corrected time."""
         following = 0 if self._last is None else self._last + self._step
         told = following if time is None else time + self._shift
         if self._last is not None and told <= self._last:
@@ -47,18 +48,18 @@ class Clock:
 
 
 class SoundPiece(NamedTuple):
-    """Some sound of a track: a packet that is to be copied, or decoded samples."""
+    """Sound of a track: a packet to copy, or decoded samples."""
 
     track: "SoundTrack"
     content: "av.Packet[Any] | av.AudioFrame"
 
 
 class SoundTrack:
-    """A track of sound: packets as they are where an mp4 file can hold them, else decoded.
+    """A sound track: packets are copied if an mp4 file can hold them, else decoded.
 
     Args:
-        stream: Whose packets they are.
-        origin: The file's beginning in seconds.
+        stream: The stream of the packets.
+        origin: Start time of the file in seconds.
     """
 
     def __init__(self, stream: av.AudioStream, origin: Fraction) -> None:
@@ -68,7 +69,7 @@ class SoundTrack:
         self._clock = Clock(math.floor(origin / self._time_base), 1)
 
     def pieces(self, packet: "av.Packet[Any] | None") -> Iterator[SoundPiece]:
-        """What a packet holds; None is the end. A packet that cannot be decoded holds nothing."""
+        """Yields the sound of a packet; None marks the end. A packet that cannot be decoded gives nothing."""
         if not self.is_copied:
             yield from self._decoded(packet)
         elif packet is not None:
@@ -86,7 +87,7 @@ class SoundTrack:
 
 
 def can_be_read(stream: av.AudioStream) -> bool:
-    """Whether there is a decoder for a stream of sound, and the file says what it needs."""
+    """Whether a sound stream has a decoder, and the file says what the decoder needs."""
     context = stream.codec_context
     return context is not None and context.sample_rate > 0 and context.layout.nb_channels > 0
 

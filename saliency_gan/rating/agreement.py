@@ -1,11 +1,11 @@
-"""Opinions counted: mean opinion scores, their bootstrap intervals and how far raters agree."""
+"""Counts opinions: mean opinion scores, their bootstrap intervals and the agreement of the raters."""
 
 from collections.abc import Sequence
 
 import torch
 
 Votes = Sequence[tuple[int, int]]
-"""For every direction: raters that said yes, and raters."""
+"""For every direction: the number of raters that said yes, and the number of all raters."""
 
 
 def mean_opinion(votes: Votes) -> float:
@@ -16,16 +16,16 @@ def mean_opinion(votes: Votes) -> float:
 def bootstrap_interval(
     votes: Votes, confidence: float, resamples: int, random: torch.Generator
 ) -> tuple[float, float] | None:
-    """Percentile interval of the mean opinion when the directions are drawn anew (Efron 1979).
+    """Percentile interval of the mean opinion over resamples of the directions (Efron 1979).
 
     Args:
-        votes: The directions.
+        votes: The votes on the directions.
         confidence: Share of the resampled means that the interval covers.
-        resamples: How often as many directions are drawn with replacement.
-        random: Where they are drawn from.
+        resamples: Number of resamples. Each draws as many directions as there are, with replacement.
+        random: Random generator for the resamples.
 
     Returns:
-        Lower and upper end; None for fewer than two directions, of which one would say nothing.
+        Lower and upper end; None for fewer than two directions, because an interval would have no meaning.
     """
     if len(votes) < 2:
         return None
@@ -37,14 +37,14 @@ def bootstrap_interval(
 
 
 def majority(votes: Votes) -> int:
-    """Directions of which more than half of the raters said yes."""
+    """Number of directions for which more than half of the raters said yes."""
     return sum(2 * yes > raters for yes, raters in votes)
 
 
 def percent_agreement(votes: Votes) -> float | None:
     """Mean over directions of the share of pairs of raters that agree.
 
-    Directions with one rater are left out; None where none is left.
+    Directions with one rater are left out. The result is None if no direction is left.
     """
     shares = [_agreeing_pairs(yes, raters) for yes, raters in votes if raters > 1]
     return sum(shares) / len(shares) if shares else None
@@ -53,11 +53,11 @@ def percent_agreement(votes: Votes) -> float | None:
 def fleiss_kappa(votes: Votes) -> float | None:
     """Agreement beyond chance: (P - P_e) / (1 - P_e), 1 for full agreement and 0 for chance (Fleiss 1971).
 
-    P is `percent_agreement`; P_e = p^2 + (1 - p)^2 with p the share of yes among all opinions. Directions may have
-    different numbers of raters; those with one are left out.
+    P is `percent_agreement`, and P_e = p^2 + (1 - p)^2, where p is the share of yes among all opinions. Directions may
+    have different numbers of raters; those with one rater are left out.
 
     Returns:
-        kappa; None where no direction has two raters, or where everybody always said the same and chance explains all.
+        kappa; None if no direction has two raters, or if all opinions are the same, because chance then explains all.
     """
     shared = [(yes, raters) for yes, raters in votes if raters > 1]
     observed = percent_agreement(shared)

@@ -1,4 +1,4 @@
-"""What raters answered: one file a rater, written whole after every answer."""
+"""The answers of the raters: one file per rater, written completely after every answer."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.storage.files import read_json, write_json
 
 RATER = re.compile(r"[^\W_][\w-]{0,31}")
-"""A rater's name is the name of a file, so it holds letters, digits, - and _ of any script and nothing else."""
+"""A rater's name is the name of a file, so only letters and digits of any script, - and _ are allowed."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Answer:
     Attributes:
         consistent: Does h act consistently over the latents?
         one_factor: Does it change one factor of variation that is easy to interpret?
-        name: What the rater would call it; "" for nothing.
-        time: When it was given, ISO 8601 in UTC.
+        name: The rater's name for the direction; "" for none.
+        time: The time of the answer, ISO 8601 in UTC.
     """
 
     consistent: bool
@@ -36,20 +36,20 @@ class Answer:
 
     @property
     def interpretable(self) -> bool:
-        """Both questions were answered with yes."""
+        """Whether both questions were answered with yes."""
         return self.consistent and self.one_factor
 
 
 def now() -> str:
-    """The time of an answer that is given now."""
+    """The current time in the format of an answer."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def clean_rater(name: object) -> str:
-    """A rater's name as it is stored: composed characters in lower case.
+    """Returns a rater's name as it is stored: composed characters in lower case.
 
     Raises:
-        UserError: If it is no text, or could be anything but the name of a file in the folder of raters.
+        UserError: If it is not a text, or not allowed as the name of a file in the folder of raters.
     """
     cleaned = unicodedata.normalize("NFC", name.strip().lower()) if isinstance(name, str) else ""
     if not RATER.fullmatch(cleaned):
@@ -62,10 +62,10 @@ def load_answers(folder: Path, rater: str) -> dict[str, Answer]:
 
     Args:
         folder: Folder of raters.
-        rater: What `clean_rater` returned.
+        rater: Name that `clean_rater` returned.
 
     Returns:
-        Direction id ("learned-17") -> answer, in the order they were first given; empty where there is no file.
+        Direction id ("learned-17") -> answer, in the order of the first answers; empty if there is no file.
 
     Raises:
         UserError: If the file is damaged.
@@ -83,13 +83,13 @@ def load_answers(folder: Path, rater: str) -> dict[str, Answer]:
 
 
 def save_answers(folder: Path, rater: str, answers: dict[str, Answer]) -> None:
-    """Writes a rater's file, whole or not at all."""
+    """Writes a rater's file, completely or not at all."""
     plain = [{"direction": direction, **asdict(answer)} for direction, answer in answers.items()]
     write_json(_file(folder, rater), {"rater": rater, "answers": plain})
 
 
 def load_raters(folder: Path) -> dict[str, dict[str, Answer]]:
-    """Reads the files of all raters that answered anything, by name."""
+    """Reads the answers of all raters that have answered something, by name."""
     everyone = {path.stem: load_answers(folder, path.stem) for path in sorted(folder.glob("[!.]*.json"))}
     return {rater: answers for rater, answers in everyone.items() if answers}
 

@@ -1,4 +1,4 @@
-"""`mos`: what people answered on the page of `rate`, counted. Opinions of people are the only input there is."""
+"""`mos`: counts what people answered on the page of `rate`. The only input is the opinions of people."""
 
 import re
 from collections.abc import Sequence
@@ -35,11 +35,12 @@ Opinions = dict[str, list[Answer]]
 def mos(config: MosConfig) -> dict[str, Any]:
     """Measures MOS and absolute MOS of every kind of direction, with intervals, and the raters' agreement.
 
-    A direction's score is the share of its raters that said yes to both questions. MOS is the mean of the scores of a
-    kind; absolute MOS is MOS times the number of its directions, as in the published tables, rated or not.
+    A direction's score is the share of its raters that said yes to both questions. MOS is the mean score of a kind of
+    direction. Absolute MOS is MOS times the number of all directions of the kind, rated or not, as in the published
+    tables.
 
     Returns:
-        What it writes into `run/rating/mos.json`.
+        The content of `run/rating/mos.json`.
 
     Raises:
         UserError: If nobody has rated anything, the answers are damaged or about other directions than the run's, or a
@@ -81,7 +82,7 @@ def mos(config: MosConfig) -> dict[str, Any]:
 
 
 def _study(run: Path) -> tuple[dict[str, Any], dict[int, str]]:
-    """What was rated, and the names of the run's directions; refuses answers about other directions."""
+    """The content of study.json, and the names of the run's directions; refuses answers about other directions."""
     path = run / "rating" / "study.json"
     study = read_json(path)
     names = {}
@@ -163,5 +164,5 @@ def _direction(key: str, answers: Sequence[Answer], names: dict[int, str]) -> di
 
 
 def _votes(answers: Sequence[Sequence[Answer]], question: str) -> Votes:
-    """For every direction how many said yes to `question`, and how many said anything."""
+    """For every direction, how many raters said yes to `question`, and how many answered it."""
     return [(sum(getattr(answer, question) for answer in given), len(given)) for given in answers]

@@ -1,13 +1,13 @@
 "use strict";
-// The page knows a direction by its position in this rater's order, nothing else.
+// The page knows only a direction's position in this rater's order.
 
-const AHEAD = 2; // sheets that are drawn while one is looked at
+const AHEAD = 2; // number of sheets that are loaded in advance
 const token = new URLSearchParams(location.search).get("token");
 const element = (id) => document.getElementById(id);
 const questions = ["consistent", "one_factor"];
 
 let rater = null;
-let answers = []; // one a position, null where there is none yet
+let answers = []; // one per position, null if there is none yet
 let position = 0;
 let ready = false; // the sheet is on the screen and nothing is being saved
 let prefetched = [];
@@ -31,13 +31,13 @@ async function start() {
 async function begin(name) {
   const session = await request("answers", { rater: name });
   ({ rater, answers } = session);
-  history.replaceState(null, "", "#" + encodeURIComponent(rater)); // a reload goes on
+  history.replaceState(null, "", "#" + encodeURIComponent(rater)); // so that a reload continues
   element("rater").textContent = rater;
   next(answers.length);
 }
 
 function next(from) {
-  // Past the end come the directions without an answer, if any.
+  // After the last direction, go to the directions that have no answer yet.
   const open = answers.indexOf(null);
   if (from < answers.length) go(from);
   else if (open >= 0) go(open);
@@ -64,7 +64,7 @@ async function go(to) {
     if (shown === position) fail("The pictures could not be loaded. Is saliency-gan rate still running? Then load the page again.");
     return;
   }
-  if (shown !== position) return; // gone elsewhere meanwhile
+  if (shown !== position) return; // the rater has moved to another position
   sheet.classList.remove("loading");
   ready = true;
   report();
@@ -72,7 +72,7 @@ async function go(to) {
 }
 
 async function prefetch(from) {
-  // One after the other, so that the next sheet never waits for the one after it.
+  // Load one after the other, so that the next sheet does not wait for later ones.
   prefetched = [];
   for (let ahead = from + 1; ahead <= from + AHEAD && ahead < answers.length && from === position; ahead++) {
     const image = Object.assign(new Image(), { src: sheetOf(ahead) });
@@ -89,7 +89,7 @@ async function save() {
   try {
     await request("answer", {}, { rater, position, ...answer });
   } catch {
-    ready = true; // the reason is on the page, and the answer still is as it was given
+    ready = true; // the page shows the reason and keeps the answer
     return;
   }
   answers[position] = answer;
@@ -194,6 +194,6 @@ document.addEventListener("keydown", (event) => {
   actions[event.key]();
 });
 document.addEventListener("keyup", (event) => {
-  // A focused button would take the space bar for a click.
+  // A focused button would treat the space bar as a click.
   if (event.key === " " && event.target instanceof HTMLButtonElement) event.preventDefault();
 });

@@ -11,15 +11,15 @@ from saliency_gan.rating.study import Study
 from saliency_gan.runs.stage_folder import StageFolder
 
 CHANGEABLE = {"generator", "weights", "learned", "random", "coordinate", "rater", "port", "browser", "precision"}
-"""Settings that may differ from one sitting to the next; seed and samples decide what a rater sees."""
+"""Settings that may change between two calls; seed and samples may not, because they decide what a rater sees."""
 
 
 def rate(config: RateConfig) -> None:
-    """Serves the page until Ctrl-C; every answer is in `run/rating/raters/NAME.json` as soon as it is given.
+    """Serves the page until Ctrl-C. Every answer is written to `run/rating/raters/NAME.json` at once.
 
     Raises:
         UserError: If a setting is out of range, the port is taken, or the run's directions are missing, not learned or
-            others than those that were rated before.
+            not the ones that were rated before.
     """
     if config.rater is not None:
         clean_rater(config.rater)

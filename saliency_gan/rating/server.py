@@ -1,4 +1,4 @@
-"""The web server behind the page: this computer alone, this page alone."""
+"""The web server of the page. It accepts requests only from this computer and only from its own page."""
 
 import json
 import secrets
@@ -16,7 +16,7 @@ from saliency_gan.rating.session import Session
 
 HOST = "127.0.0.1"
 LARGEST_BODY = 4096
-"""Bytes of a request."""
+"""Largest size of a request in bytes."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
@@ -31,13 +31,14 @@ PAGE = {
 
 
 class RatingServer(ThreadingHTTPServer):
-    """Serves the page and takes its answers.
+    """Serves the page and saves its answers.
 
-    It listens on 127.0.0.1. Every request needs this server's address as its Host header, so that no other name can be
-    made to point here, and the random token of `url`, which no other page and no other user of the computer knows.
+    It listens on 127.0.0.1. Every request needs two things. The Host header has to be this server's address, so that no
+    other host name can point here. The request also needs the random token of `url`, which no other page and no other
+    user of the computer knows.
 
     Args:
-        session: What is asked and where answers go.
+        session: Has the questions and saves the answers.
         port: Port; 0 takes any free one.
 
     Raises:
@@ -57,19 +58,19 @@ class RatingServer(ThreadingHTTPServer):
             ) from None
 
     def handle_error(self, *_: Any) -> None:
-        """Says what went wrong, but not that a browser closed its connection."""
+        """Prints what went wrong, unless a browser only closed its connection."""
         error = sys.exception()
         if not isinstance(error, ConnectionError):
             print(f"saliency-gan: a request failed: {error!r}", file=sys.stderr)
 
     @property
     def url(self) -> str:
-        """Address of the page, token included."""
+        """Address of the page, including the token."""
         return f"http://{HOST}:{self.server_port}/?token={self.token}"
 
     @property
     def hosts(self) -> tuple[str, str]:
-        """What a browser on this computer sends as the Host header."""
+        """The Host headers that a browser on this computer may send."""
         return f"{HOST}:{self.server_port}", f"localhost:{self.server_port}"
 
 
@@ -100,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(self._post)
 
     def log_message(self, *_: Any) -> None:
-        """Nothing: the terminal is the person's."""
+        """Logs nothing, to keep the terminal clean."""
 
     def _answer(self, handle: Callable[[str, dict[str, str], bytes], _Reply]) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What the page may ask and tell: nothing that gives away where a direction is from."""
+"""The questions and answers of the page. Nothing in them shows which kind a direction is."""
 
 import threading
 from pathlib import Path
@@ -12,16 +12,16 @@ from saliency_gan.rating.answers import Answer, clean_rater, load_answers, now, 
 from saliency_gan.rating.study import RatedDirection, Study
 
 FIELDS = {"rater": str, "position": int, "consistent": bool, "one_factor": bool, "name": str}
-"""What an answer holds."""
+"""Fields of an answer and their types."""
 
 
 class Session:
     """Raters and their answers while the page is served.
 
-    The page knows a direction by its position in the rater's order alone.
+    The page knows only a direction's position in the rater's order.
 
     Args:
-        study: What is rated.
+        study: The rated directions.
         folder: Folder of the raters' files.
     """
 
@@ -33,7 +33,7 @@ class Session:
         self.saved = 0
 
     def describe(self) -> dict[str, Any]:
-        """How many directions there are, what a sheet shows, and the rater's name where it is settled."""
+        """The number of directions, what a sheet shows, and the rater's name if it is set."""
         config = self._study.config
         return {
             "directions": len(self._study.directions),
@@ -43,7 +43,7 @@ class Session:
         }
 
     def answers_of(self, rater: str) -> dict[str, Any]:
-        """The rater's name as it is stored, and an answer or None for every position.
+        """The rater's stored name, and an answer or None for every position.
 
         Raises:
             UserError: If the name cannot be used or the rater's file is damaged.
@@ -54,7 +54,7 @@ class Session:
         return {"rater": rater, "answers": [answer and _shown_answer(answer) for answer in given]}
 
     def sheet(self, rater: str, position: int) -> bytes:
-        """The JPEG of a position.
+        """The sheet of a position as JPEG.
 
         Raises:
             UserError: If there is no such rater or position.
@@ -72,7 +72,7 @@ class Session:
             body: The values of FIELDS.
 
         Returns:
-            How many directions this rater has answered.
+            The number of directions that this rater has answered.
 
         Raises:
             UserError: If a value is missing, of another type or out of range, or the images were never shown.
@@ -103,9 +103,10 @@ class Session:
         return order[position]
 
     def _offer_name(self, direction: RatedDirection, name: str, before: str) -> None:
-        """Takes a name over into directions.json, unless somebody else named this direction or another one so.
+        """Copies a name into directions.json.
 
-        Baselines have no names there. The page is not told, for that would tell where the direction is from.
+        It is not copied if somebody else has named this direction, or if another direction has this name. Baselines
+        have no names there. The page gets no message, because that would show which kind the direction is.
         """
         folder = self._study.found.folder
         if direction.kind != "learned" or folder.parent != self._study.config.run or name == before:

@@ -1,4 +1,4 @@
-"""What is rated, in which order, and the sheets that raters see."""
+"""The rated directions, their order, and the sheets that raters see."""
 
 import hashlib
 import threading
@@ -25,7 +25,7 @@ from saliency_gan.storage.files import read_json, write_json
 
 SHEETS_KEPT = 16
 LARGEST_TILE = 128
-"""Pixels."""
+"""Largest side of a tile in pixels."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,22 @@ class RatedDirection:
 
     @property
     def id(self) -> str:
-        """What answers are stored under."""
+        """Key of the direction in the raters' files."""
         return f"{self.kind}-{self.index}"
 
 
 class Study:
     """The directions of a run and their baselines, ready to be shown.
 
-    Every rater sees the same directions in an order of their own, and ten (z, c) of their own.
+    Every rater sees the same directions. The order and the ten (z, c) are different for each rater.
 
     Args:
         config: The stage's settings.
 
     Attributes:
         found: The run's directions and their generator.
-        directions: What is rated, of all kinds.
-        columns: Directions that there are of every kind, rated or not.
+        directions: The rated directions of all kinds.
+        columns: Number of directions of every kind, rated or not.
 
     Raises:
         UserError: If a setting is out of range, or the run's directions are missing or not learned.
@@ -83,10 +83,10 @@ class Study:
         self._closed = False
 
     def claim(self, folder: Path) -> None:
-        """Writes study.json, which says whose directions are rated in `folder`.
+        """Writes study.json, which identifies the directions that are rated in `folder`.
 
         Raises:
-            UserError: If other directions are rated there.
+            UserError: If other directions were rated there.
         """
         identity = {
             "A_sha256": digest_of(self.found.directions.matrix),
@@ -105,9 +105,10 @@ class Study:
         return [self.directions[number] for number in order.tolist()]
 
     def sheet(self, rater: str, direction: RatedDirection) -> bytes:
-        """A JPEG of G(z + s h, c): a row a z and c of this rater, a column an s of GALLERY_SHIFTS, h of unit length.
+        """Draws a JPEG of G(z + s h, c), where h has unit length.
 
-        The last few are kept. Can be called from several threads.
+        Each row is one (z, c) of this rater, and each column is one s of GALLERY_SHIFTS. The last few sheets are kept.
+        The method can be called from several threads.
 
         Raises:
             StageError: If the study was closed.
@@ -124,12 +125,12 @@ class Study:
             return self._sheets[key]
 
     def close(self) -> None:
-        """Waits for a sheet that is being drawn; none is drawn from now on, for torch must not compute at the exit."""
+        """Waits for a sheet that is being drawn. Later none is drawn, because torch must not compute at the exit."""
         with self._drawing:
             self._closed = True
 
     def subjects(self, rater: str) -> tuple[Tensor, Tensor]:
-        """The z, float [samples, latent_dim], and c, int64 [samples], on which this rater sees every direction."""
+        """The z, float [samples, latent_dim], and c, int64 [samples], that this rater sees for every direction."""
         return self._generator.sample(self.config.samples, self._stream(rater, 1), self._among)
 
     def vector(self, direction: RatedDirection) -> Tensor:
@@ -150,7 +151,7 @@ def check_study(study: Any, matrix: Tensor, path: Path) -> None:
     """Refuses a study of other directions than A's.
 
     Raises:
-        UserError: If what `path` holds is no study, or one of another A.
+        UserError: If `study`, which was read from `path`, is not a study, or belongs to another A.
     """
     if not isinstance(study, dict) or study.get("A_sha256") != digest_of(matrix):
         raise UserError(
@@ -160,12 +161,12 @@ def check_study(study: Any, matrix: Tensor, path: Path) -> None:
 
 
 def digest_of(matrix: Tensor) -> str:
-    """sha256 of A alone, which does not change where another h_bg is chosen or a direction is named."""
+    """sha256 of A alone; it does not change if another h_bg is chosen or a direction gets a name."""
     return hashlib.sha256(matrix.float().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _matrices(learned: Tensor, seed: int) -> dict[str, Tensor]:
-    """Unit columns of every kind; the baselines have as many as A, where the latent space has room for them."""
+    """Columns of unit length for every kind; the baselines have as many as A, but no more than latent dimensions."""
     count = min(learned.shape)
     random = random_stream(seed, Stream.RATED)
     matrices = {"learned": learned}
@@ -175,5 +176,5 @@ def _matrices(learned: Tensor, seed: int) -> dict[str, Tensor]:
 
 
 def _chosen(columns: int, count: int, seed: int, kind: int) -> list[int]:
-    """`count` columns; a larger count adds to those of a smaller one."""
+    """Chooses `count` columns; a larger count keeps the columns of a smaller one and adds others."""
     return torch.randperm(columns, generator=random_stream(seed, Stream.RATED, kind))[:count].tolist()

@@ -1,4 +1,4 @@
-"""The counted opinions as tables on the terminal."""
+"""Tables of the counted opinions for the terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ COUNTING = (
 
 
 def kind_table(result: dict[str, Any]) -> Table:
-    """MOS of every kind of direction and the raters' agreement, a kind a column."""
+    """MOS of every kind of direction and the raters' agreement, one column per kind."""
     kinds, agreement = result["kinds"].values(), result["agreement"]
     interval = f"{result['confidence']:.0%} interval"
     table = _table("MOS", ("", *result["kinds"], "all"), COUNTING)
@@ -33,7 +33,7 @@ def kind_table(result: dict[str, Any]) -> Table:
 
 
 def rater_table(result: dict[str, Any]) -> Table:
-    """Who rated how many directions, when and how fast."""
+    """For every rater, the number of rated directions, and when and how fast they were rated."""
     table = _table("Raters", ("", "directions", "first answer", "last answer", "median pause"))
     for rater in result["raters"]:
         pause = "" if rater["median_seconds"] is None else f"{rater['median_seconds']:g} s"
@@ -43,7 +43,7 @@ def rater_table(result: dict[str, Any]) -> Table:
 
 
 def direction_table(result: dict[str, Any]) -> Table:
-    """The score of every rated direction, the best first within its kind."""
+    """The score of every rated direction, sorted by kind and then from the best to the worst."""
     table = _table("Directions", ("", "raters", "consistent", "one factor", "score", "called"))
     for one in result["directions"]:
         called = ", ".join(dict.fromkeys([*([one["name"]] if one["name"] else []), *one["called"]]))

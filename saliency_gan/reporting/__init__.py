@@ -1,1 +1,1 @@
-"""What the report page is made of."""
+"""The parts of the report page."""

@@ -1,4 +1,4 @@
-"""The verb `report`: one self-contained HTML page about everything that a run folder holds."""
+"""The verb `report`: writes one self-contained HTML page about everything in a run folder."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,21 +30,21 @@ PARTS: tuple[tuple[str, str, Callable[[Path, Section], bool]], ...] = (
     ("Evaluation", "evaluation", evaluation_section),
     ("Predictions", "predictions", predictions_section),
 )
-"""Sections of the page: title, anchor, and what fills it; that returns False where the part need not be there."""
+"""Sections: title, anchor, and the function that fills the section. It returns False if the section is not needed."""
 FOLDERS = ("saliency-adapted", *(anchor for _, anchor, _ in PARTS))
-"""What a run folder holds at least one of."""
+"""A run folder holds at least one of these folders."""
 
 
 def report(config: ReportConfig) -> Path:
-    """Writes the page; it loads nothing from anywhere else.
+    """Writes the page. It is self-contained.
 
-    Parts that are missing or damaged are named in a sentence each.
+    For each part that is missing or damaged, the page has a sentence that says so.
 
     Returns:
         The HTML file: `config.output`, or report.html in the run folder.
 
     Raises:
-        UserError: If there is no run folder, or a folder that is none.
+        UserError: If there is no such folder, or it is not a run folder.
     """
     if not config.run.is_dir():
         raise UserError(f"There is no run folder {config.run}: run a stage first, or name another folder with --run.")
@@ -60,7 +60,7 @@ def report(config: ReportConfig) -> Path:
 
 
 def _careful(build: Callable[[Path, Section], bool], run: Path, title: str, anchor: str) -> Section | None:
-    """A section with what could be read; None where the part does not exist and need not."""
+    """Builds a section from the files that can be read; None if the part does not exist and is not needed."""
     section = Section(title, anchor)
     try:
         return section if build(run, section) else None
@@ -74,7 +74,7 @@ def _careful(build: Callable[[Path, Section], bool], run: Path, title: str, anch
 
 
 def _facts(run: Path) -> Iterator[tuple[str, str]]:
-    """Name and value of what identifies the run."""
+    """Names and values that identify the run."""
     yield "Run folder", str(run)
     for path in (run / "discover" / "directions.json", run / "masks" / "manifest.json"):
         try:

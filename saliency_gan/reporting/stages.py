@@ -1,6 +1,7 @@
-"""Reads what each stage left in a run folder into a section of the page.
+"""Reads the files of each stage in a run folder into a section of the page.
 
-A function returns whether the section belongs on the page. What is missing is said in a sentence.
+Each function returns whether the section belongs on the page. If something is missing, the section has a sentence that
+says so.
 """
 
 from collections.abc import Sequence
@@ -27,11 +28,11 @@ ROUND_FIGURES = {
     "photos_accuracy": "accuracy",
     "photos_mae": "MAE",
 }
-"""What a round of self-training is told by: name in rounds.json, heading."""
+"""Figures that the page shows for a round of self-training: name in rounds.json -> heading."""
 
 
 def generator_section(run: Path, section: Section) -> bool:
-    """Stage 0: training curves and the last samples; only where a generator was trained in this run."""
+    """Stage 0: training curves and the last samples; only if a generator was trained in this run."""
     folder = run / "generator"
     if not folder.is_dir():
         return False
@@ -110,7 +111,7 @@ def _rca(rca: dict[str, float]) -> str:
 
 
 def rating_section(run: Path, section: Section) -> bool:
-    """What people said about the directions: MOS by kind of direction, the best learned ones; only where they did."""
+    """Opinions about the directions: MOS by kind and the best learned directions; only if people have rated them."""
     if not (run / "rating" / "mos.json").exists():
         return False
     result = read_json(run / "rating" / "mos.json")
@@ -156,7 +157,7 @@ def _between(ends: Sequence[float] | None, form: str) -> str:
 
 
 def masks_section(run: Path, section: Section) -> bool:
-    """Stage 2: acceptance and rejections by check and by class, and the first pairs."""
+    """Stage 2: accepted and rejected pairs by check and by class, and pictures of the first pairs."""
     folder = run / "masks"
     if not (folder / "manifest.json").exists():
         section.sentences.append(_not_there("Stage 2", folder, "masks"))
@@ -208,12 +209,12 @@ def train_section(run: Path, section: Section) -> bool:
 
 
 def student_section(run: Path, section: Section) -> bool:
-    """The student: its rounds, curves and marked photos; only where it was begun."""
+    """The student: its rounds, curves and marked photos; only if its training was started."""
     return _self_training(run / "student", section, "The student", "train-student")
 
 
 def adapt_section(run: Path, section: Section) -> bool:
-    """Adaptation: its rounds, curves and marked photos; only where it was begun."""
+    """Adaptation: its rounds, curves and marked photos; only if it was started."""
     return _self_training(run / "saliency-adapted", section, "Adaptation", "adapt")
 
 
@@ -236,7 +237,7 @@ def _self_training(folder: Path, section: Section, stage: str, verb: str) -> boo
 
 
 def _show_rounds(folder: Path, section: Section) -> None:
-    """A table with a line for each round, and which of them was kept."""
+    """Adds a table with a line for each round, and a sentence that says which round was kept."""
     rounds = read_json(folder / "rounds.json")
     reasons = list(dict.fromkeys(reason for one in rounds for reason in one.get("left_out", {})))
     figures = [name for name in ROUND_FIGURES if any(name in one for one in rounds)]
@@ -263,7 +264,7 @@ def _show_rounds(folder: Path, section: Section) -> None:
 
 
 def evaluation_section(run: Path, section: Section) -> bool:
-    """Figures, curves and best and worst photos of everything that was measured."""
+    """The figures, the curves, and the random, best and worst photos of each evaluation."""
     results = sorted((run / "evaluation").glob("*.json"))[:EVALUATIONS_SHOWN]
     if not results:
         section.sentences.append("Nothing has been measured yet: make evaluate.")
@@ -288,7 +289,7 @@ def evaluation_section(run: Path, section: Section) -> bool:
 
 
 def predictions_section(run: Path, section: Section) -> bool:
-    """Some of the photos that were marked."""
+    """Some of the marked photos."""
     folder = run / "predictions"
     kind = next((kind for kind in ("overlay", "cutout", "map", "mask") if (folder / kind).is_dir()), None)
     if kind is None:

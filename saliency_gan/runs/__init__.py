@@ -1,1 +1,1 @@
-"""Run folders: one subfolder for each stage, which resumes where it was stopped."""
+"""Run folders: one subfolder for each stage. A stage resumes where it was stopped."""

@@ -1,4 +1,4 @@
-"""Ctrl-C during training: after a whole step, and after what was done is saved."""
+"""Handles Ctrl-C during training: it takes effect after a whole step, and after the work is saved."""
 
 import signal
 import threading
@@ -10,20 +10,20 @@ from saliency_gan.compute.processes import anywhere
 
 @contextmanager
 def saving_on_interrupt(save: Callable[[], None]) -> Iterator[None]:
-    """Calls `save()` when Ctrl-C ends the block, then lets the interrupt go on."""
+    """Calls `save()` when Ctrl-C ends the block, then raises the interrupt again."""
     try:
         yield
     except KeyboardInterrupt:
-        with _holding_interrupts():  # torchrun sends every process another one
+        with _holding_interrupts():  # torchrun sends every process a second one
             save()
         raise
 
 
 @contextmanager
 def delaying_interrupt() -> Iterator[None]:
-    """Holds Ctrl-C back until the block ends: around a whole step, so that what is saved then is never half of one.
+    """Delays Ctrl-C until the block ends. Use it around a whole step, so that half a step is never saved.
 
-    If one process of a torchrun job was interrupted, all of them are, at the end of the same step.
+    If one process of a torchrun job is interrupted, all processes are interrupted at the end of the same step.
     """
     with _holding_interrupts() as received:
         yield
@@ -33,7 +33,7 @@ def delaying_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _holding_interrupts() -> Iterator[list[bool]]:
-    """Yields a list that fills with the interrupts that came meanwhile."""
+    """Holds interrupts back; yields a list that gets one entry for each of them."""
     received: list[bool] = []
     if threading.current_thread() is not threading.main_thread():
         yield received  # signals reach the main thread only

@@ -1,4 +1,4 @@
-"""Random numbers that depend on a key alone, so that a resumed run draws those of an uninterrupted one."""
+"""Random numbers that depend only on a key, so that a resumed run draws the same numbers as an uninterrupted one."""
 
 from enum import IntEnum, auto
 
@@ -7,7 +7,8 @@ import torch
 
 
 class Stream(IntEnum):
-    """What random numbers are for: the second part of a key, after the seed, so that no two uses share a stream."""
+    """The purpose of random numbers. It is the second part of a key, after the seed, so that no two purposes share a
+    stream."""
 
     DEFORMATOR = 0
     DISCOVERY_STEP = auto()
@@ -42,11 +43,11 @@ class Stream(IntEnum):
 
 
 def random_stream(*key: int) -> torch.Generator:
-    """A CPU random generator that depends on nothing but `key`, for example (seed, Stream.DISCOVERY_STEP, step).
+    """A CPU random generator that depends only on `key`, for example (seed, Stream.DISCOVERY_STEP, step).
 
     Every step and every sample draws from its own stream, so a resumed run repeats the numbers of an uninterrupted one
     without any random state in its checkpoint. Keys of different length never share a stream.
     """
-    # SeedSequence fills short keys up with zeros, so (1,) and (1, 0) would coincide without the length in front.
+    # SeedSequence pads short keys with zeros, so (1,) and (1, 0) would be the same without the length in front.
     words = np.array([len(key), *key], dtype=np.int64).view(np.uint32)
     return torch.Generator().manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))

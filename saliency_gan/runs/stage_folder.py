@@ -1,4 +1,4 @@
-"""A run folder: one subfolder a stage with config, metrics and checkpoint; every write is atomic, every run resumes."""
+"""A run folder: one subfolder per stage with config, metrics and checkpoint. Writes are atomic, and runs can resume."""
 
 import io
 import json
@@ -31,29 +31,30 @@ RESUMABLE_SETTINGS = {
 """Settings that may differ between the start of a run and its continuation."""
 
 LEARNING_RATES = ("lr", "lr_generator", "lr_discriminator", "lr_deformator", "lr_reconstructor")
-"""What stages call the settings that are too high where training diverges."""
+"""Names of learning rate settings, which are too high if training diverges."""
 
 BEGINNINGS = {".lock", "config.yaml", "metrics.jsonl"}
-"""Files of a stage that has done nothing yet."""
+"""Files of a stage that has not done any work yet."""
 
 MEMORY_AFTER = 3
-"""Steps of training after which the memory of one is told: the first ones allocate all that there is."""
+"""Training steps after which the peak memory is printed; the first steps allocate all the memory."""
 
 
 class StageFolder:
     """The folder `run/stage` while one process, or one torchrun job, works in it. Use it as a context manager.
 
-    Entering creates the folder, takes its lock, compares the config with the one that the folder was begun with,
-    writes the resolved config and removes what a kill left half written. Leaving releases the lock, and turns failures
-    of the machine, such as too little memory, into sentences. What failed before it wrote anything leaves no config, so
-    that the corrected call can begin.
+    Entering creates the folder, takes its lock, compares the config with the folder's earlier config, writes the
+    resolved config and removes partial files of killed processes. Leaving releases the lock, and turns failures of the
+    machine, such as too little memory, into errors of one sentence. If a call fails before it writes any results, no
+    config is left, so a call with corrected settings can start.
 
-    Of a job's processes the main one does this, while the others wait; it alone writes metrics and checkpoints.
+    In a torchrun job the main process does this while the others wait. Only the main process writes metrics and
+    checkpoints.
 
     Args:
         config: The stage's settings; `config.run` is the run folder.
-        name: The stage's subfolder: "generator", "discover", "masks", "saliency" or "evaluation".
-        changeable: Settings of this stage that may differ when it is continued, besides RESUMABLE_SETTINGS.
+        name: The stage's subfolder, for example "generator", "discover", "masks" or "saliency".
+        changeable: More settings, besides RESUMABLE_SETTINGS, that may differ when this stage is continued.
     """
 
     def __init__(self, config: StageConfig, name: str, changeable: Collection[str] = ()) -> None:
@@ -91,10 +92,10 @@ class StageFolder:
         if explanation := explain(error, self.config):
             raise explanation from error
         if error is None:
-            meet()  # what comes after the stage finds its files, whichever process it runs in
+            meet()  # after this, the stage's files exist for every process
 
     def _adopt_config(self) -> None:
-        """Refuses to continue what was begun with other settings; writes config.yaml."""
+        """Refuses to continue a stage that was started with other settings; writes config.yaml."""
         path = self.path / "config.yaml"
         now = to_plain(self.config)
         if path.exists():
@@ -111,7 +112,7 @@ class StageFolder:
         """Reads the last checkpoint; None if there is none. Metrics logged after it are dropped.
 
         Raises:
-            UserError: If the file is not a checkpoint that can be read.
+            UserError: If the file is not a readable checkpoint.
         """
         if not self._checkpoint.exists():
             self._truncate_metrics(-1)
@@ -123,7 +124,7 @@ class StageFolder:
         return state
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Replaces the last checkpoint by `state`, which needs a "step".
+        """Replaces the last checkpoint with `state`, which needs the key "step".
 
         Raises:
             StageError: If a number in it is not finite; the last checkpoint stays.
@@ -168,7 +169,7 @@ class StageFolder:
         )
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """All logged lines, oldest first; a line that a kill cut in half is left out."""
+        """All logged lines, oldest first; an incomplete line of a killed process is left out."""
         metrics = []
         for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
             with suppress(ValueError):
@@ -176,7 +177,7 @@ class StageFolder:
         return metrics
 
     def _truncate_metrics(self, step: int) -> None:
-        # Always a new file: the old one may be a link, through which the lines to come would go.
+        # Always a new file: the old one may be a link, and later lines would go to the file that it points to.
         if is_main():
             lines = [json.dumps(line) + "\n" for line in self.read_metrics() if line["step"] <= step]
             write_text(self._metrics, "".join(lines))

@@ -1,1 +1,1 @@
-"""Stage 3: a saliency model, trained on synthetic pairs and adapted to photos, and the maps that it computes."""
+"""Stage 3: a saliency model, trained on synthetic pairs and adapted to photos, and its saliency maps."""

@@ -1,4 +1,4 @@
-"""`adapt`: a saliency model goes on with unlabelled photos of the kind that it will see."""
+"""`adapt`: trains a saliency model further on unlabelled photos, of the kind that it will be used on."""
 
 from pathlib import Path
 
@@ -15,17 +15,17 @@ from saliency_gan.saliency.student import resized
 
 
 def adapt(config: AdaptConfig) -> Path:
-    """Trains a model on its own masks of photos, resuming where an earlier run stopped.
+    """Trains a model on its own masks of photos, and resumes where an earlier run stopped.
 
-    It is kept as it was where training did not raise its agreement on held-out photos.
+    If training does not raise the agreement on held-out photos, the unchanged model is kept.
 
     Returns:
-        The weights file, `run/saliency-adapted/model.safetensors`; config.json, rounds.json, rounds.png and preview.png
-        lie beside it.
+        The weights file, `run/saliency-adapted/model.safetensors`. The same folder holds config.json, rounds.json,
+        rounds.png and preview.png.
 
     Raises:
         UserError: If a setting, the photos, the model or the checkpoint cannot be used.
-        StageError: If the model is sure of hardly any photo, or a file cannot be written.
+        StageError: If the model is confident on hardly any photo, or a file cannot be written.
     """
     config.check()
     fabric = make_fabric(config.device, config.precision)

@@ -1,4 +1,4 @@
-"""How much of its photos a model marks."""
+"""Adjusts the share of the photos that a model marks."""
 
 import math
 from typing import Any
@@ -13,16 +13,16 @@ from saliency_gan.saliency.predictor import Predictor
 
 @torch.no_grad()
 def keep_area(model: SaliencyModel, predictor: Predictor, photos: Photos, area: float) -> None:
-    """Moves a model's logits so that it marks, at threshold 0.5, as much of some photos as its teacher did.
+    """Shifts a model's logits so that, at threshold 0.5, it marks the same share of some photos as its teacher did.
 
-    Without it the area drifts from round to round: a loss with a Dice or IoU term rewards including what is unsure,
-    and refinement takes off more than it adds.
+    Without this, the area changes from round to round. A loss with a Dice or IoU term favours marking uncertain pixels,
+    and refinement removes more than it adds.
 
     Args:
-        model: The model, whose last bias is changed.
-        predictor: Marks with this model as it is.
+        model: The model; its last bias is changed.
+        predictor: Predictor with the unchanged model.
         photos: The photos.
-        area: Share of them to be marked, as a mean over the photos.
+        area: Share of a photo to mark, as a mean over the photos.
     """
     maps = predictor.mark([predictor.squeeze(photos[index]) for index in range(len(photos))])
     value = float(np.quantile(maps, 1 - area).clip(1e-4, 1 - 1e-4))

@@ -1,4 +1,4 @@
-"""Random changes of image and mask that make a generator's pictures as varied as photos."""
+"""Random changes of image and mask. They make generated images as varied as photos."""
 
 import os
 import random as python_random
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import checks online for a newer version
 import albumentations as A
 
 from saliency_gan.images import ImageArray
@@ -17,11 +17,11 @@ Strength = Literal["none", "flips", "photos", "full"]
 
 
 class Augmentation:
-    """Changes an image and its mask alike, then brings both to a square of `resolution` pixels.
+    """Applies the same random changes to an image and its mask, and resizes both to a square of `resolution` pixels.
 
     Args:
-        strength: none only resizes, flips adds horizontal flips, photos adds zooms, colour and blur, full adds
-            everything below instead.
+        strength: none only resizes. flips adds horizontal flips. photos adds flips, zooms, colour and blur. full adds
+            flips, zooms and stronger changes of colour, sharpness and quality.
         resolution: Side of the result in pixels.
     """
 
@@ -42,12 +42,12 @@ class Augmentation:
         Args:
             image: uint8 [H, W, 3].
             mask: uint8 [H, W], 0 to 255.
-            random: Where every random choice comes from.
+            random: Random generator for all choices.
 
         Returns:
             uint8 [resolution, resolution, 3] and uint8 [resolution, resolution], 0 to 255 with soft edges.
         """
-        # One shared state: albumentations' set_random_seed would give every transform the same numbers, so that
+        # One shared state, because albumentations' set_random_seed would give every transform the same numbers. Then
         # flips, blur and colour would always change together.
         seeds = torch.randint(2**63 - 1, (2,), generator=random).tolist()
         self._pipeline.set_random_state(np.random.default_rng(seeds[0]), python_random.Random(seeds[1]))
@@ -60,7 +60,7 @@ def _flips() -> list[A.BasicTransform]:
 
 
 def _zooms(resolution: int) -> list[A.BasicTransform]:
-    """Zoom-out, because a generator's objects fill the frame and a photo's often do not, or a crop."""
+    """Zoom-out or crop. Generated objects fill the image, but objects in photos often do not, so zoom-out helps."""
     zoom_out = [
         A.Affine(
             scale=(smallest, 1.0),
@@ -80,7 +80,7 @@ def _zooms(resolution: int) -> list[A.BasicTransform]:
 
 
 def _lighting() -> list[A.BasicTransform]:
-    """What differs between photos of one thing."""
+    """Changes like those between photos of the same object."""
     return [
         A.ColorJitter(brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.5, 1.4), hue=(-0.02, 0.02), p=0.8),
         A.ToGray(p=0.1),
@@ -89,7 +89,7 @@ def _lighting() -> list[A.BasicTransform]:
 
 
 def _colours() -> list[A.BasicTransform]:
-    """Inversion is there because white objects are rare in masks made by "darker than theta"."""
+    """Stronger colour changes. Inversion is used because "darker than theta" masks rarely contain white objects."""
     return [
         A.ColorJitter(brightness=(0.6, 1.4), contrast=(0.6, 1.4), saturation=(0.4, 1.6), hue=(-0.1, 0.1), p=0.8),
         A.ChannelShuffle(p=0.1),
@@ -99,7 +99,7 @@ def _colours() -> list[A.BasicTransform]:
 
 
 def _sharpness() -> list[A.BasicTransform]:
-    """Blurrier and sharper, because a generator's pictures are soft and photos are crisp."""
+    """Blurs and sharpens, because generated images are less sharp than photos."""
     down_up = {"downscale": cv2.INTER_AREA, "upscale": cv2.INTER_LINEAR}
     softer = [A.Downscale(scale_range=(0.35, 0.9), interpolation_pair=down_up), A.GaussianBlur(sigma_limit=(0.3, 1.2))]
     return [A.OneOf(softer, p=0.5), A.UnsharpMask(blur_limit=(3, 5), alpha=(0.2, 0.7), threshold=0, p=0.25)]

@@ -1,4 +1,4 @@
-"""New grounds for objects, because a generator's are plainer than those of photos."""
+"""Puts objects on new backgrounds, because generated backgrounds are plainer than those of photos."""
 
 import cv2
 import numpy as np
@@ -8,29 +8,29 @@ from saliency_gan.images import ImageArray
 
 SCALES = 0.4, 1.1
 LARGEST_TURN = 15.0
-"""Degrees."""
+"""Largest rotation in degrees."""
 PATCH_SIDES = 0.12, 0.62
-"""Shares of an image's side."""
+"""Smallest and largest side of a patch, as shares of the image's side."""
 HORIZON_SHARE = 0.5
 
 
 def change_backdrop(
     image: ImageArray, mask: ImageArray, others: ImageArray, random: np.random.Generator
 ) -> tuple[ImageArray, ImageArray]:
-    """Cuts out what the mask covers and puts it, resized, turned and moved, onto textures made of other images.
+    """Cuts out the masked object, resizes, rotates and moves it, and puts it on textures from other images.
 
-    Copy-paste (Ghiasi et al. 2021) onto grounds that show no object: a patch of an image, mirrored until it fills the
-    square, or one above the other as sky and ground are. A model that only saw the plain grounds of a small generator
-    takes every texture in a photo for an object.
+    This is copy-paste (Ghiasi et al. 2021) on backgrounds without objects. A background is a patch of an image that is
+    mirrored until it fills the square, or two such textures above each other, like sky and ground. A model that only
+    saw the plain backgrounds of a small generator takes every texture in a photo for an object.
 
     Args:
         image: uint8 [side, side, 3].
         mask: uint8 [side, side], 0 to 255.
         others: Images that patches are taken from, uint8 [N, side, side, 3].
-        random: Where every random choice comes from.
+        random: Random generator for all choices.
 
     Returns:
-        The new image and its mask, as `image` and `mask`.
+        The new image and its mask, with shapes and types as `image` and `mask`.
     """
     image, mask = _move(image, mask, random)
     ground = _texture(others[random.integers(len(others))], random)
@@ -53,7 +53,7 @@ def _move(image: ImageArray, mask: ImageArray, random: np.random.Generator) -> t
 
 
 def _texture(image: ImageArray, random: np.random.Generator) -> ImageArray:
-    """A patch of an image, mirrored at its edges until it fills a square of the image's size."""
+    """Cuts a random patch from an image, and mirrors it at its edges until it fills a square of the image's size."""
     side = len(image)
     patch_side = max(2, round(side * random.uniform(*PATCH_SIDES)))
     top, left = random.integers(0, side - patch_side + 1, 2)
@@ -63,13 +63,13 @@ def _texture(image: ImageArray, random: np.random.Generator) -> ImageArray:
 
 
 def _mirrored(side: int, patch_side: int, shift: int) -> NDArray[np.int64]:
-    """Where in a patch that is mirrored again and again each of `side` pixels is from; the first is left of it."""
+    """Position in the patch of each of `side` pixels, when the patch begins at `shift` and is mirrored repeatedly."""
     position = (np.arange(side) - shift) % (2 * patch_side)
     return np.minimum(position, 2 * patch_side - 1 - position)
 
 
 def _above_horizon(side: int, random: np.random.Generator) -> NDArray[np.float32]:
-    """Opacity of the upper texture, float32 [side, side] in [0, 1], along a tilted line of random sharpness."""
+    """Opacity of the upper texture, float32 [side, side] in [0, 1]. Its edge is a tilted line of random sharpness."""
     height, slope, softness = random.uniform(0.2, 0.8), random.normal(0, 0.15), random.uniform(0.005, 0.1)
     across, down = np.meshgrid(*[np.linspace(0, 1, side, dtype=np.float32)] * 2)
     below = (down - height - slope * (across - 0.5)) / softness

@@ -1,4 +1,4 @@
-"""The fast bilateral solver: a map that is smooth where the photo's colours are, and steps where they do.
+"""The fast bilateral solver: makes a map smooth where the photo's colours are smooth, with edges at the photo's edges.
 
 Barron and Poole, "The Fast Bilateral Solver", ECCV 2016 (https://arxiv.org/abs/1511.03296).
 """
@@ -19,11 +19,11 @@ Values = NDArray[np.float64]
 
 BISTOCHASTIC_ITERATIONS = 15
 LEAST_CONFIDENCE = 1e-6
-"""No pixel has less, so that there is one solution: a region without any confidence keeps its target."""
+"""Smallest confidence of a pixel, so that there is one solution. A region without confidence keeps its target."""
 ROUNDING = 1e-5
-"""A target that was interpolated may be this far outside of [0, 1]."""
+"""Values may be outside of [0, 1] by this much, because of interpolation."""
 TOLERANCE = 1e-6
-"""Conjugate gradients stop early when the residual is this share of b."""
+"""Conjugate gradients stop early when |residual| / |b| is below this."""
 
 
 def solve(
@@ -39,19 +39,19 @@ def solve(
 ) -> NDArray[np.float32]:
     """Finds the map x that is near the target and smooth along the photo, by the fast bilateral solver.
 
-    x minimises (lambda / 2) sum_ij W_ij (x_i - x_j)^2 + sum_i c_i (x_i - t_i)^2 (eq. 1), where W is large for pixels
-    that are near each other in place and colour, and bistochastic. It is solved for in a bilateral grid (eqs. 4 to 8):
+    x minimises (lambda / 2) sum_ij W_ij (x_i - x_j)^2 + sum_i c_i (x_i - t_i)^2 (eq. 1), where W is bistochastic, and
+    large for pixels that are near each other in place and colour. It is solved in a bilateral grid (eqs. 4 to 8):
     x = S^T y with A y = b, A = lambda (D_m - D_n B D_n) + diag(S c) and b = S (c t).
 
     Args:
         image: uint8 [H, W, 3], RGB.
-        target: What the map should be near, float [H, W] in [0, 1].
-        confidence: How much each pixel's target counts, in [0, 1]: one number, or float [H, W].
-        sigma_spatial: Side of a cell of the grid, in pixels; 1 or more, as the other two.
-        sigma_luma: Its extent in luma, of 0 to 255.
-        sigma_chroma: Its extent in either chroma, of 0 to 255.
+        target: Target t of the map, float [H, W] in [0, 1].
+        confidence: Weight c of each pixel's target, in [0, 1]: one number, or float [H, W].
+        sigma_spatial: Side of a grid cell in pixels; all three sigmas are 1 or more.
+        sigma_luma: Size of a grid cell in luma, which is 0 to 255.
+        sigma_chroma: Size of a grid cell in each chroma channel, which is 0 to 255.
         smoothness: lambda, 0 or more.
-        iterations: Most steps of preconditioned conjugate gradients.
+        iterations: Largest number of steps of preconditioned conjugate gradients.
 
     Returns:
         float32 [H, W] in [0, 1].
@@ -82,7 +82,7 @@ def solve(
         (count, count), lambda y: smoothness * (m * y - n * blur(n * y)) + trusted * y, dtype=np.float64
     )
     diagonal = smoothness * (m - 2 * dimensions * n * n) + trusted
-    # scipy's scalar products are too short for the threads of BLAS, which would only wait for each other.
+    # scipy's scalar products are too short for several BLAS threads, which would only wait for each other.
     with _libraries().limit(limits=1, user_api="blas"):
         solved, _ = cg(matrix, b, b / trusted, rtol=TOLERANCE, maxiter=iterations, M=diags_array(1 / diagonal))
     return solved.clip(0, 1).astype(np.float32)[vertices].reshape(height, width)
@@ -90,7 +90,7 @@ def solve(
 
 @cache
 def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()  # finding them takes longer than solving
+    return ThreadpoolController()  # cached, because finding the libraries takes longer than solving
 
 
 def _checked_size(
@@ -111,9 +111,9 @@ def _checked_size(
 
 
 def _bistochastised(pixels: Values, blur: Callable[[Values], Values]) -> tuple[Values, Values]:
-    """n and m with D_m^-1/2 D_n B D_n D_m^-1/2 nearly bistochastic (the supplement's algorithm 1).
+    """Returns n and m with D_m^-1/2 D_n B D_n D_m^-1/2 nearly bistochastic (the supplement's algorithm 1).
 
-    m is taken from n at the end, so that D_m - D_n B D_n is zero for constants after any number of iterations.
+    m is computed from the last n, so D_m - D_n B D_n maps constants to zero after any number of iterations.
     """
     n = np.ones_like(pixels)
     for _ in range(BISTOCHASTIC_ITERATIONS):
@@ -124,11 +124,11 @@ def _bistochastised(pixels: Values, blur: Callable[[Values], Values]) -> tuple[V
 def _grid(
     image: ImageArray, sigma_spatial: float, sigma_luma: float, sigma_chroma: float
 ) -> tuple[NDArray[np.intp], csr_array]:
-    """The simplified bilateral grid (section 2.1): pixels in one cell of place and colour share a vertex.
+    """The simplified bilateral grid (section 2.1): pixels in the same cell of place and colour share a vertex.
 
     Returns:
-        Vertex of each pixel, int [H * W]; and which vertices are one step apart in one of the five dimensions, a
-        symmetric 0/1 matrix.
+        Vertex of each pixel, int [H * W]; and a symmetric 0/1 matrix with 1 for vertices that are one step apart in one
+        of the five dimensions.
     """
     height, width = image.shape[:2]
     # YUV as in JPEG, rounded, so that all greys have the same chroma.
@@ -142,7 +142,7 @@ def _grid(
     )
     key, steps = np.zeros((height, width), np.int64), list[int]()
     for place, extent in axes:
-        cells = int(extent) + 2  # the last one stays empty: no step leads around the end
+        cells = int(extent) + 2  # the last cell stays empty, so no step crosses the end
         key, steps = key * cells + place, [*(step * cells for step in steps), 1]
     keys, vertices = np.unique(key.ravel(), return_inverse=True)
     starts, ends = [], []

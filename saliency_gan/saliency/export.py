@@ -1,4 +1,4 @@
-"""`export`: a saliency model as ONNX, compared with the model before it is written."""
+"""`export`: writes a saliency model as ONNX, after comparing the export with the model."""
 
 import io
 import warnings
@@ -33,14 +33,14 @@ GENERATED_PICTURES = "weights/biggan-caltech101-64/samples.png"
 
 
 def export(config: ExportConfig) -> Path:
-    """Writes a saliency model for other programs, and a model card beside it.
+    """Writes a saliency model as an ONNX file for other programs, and a model card beside it.
 
-    The file takes images as they are, uint8 [N, H, W, 3], and gives saliency in [0, 1], float32 [N, H, W], for any N
-    and for H and W that are multiples of 32: scaling, normalisation and sigmoid are inside. It is compared with the
-    model at several sizes and batches first.
+    The exported network takes images, uint8 [N, H, W, 3], and returns saliency in [0, 1], float32 [N, H, W]. N is any
+    number; H and W are multiples of 32. The network contains scaling, normalisation and sigmoid. Before it is written,
+    it is compared with the model at several sizes and batches.
 
     Returns:
-        The file; its card has the suffix .md.
+        The ONNX file; its card has the suffix .md.
 
     Raises:
         UserError: If a setting or the model cannot be used, or onnx or onnxruntime is not installed.
@@ -55,7 +55,7 @@ def export(config: ExportConfig) -> Path:
     candidate = OnnxNetwork(data, str(target), "cpu").maps
     expected = TorchNetwork(model, torch.device("cpu")).maps
     compared = _squares(images, model.architecture.resolution, config.seed)
-    # np.max, unlike max, answers NaN where there is one.
+    # np.max, unlike max, returns NaN if any value is NaN.
     difference = float(np.max([np.abs(candidate(squares) - expected(squares)).max() for squares in compared]))
     print(f"largest difference of saliency to torch, random images and pictures in four sizes: {difference:.1e}")
     if not difference <= config.tolerance:
@@ -70,7 +70,7 @@ def export(config: ExportConfig) -> Path:
 
 
 class _Deployed(nn.Module):
-    """The model from the bytes of photos to saliency."""
+    """The model with 8-bit images as input and saliency as output."""
 
     def __init__(self, model: SaliencyModel) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _Deployed(nn.Module):
 
 
 def _to_onnx(onnx: ModuleType, model: SaliencyModel, metadata: dict[str, str]) -> bytes:
-    """Exports by tracing; torch's exporter by `torch.export` takes a minute longer and notes source files' paths."""
+    """Exports by tracing. torch's newer exporter takes a minute longer and stores paths of source files."""
     buffer = io.BytesIO()
     with _explained(model):
         torch.onnx.export(
@@ -104,11 +104,11 @@ def _to_onnx(onnx: ModuleType, model: SaliencyModel, metadata: dict[str, str]) -
 
 @contextmanager
 def _explained(model: SaliencyModel) -> Iterator[None]:
-    """Turns a failure of torch's exporter, of whatever kind, into a sentence, and keeps their warnings quiet."""
+    """Turns any error of torch's exporter into a StageError, and suppresses its warnings."""
     network = model.architecture
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # that tracing keeps what is constant here, and that it is deprecated
+            warnings.simplefilter("ignore")  # about constants in the trace, and about deprecation
             yield
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
@@ -124,7 +124,7 @@ def _example(model: SaliencyModel) -> Tensor:
 
 
 def _squares(images: list[ImageArray], resolution: int, seed: int) -> Iterator[ImageArray]:
-    """Batches of random and of given images, uint8 [N, H, W, 3], in four sizes."""
+    """Yields batches of random images and of the given images, uint8 [N, H, W, 3], in four sizes."""
     random = random_stream(seed, Stream.EXPORT_IMAGES)
     sizes = (
         (1, STRIDE, STRIDE),
@@ -147,7 +147,7 @@ def _read_images(config: ExportConfig) -> list[ImageArray]:
 
 
 def _describe(model: SaliencyModel, config: ExportConfig) -> dict[str, str]:
-    """What the file says about itself, as text."""
+    """Returns the metadata of the ONNX file, as text."""
     stated = config.licence or ("MIT" if config.model.origin == "bundled" else "not stated")
     return {
         "format": FORMAT,

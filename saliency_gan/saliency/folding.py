@@ -1,4 +1,4 @@
-"""A frozen saliency model with fewer operations: no batch norms, and no upsampled maps in a U-Net's decoder."""
+"""Makes a frozen saliency model faster: without batch norms, and without upsampled maps in a U-Net's decoder."""
 
 import copy
 from typing import Any
@@ -14,20 +14,20 @@ from saliency_gan.generators.upsampling import transposed_kernel
 from saliency_gan.saliency.model import SaliencyModel
 
 TOLERANCE = 1e-3
-"""How far logits may be from those of the model itself; rounding makes a hundredth of it."""
+"""Largest allowed difference to the logits of the original model. Rounding causes a hundredth of it."""
 
 
 @torch.no_grad()
 def fold(model: SaliencyModel) -> SaliencyModel:
-    """Makes a copy of a model in evaluation mode that computes the same faster; it can't be trained or saved.
+    """Makes a faster copy of a model in evaluation mode with the same outputs; the copy can't be trained or saved.
 
-    A batch norm becomes part of the convolution before it. In a U-Net's decoder, the convolution of an upsampled map
-    beside a skip connection becomes a transposed convolution of the small map, which takes 4/9 of the multiplications,
-    plus a convolution of the skip connection. TensorFlow's uneven padding becomes part of the kernel, so that no map is
-    copied to be padded.
+    A batch norm is folded into the convolution before it. In a U-Net's decoder, a convolution takes an upsampled map
+    concatenated with a skip connection. It becomes a transposed convolution of the small map, with 4/9 of the
+    multiplications, plus a convolution of the skip connection. TensorFlow's uneven padding becomes part of the kernel,
+    so no map is copied for padding.
 
     Returns:
-        The copy, or the model itself where the two disagree, as in a network that uses a convolution twice.
+        The copy, or the model itself if their outputs differ, for example if a network uses a convolution twice.
     """
     folded = copy.deepcopy(model)
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)).mul(2).sub(1).to(model.mean)
@@ -41,8 +41,10 @@ def fold(model: SaliencyModel) -> SaliencyModel:
 
 
 def _fold_padding(network: nn.Module) -> None:
-    """Replaces convolutions of stride 2 that pad one more pixel at the end than at the start, as TensorFlow does where
-    sides are even: by a convolution that pads both alike, with a kernel that has one more row and column of zeros."""
+    """Replaces convolutions of stride 2 with TensorFlow's padding, which for even sides pads one more pixel at the end.
+
+    The new convolution pads both ends equally, and its kernel has one more row and column of zeros at the start.
+    """
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if not isinstance(child, Conv2dSame):
@@ -70,11 +72,11 @@ def _is_plain(block: UnetDecoderBlock) -> bool:
 
 
 class FoldedDecoderBlock(nn.Module):
-    """What a `UnetDecoderBlock` without attention computes, where its upsampling is x2.
+    """Computes the same as a `UnetDecoderBlock` without attention that upsamples x2.
 
     Args:
-        block: The block; its first batch norm is folded.
-        channels: Channels of the map that it upsamples; those of the skip connection follow them.
+        block: The original block; its first batch norm is already folded.
+        channels: Channels of the map to upsample; the channels of the skip connection follow them.
     """
 
     def __init__(self, block: UnetDecoderBlock, channels: int) -> None:

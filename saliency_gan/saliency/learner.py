@@ -1,4 +1,4 @@
-"""One step of training: loss, optimiser, averaged weights and the averaged weights' batch statistics."""
+"""Training steps of a saliency model: loss, optimiser, EMA weights and the batch statistics of the EMA model."""
 
 import copy
 import math
@@ -23,24 +23,24 @@ Loss = Literal["bce", "bce+dice", "bce+iou", "iou", "paper"]
 
 
 class Learner:
-    """A saliency model, its optimiser, and the moving average of its weights.
+    """A saliency model, its optimiser, and the exponential moving average (EMA) of its weights.
 
     Args:
-        model: Where training starts.
+        model: Initial model.
         fabric: Device and precision.
-        loss: As `saliency_loss`.
+        loss: As `kind` of `saliency_loss`.
         optimiser: adamw or adam.
         weight_decay: Weight decay of adamw.
-        ema: Decay per step of the averaged weights.
-        accumulate: Parts that a batch is done in, one after the other.
-        compile: Compile the model that is trained, though not the averaged one.
-        encoder_lr: The encoder's learning rate as a share of that of the other layers.
-        frozen_stride: Layers of the encoder that its map of this stride is computed from stay as they are; 1 trains
-            all, and a power of 2 up to 32 is possible.
+        ema: EMA decay per step.
+        accumulate: Number of gradient accumulation steps per batch.
+        compile: Whether to compile the trained model. The EMA model is not compiled.
+        encoder_lr: Learning rate of the encoder as a share of that of the other layers.
+        frozen_stride: The encoder's layers up to its map of this stride are frozen: a power of 2 up to 32; 1 freezes no
+            layer.
 
     Attributes:
-        average: The averaged model, whose batch statistics `measure_statistics` sets.
-        step: Steps done.
+        average: The EMA model; `measure_statistics` sets its batch statistics.
+        step: Number of finished steps.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Learner:
         self.model, self.optimiser = fabric.setup(model, kind(groups, weight_decay=decay, fused=fused))
 
     def learn(self, images: ImageArray, masks: ImageArray, rate: float) -> Tensor:
-        """Does one step.
+        """Does one training step.
 
         Args:
             images: This process's part of the batch, uint8 [N, H, W, 3]; N is a multiple of `accumulate`.
@@ -77,12 +77,12 @@ class Learner:
             rate: Learning rate.
 
         Returns:
-            The loss over the whole batch, without a graph.
+            Mean loss over the whole batch, without a graph.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["share"]
         self.optimiser.zero_grad()
-        torch.manual_seed(self.step)  # some networks drop values at random: a resumed run drops the same
+        torch.manual_seed(self.step)  # for dropout: a resumed run drops the same values
         mean = torch.zeros((), device=self.fabric.device)
         parts = zip(np.split(images, self.accumulate), np.split(masks, self.accumulate), strict=True)
         for number, (some_images, some_masks) in enumerate(parts, 1):
@@ -105,12 +105,12 @@ class Learner:
         return saliency_loss(logits, targets, self.loss)
 
     def measure_statistics(self, batches: Iterable[ImageArray]) -> None:
-        """Sets the averaged model's batch-norm statistics to their mean over batches of uint8 [N, H, W, 3]."""
+        """Sets the EMA model's batch-norm statistics to their mean over batches of uint8 [N, H, W, 3]."""
         with self.fabric.autocast():
             measure_statistics(self.average, ((self._inputs(batch),) for batch in batches))
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """Returns everything needed to resume."""
         return {
             "step": self.step,
             "model": self.model.state_dict(),
@@ -126,7 +126,7 @@ class Learner:
 
 
 def freeze(model: SaliencyModel, stride: int) -> None:
-    """Freezes the layers of the encoder that its map of a stride is computed from; none for stride 1.
+    """Freezes the layers of the encoder up to its map of this stride; stride 1 freezes no layer.
 
     Raises:
         UserError: If the encoder has no map of that stride.
@@ -143,7 +143,7 @@ def freeze(model: SaliencyModel, stride: int) -> None:
             f"frozen_stride is {stride}, but the deepest map of {model.architecture.encoder} has stride {max(reached)}"
             " here: choose that or less."
         )
-    if not reached[stride].requires_grad:  # no layer is before it: some encoders have an empty map
+    if not reached[stride].requires_grad:  # no layer comes before it: some encoders have an empty map
         return
     parameters = list(encoder.parameters())
     gradients = torch.autograd.grad(reached[stride].sum(), parameters, allow_unused=True)
@@ -152,7 +152,7 @@ def freeze(model: SaliencyModel, stride: int) -> None:
 
 
 def _parameter_groups(model: SaliencyModel, encoder_lr: float) -> list[dict[str, Any]]:
-    """What is trained, with the share of the learning rate that it is trained at."""
+    """Groups the trained parameters; "share" is each group's factor of the learning rate."""
     encoder: Any = model.network.encoder
     inside = {id(parameter) for parameter in encoder.parameters()}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -167,11 +167,11 @@ def saliency_loss(logits: Tensor, targets: Tensor, kind: Loss) -> Tensor:
     """Compares predicted logits with masks.
 
     Args:
-        logits: Of the foreground, float [N, 1, H, W].
-        targets: Float [N, 1, H, W] in [0, 1].
-        kind: What is compared. bce is the binary cross-entropy; dice is 1 minus the Dice coefficient and iou 1 minus
-            intersection over union, both as means over images, so that small objects count as much as large ones.
-            paper is bce, which on the difference of two logits over 10 is the paper's softmax cross-entropy.
+        logits: Logits of the foreground, float [N, 1, H, W].
+        targets: Masks, float [N, 1, H, W] in [0, 1].
+        kind: Loss terms. bce is the binary cross-entropy. dice is 1 minus the Dice coefficient, and iou is 1 minus
+            intersection over union; both are means over images, so that small objects count as much as large ones.
+            paper is the same as bce: for (difference of two logits) / 10, bce is the paper's softmax cross-entropy.
 
     Returns:
         A scalar.
@@ -189,12 +189,15 @@ def saliency_loss(logits: Tensor, targets: Tensor, kind: Loss) -> Tensor:
 
 
 def learning_rate(step: int, steps: int, start: float, drops: Sequence[float], factor: float) -> float:
-    """Step decay: `start` times `factor` for every drop, a share of `steps`, that `step` has reached."""
+    """Step decay: `start` is multiplied by `factor` at every drop. A drop is a share of `steps`."""
     return start * factor ** sum(step >= drop * steps for drop in drops)
 
 
 def one_cycle(step: int, steps: int, highest: float, warm_up: float = 0.1) -> float:
-    """Rises from a tenth to `highest` during the first share `warm_up` of all steps, then falls to 0 along a cosine."""
+    """Learning rate that rises from `highest` / 10 to `highest` in the first share `warm_up` of steps, then a cosine.
+
+    The cosine falls to 0.
+    """
     done = step / steps
     if done < warm_up:
         return highest * (0.1 + 0.9 * done / warm_up)

@@ -1,4 +1,4 @@
-"""Masks for unlabelled photos: what a model is sure of, refined by colour."""
+"""Pseudo-masks for unlabelled photos: the confident masks of a model, refined by colour."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from saliency_gan.compute.processes import cores
-from saliency_gan.config import Refinement, SelfTrainingConfig
+from saliency_gan.config import MarkRefinement, SelfTrainingConfig
 from saliency_gan.images import ImageArray
 from saliency_gan.saliency.bilateral_solver import solve
 from saliency_gan.saliency.pairs import Pairs
@@ -24,21 +24,21 @@ from saliency_gan.saliency.validation import intersection_over_union
 MARKED_AT_ONCE = 32
 """Photos per forward pass."""
 BATCHES_AHEAD = 3
-"""Batches whose masks are refined while the network sees the next one, so that no core waits for the slowest mask."""
+"""Batches whose masks are refined while the network computes the next one. So no core waits for the slowest mask."""
 Reason = Literal["", "unsure", "views differ", "too small", "too large"]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a model says about one photo.
+    """A model's mask of one photo, and how good it is.
 
     Attributes:
-        file: The mask as a PNG file, refined where that was possible; empty for a photo that was left out.
+        file: The mask as a PNG file, refined if possible; empty for a photo that was left out.
         confidence: Mean of |2 p - 1| over the mean map of all views, 0 to 1.
         agreement: Mean IoU of the views' masks with that of their mean, 0 to 1.
         area: Share of the photo that the mask covers.
-        refined_iou: IoU of the refined mask with the model's own; 1 where nothing is refined.
-        left_out: Why the photo was left out; "" for one that was kept.
+        refined_iou: IoU of the refined mask with the model's own mask; 1 without refinement.
+        left_out: Reason why the photo was left out; "" for a photo that was kept.
     """
 
     file: bytes
@@ -50,7 +50,7 @@ class Mark:
 
     @property
     def mask(self) -> ImageArray:
-        """uint8 [side, side] of 0 and 255, of a photo that was kept."""
+        """uint8 [side, side] of 0 and 255; only for a photo that was kept."""
         return cv2.imdecode(np.frombuffer(self.file, np.uint8), cv2.IMREAD_GRAYSCALE)  # type: ignore[return-value]
 
     @property
@@ -60,11 +60,11 @@ class Mark:
 
 
 class MarkedPhotos:
-    """The photos that were kept, with their masks; both stay compressed until they are drawn.
+    """The photos that were kept, with their masks. Both stay compressed until they are needed.
 
     Args:
         photos: All photos.
-        marks: What a model says about each.
+        marks: One mark for each photo.
     """
 
     def __init__(self, photos: Photos, marks: Sequence[Mark]) -> None:
@@ -75,7 +75,7 @@ class MarkedPhotos:
         return len(self.marks)
 
     def subset(self, indices: Sequence[int]) -> Pairs:
-        """Decodes the photos at `indices`; their masks get soft edges where they are stretched."""
+        """Decodes the photos at `indices` and their masks; resized masks have soft edges."""
         size = self.photos.side, self.photos.side
         masks: list[Any] = [cv2.resize(self.marks[index].mask, size) for index in indices]
         return Pairs(np.stack([self.photos[index] for index in indices]), np.stack(masks))
@@ -85,22 +85,22 @@ def mark_photos(
     predictor: Predictor,
     photos: Photos,
     threshold: float,
-    refine: Refinement,
+    refine: MarkRefinement,
     config: SelfTrainingConfig,
     batch: int = MARKED_AT_ONCE,
 ) -> Iterator[Mark]:
-    """Marks photos under flips and scales, keeps the confident and sane masks, and refines them by colour.
+    """Marks photos at several flips and scales, keeps confident masks of plausible size, and refines them by colour.
 
     Args:
         predictor: The model with its flips and scales.
-        photos: Squeezed photos.
-        threshold: Saliency from which a pixel is marked.
-        refine: How the masks are refined.
-        config: Limits of what is kept, and settings of the refinement.
+        photos: Photos, already resized to squares.
+        threshold: Pixels with at least this saliency are marked.
+        refine: Method of the refinement.
+        config: Limits for keeping a photo, and settings of the refinement.
         batch: Photos per forward pass.
 
     Yields:
-        A mark for each photo, in their order.
+        A mark for each photo, in the order of the photos.
     """
     with ThreadPoolExecutor(cores()) as pool, tqdm(desc="marking", total=len(photos), unit="photo") as progress:
         pending: deque[Iterator[Mark]] = deque()
@@ -118,7 +118,7 @@ def mark_photos(
 
 
 def _mark(
-    photo: ImageArray, views: SaliencyMap, threshold: float, refine: Refinement, config: SelfTrainingConfig
+    photo: ImageArray, views: SaliencyMap, threshold: float, refine: MarkRefinement, config: SelfTrainingConfig
 ) -> Mark:
     saliency = views.mean(axis=0)
     own = saliency >= threshold
@@ -149,14 +149,14 @@ def _reason_to_leave_out(confidence: float, agreement: float, area: float, confi
 
 
 def refine_by_colour(
-    photo: ImageArray, saliency: SaliencyMap, threshold: float, refine: Refinement, config: SelfTrainingConfig
+    photo: ImageArray, saliency: SaliencyMap, threshold: float, refine: MarkRefinement, config: SelfTrainingConfig
 ) -> NDArray[np.bool_]:
-    """The mask of a map, its outline moved to where the photo's colours change.
+    """Computes the mask of a saliency map, and moves its outline to edges of colour in the photo.
 
     Args:
         photo: uint8 [H, W, 3].
         saliency: Float [H, W] in [0, 1].
-        threshold: Saliency from which a pixel is marked.
+        threshold: Pixels with at least this saliency are marked.
         refine: solver or grabcut.
         config: Settings of both.
 
@@ -176,12 +176,12 @@ def grabcut(
     Args:
         photo: uint8 [H, W, 3].
         saliency: Float [H, W] in [0, 1].
-        threshold: GrabCut starts from the pixels above it.
-        certainty: Saliency from which a pixel stays foreground; below 1 minus this it stays background.
+        threshold: GrabCut starts with the pixels of at least this saliency as foreground.
+        certainty: A pixel of at least this saliency stays foreground; below 1 minus this, it stays background.
         iterations: Iterations of GrabCut.
 
     Returns:
-        bool [H, W]; the mask as it is where either side has no pixel at all.
+        bool [H, W]; the unrefined mask if foreground or background has no pixel.
     """
     mask: NDArray[np.bool_] = saliency >= threshold
     if mask.all() or not mask.any():
@@ -189,7 +189,7 @@ def grabcut(
     labels = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[saliency >= certainty] = cv2.GC_FGD
     labels[saliency < 1 - certainty] = cv2.GC_BGD
-    cv2.setRNGSeed(0)  # GrabCut starts from k-means; each thread has a random state of its own
+    cv2.setRNGSeed(0)  # GrabCut starts with k-means; each thread has its own random state
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(photo, labels, (0, 0, 0, 0), *models, iterations, cv2.GC_INIT_WITH_MASK)
     refined = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
@@ -197,7 +197,7 @@ def grabcut(
 
 
 def pack(marks: Sequence[Mark]) -> dict[str, Any]:
-    """Marks as a few tensors, which a checkpoint holds; `unpack` undoes it."""
+    """Packs marks into a few tensors for a checkpoint; `unpack` reverses it."""
     numbers = [(mark.confidence, mark.agreement, mark.area, mark.refined_iou) for mark in marks]
     return {
         "files": torch.frombuffer(bytearray(b"".join(mark.file for mark in marks)) or bytearray(1), dtype=torch.uint8),
@@ -208,7 +208,7 @@ def pack(marks: Sequence[Mark]) -> dict[str, Any]:
 
 
 def unpack(packed: dict[str, Any]) -> list[Mark]:
-    """Undoes `pack`."""
+    """Reverses `pack`."""
     files, marks, start = packed["files"].numpy().tobytes(), [], 0
     rows = zip(packed["lengths"], packed["numbers"].tolist(), packed["left_out"], strict=True)
     for length, (confidence, agreement, area, refined_iou), left_out in rows:

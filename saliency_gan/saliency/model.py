@@ -1,4 +1,4 @@
-"""The saliency model: a network of segmentation-models-pytorch with its normalisation inside and one logit a pixel."""
+"""The saliency model: a network of segmentation-models-pytorch with input normalisation and one logit per pixel."""
 
 import difflib
 from dataclasses import asdict, dataclass, replace
@@ -28,26 +28,26 @@ from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.files import read_json, sha256_of, write_bytes, write_json
 
 PAPER_TEMPERATURE = 10.0
-"""The paper's code divides its two logits by this before the softmax."""
+"""The paper's code divides its two logits by this value before the softmax."""
 
 FORMAT = "saliency-gan/1"
 
 
 @dataclass(frozen=True)
 class SaliencyArchitecture:
-    """What has to be known to build a saliency model before its weights are read.
+    """The sizes that are needed to build a saliency model before its weights are read.
 
     Attributes:
         architecture: Decoder of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
         encoder: Encoder of segmentation-models-pytorch.
         decoder_channels: Channels of the decoder, coarsest first, one number for every halving that the encoder does;
-            () takes the library's own.
+            () takes the library's default.
         outputs: 1 logit, or the paper's 2 of background and foreground.
         resolution: Side in pixels of the squares that the model was trained on.
-        output_stride: The decoder of a Unet ends at this fraction of the resolution (1, 2 or 4), and its map is
-            stretched; decoder_channels then has fewer numbers.
-        encoder_norms: Whether the encoder has batch norms. Without, they are part of its convolutions, with the
-            statistics that its first weights came with.
+        output_stride: The decoder of a Unet ends at the resolution divided by this (1, 2 or 4), and its map is
+            enlarged; decoder_channels then has fewer numbers.
+        encoder_norms: Whether the encoder has batch norms. If not, they are folded into its convolutions, with the
+            statistics of the initial weights.
     """
 
     architecture: str = "Unet"
@@ -76,19 +76,19 @@ class SaliencyArchitecture:
 
 
 class SaliencyModel(nn.Module):
-    """Tells for every pixel whether it belongs to what stands out.
+    """Predicts for every pixel whether it belongs to a salient object.
 
     Args:
         architecture: Sizes of everything.
-        encoder_weights: none starts at random; imagenet takes weights from an installed package where there is one for
-            the encoder, else downloads them.
+        encoder_weights: none starts at random. imagenet takes the weights from an installed package if it has them for
+            the encoder, else it downloads them.
 
     Attributes:
-        architecture: Sizes of everything; with ImageNet weights the encoder may have another name than was given, see
-            `encoders.pretrained_name`.
-        about: What the model was trained on, as plain JSON values; saved and read with it. Its "encoder_weights" say
-            which package, if any, the encoder's first weights came from.
-        sha256: Hex digest of the file it was loaded from; "" for a model that was not.
+        architecture: Sizes of everything. With ImageNet weights, the encoder's name may differ from the given one, see
+            `pretrained.pretrained_name`.
+        about: What the model was trained on, as plain JSON values; it is saved and loaded with the model. Its
+            "encoder_weights" names the package of the encoder's initial weights, if there is one.
+        sha256: Hex digest of the file it was loaded from; "" for a model that was not loaded from a file.
 
     Raises:
         UserError: If the library has no such network, or the package with the ImageNet weights is missing or damaged.
@@ -115,16 +115,16 @@ class SaliencyModel(nn.Module):
         self.set_statistics()
 
     def set_statistics(self) -> None:
-        """Sets the encoder's mean and deviation, moved from [0, 1] to the [-1, 1] of images in this package."""
+        """Sets the encoder's mean and deviation, converted from [0, 1] to this package's image range [-1, 1]."""
         mean, std = statistics_of(self.architecture.encoder)
         for name, values in (("mean", np.array(mean) * 2 - 1), ("std", np.array(std) * 2)):
-            # In float32 whatever torch's default is: images are.
+            # Always float32, like the images, even if torch's default type differs.
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes the logit of the foreground; its sigmoid is the saliency.
 
-        With two outputs it is the difference of both over the temperature, because
+        With two outputs, it is their difference divided by the temperature, because
         softmax(l / T)[foreground] = sigmoid((l_foreground - l_background) / T).
 
         Args:
@@ -155,14 +155,14 @@ class SaliencyModel(nn.Module):
 
 @torch.no_grad()
 def fold_encoder(encoder: Any, name: str) -> None:
-    """Makes the batch norms of an encoder part of its convolutions, and checks that it computes the same.
+    """Folds the batch norms of an encoder into its convolutions, and checks that its outputs stay the same.
 
     Args:
         encoder: The encoder, which is changed.
-        name: Its name.
+        name: Name of the encoder.
 
     Raises:
-        UserError: If it would compute something else.
+        UserError: If its outputs change.
     """
     random = torch.Generator().manual_seed(0)
     images = torch.rand(1, 3, 64, 64, generator=random, device="cpu").to(next(encoder.parameters()))
@@ -178,7 +178,7 @@ def fold_encoder(encoder: Any, name: str) -> None:
 
 
 def load_model(path: Path | None = None) -> SaliencyModel:
-    """Reads what `SaliencyModel.save` wrote, frozen and in evaluation mode, onto the CPU.
+    """Loads a model that `SaliencyModel.save` wrote, frozen and in evaluation mode, on the CPU.
 
     Args:
         path: model.safetensors, or the folder that holds it and config.json; None takes the bundled model.
@@ -222,8 +222,10 @@ def load_model(path: Path | None = None) -> SaliencyModel:
 
 
 def _build_for(tensors: dict[str, Tensor], architecture: SaliencyArchitecture) -> SaliencyModel:
-    """Builds a model without memory for its tensors, which have the shapes of `tensors`: a forged description could ask
-    for more than there is, and random weights take as long as a photo or ten."""
+    """Builds a model without memory for its tensors, and checks that their shapes are those of `tensors`.
+
+    A forged description could ask for too much memory, and random initial weights would take time.
+    """
     with torch.device("meta"):
         model = SaliencyModel(architecture)
     shapes = {key: value.shape for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
@@ -244,7 +246,7 @@ def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Modul
     _check_name("architecture", architecture.architecture, smp.MODEL_ARCHITECTURES_MAPPING)
     _check_name("encoder", architecture.encoder, encoder_names())
     channels = list(architecture.decoder_channels)
-    unused = [1] * (architecture.output_stride.bit_length() - 1)  # channels of the blocks that _end_early takes away
+    unused = [1] * (architecture.output_stride.bit_length() - 1)  # channels of the blocks that _end_early removes
     sizes = {"encoder_depth": len(channels + unused), "decoder_channels": channels + unused} if channels else {}
     try:
         network = smp.create_model(
@@ -274,7 +276,7 @@ def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Modul
 
 
 def _end_early(network: Any, channels: int, architecture: SaliencyArchitecture) -> None:
-    """Takes the last blocks of a U-Net's decoder away; a head for the maps of the block before them stretches them."""
+    """Removes the last blocks of a U-Net's decoder. The new head enlarges the maps of the last remaining block."""
     network.decoder.blocks = network.decoder.blocks[: len(architecture.decoder_channels)]
     network.segmentation_head = nn.Sequential(
         nn.Conv2d(channels, architecture.outputs, 3, padding=1),
@@ -283,7 +285,7 @@ def _end_early(network: Any, channels: int, architecture: SaliencyArchitecture) 
 
 
 def _drop_unused_layers(network: smp.base.SegmentationModel) -> None:
-    """Removes children of the encoder that a forward pass never enters: ResNet's last stage at depth 4, for one."""
+    """Removes children of the encoder that a forward pass never uses, for example ResNet's last stage at depth 4."""
     entered: set[nn.Module] = set()
     hooks = [
         module.register_forward_pre_hook(lambda module, _: entered.add(module)) for module in network.encoder.modules()

@@ -1,4 +1,4 @@
-"""A saliency model that `export` wrote, computed by onnxruntime; torch is not imported."""
+"""Runs a saliency model that `export` wrote with onnxruntime; does not import torch."""
 
 import os
 from pathlib import Path
@@ -23,10 +23,10 @@ def load_onnx_model(path: Path | None = None, device: Device = "auto") -> "OnnxN
 
     Args:
         path: The file; None takes the export of the bundled model from the cache folder.
-        device: auto takes CUDA where onnxruntime has it, else the CPU.
+        device: auto takes CUDA if onnxruntime supports it, else the CPU.
 
     Raises:
-        UserError: If onnxruntime is not installed, or the file is missing, damaged or another model's.
+        UserError: If onnxruntime is not installed, or the file is missing, damaged or of another model.
     """
     if path is None:
         path = exported_file()
@@ -50,29 +50,29 @@ def load_onnx_model(path: Path | None = None, device: Device = "auto") -> "OnnxN
 
 
 class OnnxNetwork:
-    """A `photo_predictor.Network` of onnxruntime, with as many threads as the process has cores.
+    """A `photo_predictor.Network` that uses onnxruntime, by default with one thread per core of the process.
 
     Args:
         data: Content of the ONNX file.
-        name: What errors call it.
-        device: auto takes CUDA where onnxruntime has it, else the CPU.
+        name: Name of the file for error messages.
+        device: auto takes CUDA if onnxruntime supports it, else the CPU.
 
     Attributes:
-        metadata: What `export` noted in the file: format, resolution, licence, source_sha256 and more, as text.
+        metadata: Metadata that `export` wrote: format, resolution, licence, source_sha256 and more, as text.
 
     Raises:
-        UserError: If onnxruntime is not installed or lacks the device, or the file is damaged or another model's.
+        UserError: If onnxruntime is not installed or lacks the device, or the file is damaged or of another model.
     """
 
     def __init__(self, data: bytes, name: str, device: Device = "auto") -> None:
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = _threads()
-        options.log_severity_level = 4  # what is wrong is told once, by the exception
+        options.log_severity_level = 4  # the exception already reports an error
         providers = _providers(device, runtime.get_available_providers())
         try:
             self._session = runtime.InferenceSession(data, options, providers)
-        except Exception as error:  # onnxruntime's kinds share no base class
+        except Exception as error:  # onnxruntime's errors share no base class
             raise UserError(f"{name} is no ONNX model that onnxruntime can read ({_reason(error)}).") from None
         self.name = name
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
@@ -86,8 +86,8 @@ class OnnxNetwork:
         """Computes saliency in [0, 1], float32 [N, H, W], of uint8 [N, H, W, 3]; H and W are multiples of 32.
 
         Raises:
-            UserError: If `squares` is anything else, or the file's network answers with anything else.
-            StageError: If onnxruntime fails, for example because memory is short.
+            UserError: If `squares` or the result of the network has another type or shape.
+            StageError: If onnxruntime fails, for example because of too little memory.
         """
         shape = squares.shape
         if squares.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or shape[1] % STRIDE or shape[2] % STRIDE:
@@ -111,7 +111,7 @@ class OnnxNetwork:
 
 
 def import_onnxruntime() -> Any:
-    """The module onnxruntime.
+    """Returns the module onnxruntime.
 
     Raises:
         UserError: If it is not installed.
@@ -135,7 +135,7 @@ def _providers(device: Device, available: list[str]) -> list[str]:
 
 
 def _threads() -> int:
-    """OMP_NUM_THREADS, as torch has it, else the cores that this process may use."""
+    """Number of threads: OMP_NUM_THREADS, like torch, else the cores that this process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores()
 

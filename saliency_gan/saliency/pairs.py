@@ -1,4 +1,4 @@
-"""Augmented batches of pairs, drawn and changed by worker processes while the network trains."""
+"""Augmented batches of pairs. Worker processes make them while the network trains."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from saliency_gan.saliency.backdrop import change_backdrop
 Batch = tuple[ImageArray, ImageArray]
 """Images uint8 [N, side, side, 3] and masks uint8 [N, side, side], 0 to 255."""
 MOST_WORKERS = 16
-"""What is taken unasked: an H200 needs about seven times what one worker makes for the default network."""
+"""Largest default number of workers. For the default network, an H200 needs about seven workers."""
 
 
 @dataclass(frozen=True)
@@ -40,28 +40,28 @@ class Pairs:
         return len(self.images)
 
     def subset(self, indices: Sequence[int]) -> "Pairs":
-        """The pairs at `indices`."""
+        """Returns the pairs at `indices`."""
         return Pairs(self.images[indices], self.masks[indices])
 
 
 class PairSource(Protocol):
-    """Pairs that are drawn a few at a time: `Pairs`, or photos that stay compressed until then."""
+    """Source of pairs that are read a few at a time: `Pairs`, or photos that stay compressed until then."""
 
     def __len__(self) -> int: ...
 
     def subset(self, indices: Sequence[int]) -> Pairs:
-        """The pairs at `indices`."""
+        """Returns the pairs at `indices`."""
         ...
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one set of pairs gives to every batch.
+    """The part of every batch that comes from one set of pairs.
 
     Attributes:
         pairs: The set.
-        count: Pairs of it in a batch.
-        backdrop: Share of them whose objects are put onto other grounds, 0 to 1; see `change_backdrop`.
+        count: Pairs of the set per batch.
+        backdrop: Share of these pairs whose objects get another background, 0 to 1; see `change_backdrop`.
     """
 
     pairs: PairSource
@@ -70,13 +70,13 @@ class Part:
 
 
 class Mixture(Dataset[Batch]):
-    """An endless sequence of augmented batches; batch `number` is the same whenever and wherever it is made.
+    """An endless sequence of augmented batches. A batch depends only on its number and the key.
 
     Args:
-        parts: What goes into every batch.
-        augmentation: What is done to a pair.
+        parts: Parts of every batch.
+        augmentation: Augmentation of each pair.
         key: Key of the random streams; the batch's number is added to it.
-        own: What is made of a batch, as `devices.own_parts` numbers it; None makes it whole.
+        own: Positions in the batch that are made, see `processes.own_parts`; None makes the whole batch.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Mixture(Dataset[Batch]):
         return _stack(made)
 
     def batches(self, first: int, last: int, workers: int | None) -> Iterator[Batch]:
-        """Yields batches `first` to `last - 1`, made ahead by `worker_count(workers)` processes; in this one for 0."""
+        """Yields batches `first` to `last - 1`. `worker_count(workers)` processes make them; 0 means this one."""
         workers = worker_count(workers)
         loader = DataLoader(
             self,
@@ -118,7 +118,7 @@ class Mixture(Dataset[Batch]):
 
 
 def worker_count(asked: int | None) -> int:
-    """Processes that make batches; unasked one for every core of this process's share but one, at most MOST_WORKERS."""
+    """Number of worker processes. Default: this process's share of the cores minus one, from 1 to MOST_WORKERS."""
     return min(max(1, cores() // local_world_size() - 1), MOST_WORKERS) if asked is None else asked
 
 
@@ -129,9 +129,10 @@ def augment(
     backdrop: float = 0.0,
     own: Sequence[range] | None = None,
 ) -> Batch:
-    """Augments every pair once, after putting the objects of a share `backdrop` of them onto other grounds.
+    """Augments every pair once. Before that, a share `backdrop` of the objects gets another background.
 
-    Of the pairs that are not in `own` only the random numbers are drawn, so that the others stay the same.
+    Only pairs in `own` are made. For the other pairs, only random numbers are drawn, so the results do not depend on
+    `own`.
     """
     wanted = range(len(pairs)) if own is None else list(chain(*own))
     return _stack(list(_augmented(pairs, augmentation, random, backdrop, wanted)))
@@ -145,7 +146,7 @@ def _augmented(
         if backdrop and torch.rand((), generator=random) < backdrop:
             seed = int(torch.randint(2**63 - 1, (), generator=random))
         if number not in own:
-            torch.randint(2**63 - 1, (2,), generator=random)  # as many as Augmentation takes
+            torch.randint(2**63 - 1, (2,), generator=random)  # as many random numbers as Augmentation draws
             continue
         if seed is not None:
             image, mask = change_backdrop(image, mask, pairs.images, np.random.default_rng(seed))
@@ -161,10 +162,10 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _prepare_worker(_: int) -> None:
-    """One thread a worker, which ends with the main process and leaves Ctrl-C to it.
+    """Prepares a worker: it uses one OpenCV thread, ends with the main process, and ignores Ctrl-C.
 
-    In a session of its own, a worker is spared the TERM that torchrun sends to the group of the main process. It still
-    ends by a TERM of its own, for that is how multiprocessing gets rid of it.
+    A worker has its own session, so it does not get the TERM signal that torchrun sends to the group of the main
+    process. A TERM signal to the worker itself still ends it, because multiprocessing uses that to stop workers.
     """
     end_with_parent()
     os.setsid()

@@ -1,4 +1,4 @@
-"""From a photo to its saliency map, by whatever computes the maps of squares; needs numpy and OpenCV only."""
+"""Computes the saliency map of a photo with any network for square images. This module does not import torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,10 +20,10 @@ STRIDE = 32
 
 
 class Network(Protocol):
-    """What computes saliency: torch, or onnxruntime.
+    """A network that computes saliency, with torch or onnxruntime.
 
     Attributes:
-        resolution: Side in pixels of the squares that it was trained on.
+        resolution: Side in pixels of the squares that the network was trained on.
     """
 
     resolution: int
@@ -34,16 +34,16 @@ class Network(Protocol):
 
 
 class PhotoPredictor:
-    """Marks what stands out in photos of any size and shape.
+    """Computes saliency maps of photos of any size and shape.
 
-    A photo is squeezed into a square of the network's resolution, as benchmarks of the field do, marked once for every
-    scale and once more mirrored; the mean of these views is stretched back to the photo's size.
+    A photo is resized to a square of the network's resolution, as in the field's benchmarks. The network computes a map
+    of it, and of the mirrored photo, at every scale. The mean of these views is resized back to the photo's size.
 
     Args:
-        network: What marks the squares.
-        resolution: Side in pixels of the square that the network sees; None takes the one it was trained on.
-        scales: Factors of the resolution at which a photo is seen; each gives a multiple of 32 pixels, once.
-        flip: Look at the mirrored photo too.
+        network: The network that computes the maps of squares.
+        resolution: Side in pixels of the network's input; None takes the resolution that it was trained on.
+        scales: Factors of the resolution. Each side is rounded to a multiple of 32 pixels, and used only once.
+        flip: Also use the mirrored photo.
 
     Raises:
         UserError: If resolution or a scale is not positive, or a square would be larger than 4096 px.
@@ -74,20 +74,20 @@ class PhotoPredictor:
             image: RGB as uint8 [H, W, 3], a Pillow image of any mode, or the path of an image file.
 
         Returns:
-            float32 [H, W] in [0, 1]: how likely each pixel belongs to what stands out.
+            float32 [H, W] in [0, 1]: the probability that a pixel belongs to a salient object.
 
         Raises:
-            UserError: If it is none of these, or the file cannot be read.
+            UserError: If `image` has another type, or the file cannot be read.
         """
         return self.predict_batch([image])[0]
 
     def predict_batch(self, images: Sequence[ImageArray | Image.Image | Path | str]) -> list[SaliencyMap]:
-        """Computes the saliency maps of several photos, which may differ in size, at once; as `predict`.
+        """Computes the saliency maps of several photos at once, see `predict`. The photos may differ in size.
 
-        Photos of one size may be an array, uint8 [N, H, W, 3].
+        Photos of the same size may also be one array, uint8 [N, H, W, 3].
 
         Raises:
-            UserError: If a photo cannot be read, or this is one path rather than a list of photos.
+            UserError: If a photo cannot be read, or `images` is one path and not a list of photos.
         """
         if isinstance(images, str | Path):
             raise UserError(f"predict_batch takes a list of photos: give [{str(images)!r}], or use predict.")
@@ -98,15 +98,18 @@ class PhotoPredictor:
         return [stretch(map_, array.shape[:2]) for map_, array in zip(maps, arrays, strict=True)]
 
     def squeeze(self, image: ImageArray) -> tuple[ImageArray, ...]:
-        """Resizes a photo, uint8 [H, W, 3], to one square a scale."""
+        """Resizes a photo, uint8 [H, W, 3], to one square per scale."""
         return tuple(resize(image, side) for side in self.sides)
 
     def mark(self, photos: Sequence[tuple[ImageArray, ...]]) -> SaliencyMap:
-        """Computes maps of squeezed photos, float32 [N, side, side] in [0, 1] at the largest scale."""
+        """Computes maps of the results of `squeeze`, float32 [N, side, side] in [0, 1] at the largest scale."""
         return self.views(photos).mean(axis=0)
 
     def views(self, photos: Sequence[tuple[ImageArray, ...]]) -> SaliencyMap:
-        """Computes a map a scale and flip of squeezed photos, float32 [views, N, side, side] at the largest scale."""
+        """Computes one map per scale and flip of the results of `squeeze`, float32 [views, N, side, side].
+
+        All maps have the size of the largest scale.
+        """
         side = max(self.sides)
         views = []
         for each_photo in zip(*photos, strict=True):
@@ -130,7 +133,7 @@ def _stretch_all(maps: SaliencyMap, side: int) -> SaliencyMap:
 
 
 def resize(image: ImageArray, side: int) -> ImageArray:
-    """Squeezes an image, uint8 [H, W, 3], into a square; every pixel counts where it shrinks."""
+    """Resizes an image, uint8 [H, W, 3], to a square. A reduced image is an average over all pixels."""
     method = cv2.INTER_AREA if min(image.shape[:2]) >= side else cv2.INTER_LINEAR
     return cv2.resize(image, (side, side), interpolation=method)  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""Unlabelled photos in memory, compressed, so that ten thousand of them take half a gigabyte."""
+"""Unlabelled photos, compressed in memory. Ten thousand of them take half a gigabyte."""
 
 import hashlib
 import sys
@@ -24,12 +24,12 @@ QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.I
 
 
 class Photos:
-    """Photos that were squeezed into squares of one size.
+    """Photos that were resized to squares of one size.
 
     Attributes:
         files: JPEG files of the squares.
         side: Side of the squares in pixels.
-        digests: Of each photo a SHA-256 that does not depend on `side`; of the JPEG files where none were given.
+        digests: SHA-256 of each original file, which does not depend on `side`; default: SHA-256 of `files`.
     """
 
     def __init__(self, files: Sequence[bytes], side: int, digests: Sequence[bytes] | None = None) -> None:
@@ -45,24 +45,24 @@ class Photos:
         return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)  # type: ignore[return-value]
 
     def subset(self, indices: Sequence[int]) -> "Photos":
-        """The photos at `indices`."""
+        """Returns the photos at `indices`."""
         chosen = list(indices)
         return Photos([self.files[index] for index in chosen], self.side, [self.digests[index] for index in chosen])
 
     @property
     def sha256(self) -> str:
-        """Hex digest of all photos in their order."""
+        """Hex digest of all photos in order."""
         return hashlib.sha256(b"".join(self.digests)).hexdigest()
 
 
 def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Photos:
-    """Reads photos and squeezes each into a square, in the order of their names; unreadable ones are named on stderr.
+    """Reads photos in the order of their names, and resizes each to a square. Unreadable ones are printed on stderr.
 
     Args:
-        folders: Each is searched with its subfolders.
+        folders: Folders to search, including subfolders.
         side: Side of the squares in pixels.
-        count: Most photos to read, drawn at random; the same number from each folder, as far as it has them.
-        seed: Seed of that draw.
+        count: Largest number of photos. They are drawn at random, the same number from each folder if it has enough.
+        seed: Random seed of the draw.
 
     Raises:
         UserError: If a folder is missing or holds no image, or fewer than 16 photos can be read.
@@ -89,9 +89,10 @@ def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Ph
 
 
 def _draw(folders: Sequence[Sequence[Path]], count: int, seed: int) -> list[Path]:
-    """At most `count` of the files in some lists, in the order of the lists; a file in two lists counts for the first.
+    """Draws at most `count` files from several lists; the result keeps the order of the lists.
 
-    The lists give one file each in turn, so that a short list of natural photos is not lost beside a long one.
+    A file in two lists belongs to the first. The lists give one file each in turn, so that a long list does not
+    dominate a short one.
     """
     random = random_stream(seed, Stream.PHOTOS)
     turns: dict[Path, tuple[int, int, int, Path]] = {}
@@ -105,5 +106,5 @@ def _draw(folders: Sequence[Sequence[Path]], count: int, seed: int) -> list[Path
 
 
 def compress(photo: ImageArray) -> bytes:
-    """A photo, uint8 [H, W, 3], as a JPEG file of high quality."""
+    """Encodes a photo, uint8 [H, W, 3], as a JPEG file of high quality."""
     return cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR), QUALITY)[1].tobytes()

@@ -19,7 +19,7 @@ __all__ = ["STRIDE", "Predictor", "SaliencyMap", "TorchNetwork", "load_saliency_
 
 
 def load_saliency_model(path: Path | str | None = None, device: Device = "auto") -> "Predictor":
-    """Loads a saliency model, ready to mark photos.
+    """Loads a saliency model, ready to use on photos.
 
     Example:
         >>> saliency = load_saliency_model().predict("photo.jpg")  # doctest: +SKIP
@@ -35,15 +35,15 @@ def load_saliency_model(path: Path | str | None = None, device: Device = "auto")
 
 
 class Predictor(PhotoPredictor):
-    """Marks photos with a torch model.
+    """Computes saliency maps of photos with a torch model.
 
     Args:
         model: The model; it is moved to `device` and frozen.
         device: Where to compute.
         resolution: As for `PhotoPredictor`, like `scales` and `flip`.
-        scales: Factors of the resolution at which a photo is seen.
-        flip: Look at the mirrored photo too.
-        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
+        scales: Factors of the resolution.
+        flip: Also use the mirrored photo.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 if the hardware supports it.
 
     Raises:
         UserError: If resolution or a scale is not positive.
@@ -62,12 +62,12 @@ class Predictor(PhotoPredictor):
 
 
 class TorchNetwork:
-    """A `photo_predictor.Network` of torch.
+    """A `photo_predictor.Network` that uses torch.
 
     Args:
         model: The model; it is moved to `device` and frozen.
         device: Where to compute.
-        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 where the hardware computes in it.
+        precision: fp32, bf16 (automatic mixed precision), or auto: bf16 if the hardware supports it.
     """
 
     def __init__(self, model: SaliencyModel, device: torch.device, precision: Precision = "fp32") -> None:
@@ -75,7 +75,7 @@ class TorchNetwork:
         self.device = device
         self.resolution = model.architecture.resolution
         self.mixed = pick_precision(precision, device) == "bf16"
-        # Threads that all bring batches to one GPU would only need more of its memory.
+        # Several threads with batches on one GPU at once would only need more GPU memory.
         self._turn: AbstractContextManager[object] = nullcontext() if device.type == "cpu" else Lock()
 
     @torch.inference_mode()

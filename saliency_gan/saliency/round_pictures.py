@@ -1,4 +1,4 @@
-"""Pictures of self-training: what each round's model made of the same photos, and what the last one learned from."""
+"""Pictures of self-training: maps of the same photos from each round's model, and the masks of the last round."""
 
 from collections.abc import Sequence
 
@@ -16,23 +16,23 @@ PREVIEW_PHOTOS = 24
 
 
 def drawn(saliency: SaliencyMap) -> ImageArray:
-    """A tile of a map, float32 [H, W] in [0, 1]: uint8 [SIDE, SIDE]."""
+    """Converts a map, float32 [H, W] in [0, 1], to a tile, uint8 [SIDE, SIDE]."""
     return (255 * stretch(saliency, (SIDE, SIDE))).astype(np.uint8)
 
 
 def comparison(photos: Sequence[ImageArray], tiles: Sequence[ImageArray]) -> ImageArray:
-    """Photos in a row, and below each what every model made of it, the first teacher first: uint8 [H, W, 3].
+    """A row of photos, and one row of maps for each model below it, first teacher first; uint8 [H, W, 3].
 
     Args:
         photos: uint8 [H, W, 3].
-        tiles: As from `drawn`; of the first model one for each photo, then of the second, and so on.
+        tiles: Results of `drawn`: first one for each photo from the first model, then from the second, and so on.
     """
     row = [resize(photo, SIDE) for photo in photos]
     return grid([*row, *(np.repeat(tile[:, :, None], 3, axis=2) for tile in tiles)], len(row))
 
 
 def preview(photos: Photos, marks: Sequence[Mark], columns: int = 12) -> ImageArray:
-    """The first photos that were kept: pairs of a photo and the photo darkened outside its mask, uint8 [H, W, 3]."""
+    """The first photos that were kept, each beside a copy that is darkened outside the mask; uint8 [H, W, 3]."""
     kept = [index for index, mark in enumerate(marks) if not mark.left_out][:PREVIEW_PHOTOS]
     if not kept:
         return np.full((SIDE, SIDE, 3), 255, np.uint8)

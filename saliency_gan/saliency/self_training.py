@@ -1,6 +1,6 @@
-"""Rounds of self-training: a model marks unlabelled photos, another one learns from the marks and marks the next round.
+"""Rounds of self-training: a teacher marks unlabelled photos. A model learns from the marks and becomes the teacher.
 
-Ours, beyond the paper. `train-student` and `adapt` are these rounds with different beginnings.
+This is our own method, not the paper's. `train-student` and `adapt` use these rounds with different first models.
 """
 
 import copy
@@ -36,11 +36,11 @@ from saliency_gan.storage.files import write_json
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 COMPARED_PHOTOS = 12
-"""Held-out photos that rounds.png shows."""
+"""Number of held-out photos in rounds.png."""
 AREA_PHOTOS = 256
-"""Photos whose marks tell how much a model should mark."""
+"""Number of photos from whose marks the area of the next model is set, see `keep_area`."""
 MARKS_SAVED_EVERY = 1024
-"""Photos that are marked between checkpoints, a multiple of MARKED_AT_ONCE."""
+"""Number of photos to mark between two checkpoints, a multiple of MARKED_AT_ONCE."""
 PATHS = ("run", "images", "teacher", "weights", "shards", "photos")
 
 
@@ -52,29 +52,30 @@ def run_rounds(
     new_model: Callable[[int, SaliencyModel], SaliencyModel],
     synthetic: Sequence[Part] = (),
 ) -> SaliencyModel:
-    """Does all rounds, going on where an earlier run stopped, and writes the pictures and tables about them.
+    """Does all rounds, and writes pictures and tables of them. It resumes where an earlier run stopped.
 
-    In each round the teacher marks the photos; the masks that it is sure of are refined by colour; a model learns from
-    them and becomes the next teacher. After each round the held-out photos are marked: their mean `Mark.score` is the
-    agreement. A round whose agreement fell by more than `config.max_fall` is not kept, and no round follows it.
+    In each round, the teacher marks the photos, and its confident masks are refined by colour. A model learns from them
+    and becomes the next teacher. After each round, the model marks the held-out photos; their mean `Mark.score` is the
+    agreement. If the agreement is below the best earlier one by `config.max_fall` or more, the round is not kept and
+    training ends.
 
     Args:
         config: The settings.
-        folder: Where checkpoints, metrics.jsonl, rounds.json, rounds.png and preview.png go.
+        folder: Folder for checkpoints, metrics.jsonl, rounds.json, rounds.png and preview.png.
         fabric: Device and precision.
-        teacher: Marks the photos of the first round.
-        new_model: Given a round, from 0 on, and its teacher, the model that learns in it; its resolution is that
-            of the round.
-        synthetic: What generated pairs give to each batch, beside the photos.
+        teacher: Model that marks the photos in the first round.
+        new_model: Takes the number of a round, from 0 on, and the round's teacher. Returns the model to train in this
+            round, with the round's resolution.
+        synthetic: Generated pairs that each batch gets in addition to the photos.
 
     Returns:
-        The model that was kept, with `about` telling its history.
+        The model that was kept; its `about` describes the training.
 
     Raises:
         UserError: If a setting, the photos or the checkpoint cannot be used.
-        StageError: If the teacher is sure of hardly any photo.
+        StageError: If the teacher is confident on hardly any photo.
     """
-    # A model that cannot be built is refused before any photo is marked.
+    # Builds the first model now, so that errors appear before any photo is marked.
     freeze(new_model(0, teacher).requires_grad_(True), config.frozen_stride)
     side = max(config.mark_side, *config.resolutions, teacher.architecture.resolution)
     photos = read_photos(config.images, side, config.max_images, config.seed)
@@ -84,7 +85,7 @@ def run_rounds(
     else:
         folder.log(0, **rounds.begin())
         folder.save_checkpoint(rounds.state())
-    _show(rounds, folder)  # a kill may have come between the checkpoint and these files
+    _show(rounds, folder)  # an earlier run may have been killed after the checkpoint, before it wrote these files
     while rounds.number < len(config.steps) and not rounds.finished:
         with saving_on_interrupt(lambda: folder.save_checkpoint(rounds.state())):
             _run_round(rounds, folder)
@@ -127,7 +128,7 @@ def _show(rounds: "_Rounds", folder: StageFolder) -> None:
 
 
 class _Rounds:
-    """The teacher, its marks, the learner of the current round, and what is going to be kept."""
+    """Holds the teacher, its marks, the learner of the current round, and the best model so far."""
 
     def __init__(
         self,
@@ -156,20 +157,20 @@ class _Rounds:
 
     @property
     def steps_before(self) -> int:
-        """Steps of all rounds that are done."""
+        """Total steps of all finished rounds."""
         return sum(self.config.steps[: self.number])
 
     def begin(self) -> dict[str, float]:
-        """Measures the model that marks first."""
+        """Measures the first teacher."""
         measured = self._measure(self.teacher, 0)
         self._adopt(self.teacher, measured)
         return measured
 
     def mark(self, save: Callable[[], None]) -> None:
-        """Marks the photos, or those of them that are not marked yet; calls `save` now and then."""
+        """Marks all photos that are not marked yet; calls `save` every MARKS_SAVED_EVERY photos and at the end."""
         config = self.config
         if len(self.marks) < len(self.photos):
-            # An interrupt may have come within a batch: the network sees the same batches as without it.
+            # After an interrupt within a batch, this marks the whole batch again, so the network sees the same batches.
             del self.marks[len(self.marks) // MARKED_AT_ONCE * MARKED_AT_ONCE :]
         rest = self.photos.subset(range(len(self.marks), len(self.photos)))
         threshold, refine = at_round(config.thresholds, self.number), at_round(config.refine, self.number)
@@ -181,7 +182,7 @@ class _Rounds:
             save()
 
     def begin_round(self) -> tuple[Learner, Mixture]:
-        """Prepares to train on the marks, or to go on with it."""
+        """Prepares training on the marks, or resumes it."""
         config = self.config
         marked = MarkedPhotos(self.photos, self.marks)
         if len(marked) < MIN_PHOTOS:
@@ -210,9 +211,9 @@ class _Rounds:
         return learner, mixture
 
     def measure_round(self) -> tuple[SaliencyModel, dict[str, float]]:
-        """The learner's average with the photos' own batch statistics and the teacher's area, and its figures.
+        """Returns the EMA model, with batch statistics of the photos and the teacher's area, and its metrics.
 
-        The learner keeps the average as it was, so that this can be interrupted and done again.
+        The weights of the learner's EMA model do not change, so this can be repeated after an interrupt.
         """
         assert self.learner is not None
         model = self.learner.average
@@ -230,7 +231,7 @@ class _Rounds:
         return model, {"photos_kept": kept, **self._measure(model, self.number + 1)}
 
     def end_round(self, model: SaliencyModel, measured: dict[str, float]) -> None:
-        """Makes the model that `measure_round` gave the next teacher."""
+        """Ends the round: the model from `measure_round` becomes the next teacher."""
         reasons = Counter(mark.left_out for mark in self.marks if mark.left_out)
         self.number += 1
         self._adopt(model, measured)
@@ -238,14 +239,14 @@ class _Rounds:
         self.learner, self.marks = None, []
 
     def _adopt(self, model: SaliencyModel, measured: dict[str, float]) -> None:
-        """Makes a model the teacher, and remembers it if its agreement did not fall."""
+        """Makes a model the teacher, and stores it as the model to keep unless its agreement fell too far."""
         self.teacher = model
         best = max((past["agreement"] for past in self.history), default=-1.0)
         self.history.append({"round": self.number, "resolution": model.architecture.resolution, **measured})
         predictor = self._predictor(model)
         maps = predictor.mark([predictor.squeeze(photo) for photo in self._few()])
         self.compared += [drawn(map_) for map_ in maps]
-        # A model that gains nothing is no better than the one before, which has seen more.
+        # A model that gains nothing is not better than the one before.
         if measured["agreement"] > best - self.config.max_fall:
             weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
             self.kept = {"round": self.number, **measured, "weights": weights}
@@ -253,7 +254,10 @@ class _Rounds:
             self.finished = True
 
     def _measure(self, model: SaliencyModel, number: int) -> dict[str, float]:
-        """Marks the held-out photos as round `number`, from 0 on, or the last one; measures where there are masks."""
+        """Measures a model on the held-out photos, and on the photos with masks if there are any.
+
+        The threshold is that of round `number`, counted from 0; after the last round, it is that of the last round.
+        """
         config = self.config
         threshold = at_round(config.thresholds, min(number, len(config.steps) - 1))
         # Always refined in the same way, so that rounds can be compared.
@@ -265,11 +269,11 @@ class _Rounds:
             "area": float(np.mean([mark.area for mark in marks])),
         }
         measured |= self.check.measure(model) if self.check else {}
-        # The mean over the processes, which all measure the same, makes them agree on the last digit: it decides.
+        # All processes measure the same. The mean gives them exactly equal values, so they decide in the same way.
         return dict(zip(measured, total(value / world_size() for value in measured.values()), strict=True))
 
     def _schedule(self, count: int) -> list[list[Any]]:
-        """Of the first rounds the steps, and what else has a value for each round."""
+        """For each of the first `count` rounds: the steps and the other settings that have a value per round."""
         config = self.config
         given = [config.steps, *(getattr(config, name, ()) for name in ROUND_SETTINGS)]
         settings = [values for values in given if values]
@@ -283,11 +287,11 @@ class _Rounds:
         return [self.held_out[index] for index in range(min(COMPARED_PHOTOS, len(self.held_out)))]
 
     def picture(self) -> ImageArray:
-        """Held-out photos, and below each what every model made of it, the first teacher first: uint8 [H, W, 3]."""
+        """Held-out photos, each with the maps of all models below it, first teacher first; uint8 [H, W, 3]."""
         return comparison(self._few(), self.compared)
 
     def kept_model(self) -> SaliencyModel:
-        """The model of the last round that was kept, with what it was trained on."""
+        """Returns the model of the last round that was kept; its `about` describes the training."""
         number = self.kept["round"]
         model = copy.deepcopy(self.teacher) if number == self.number else self._model_of(number)
         model.load_state_dict(self.kept["weights"])
@@ -299,14 +303,14 @@ class _Rounds:
         return model.eval()
 
     def _model_of(self, number: int) -> SaliencyModel:
-        """A model like the one of a round, or for 0 the first teacher; its weights are still to be set."""
+        """Builds a model like the one after `number` rounds; 0 gives the first teacher. The caller sets the weights."""
         model = self._first_teacher
         for index in range(number):
             model = self.new_model(index, model)
         return model
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on."""
+        """Returns everything needed to resume."""
         unfinished = self.learner.state() if self.learner else self._unfinished
         return {
             "step": self.steps_before + (unfinished["step"] if unfinished else 0),

@@ -1,4 +1,4 @@
-"""Shards below an address, for example in public object storage, into the cache folder."""
+"""Downloads shards from an address, for example public object storage, into the cache folder."""
 
 import hashlib
 from pathlib import Path
@@ -12,10 +12,10 @@ MANIFEST = "manifest.json"
 
 
 def download_shards(address: str) -> Path:
-    """Downloads a manifest and the shards that it lists, unless the cache has them.
+    """Downloads a manifest and its shards, unless the cache has them.
 
-    Every shard is held to the sha256 in the manifest, a broken download goes on where it stopped, and the manifest that
-    was downloaded first counts until it is deleted. Processes that want the same shards wait for the first one.
+    Every shard must have the sha256 in the manifest. A broken download resumes where it stopped. The cached manifest is
+    used until it is deleted. Processes that need the same shards wait for the first one.
 
     Args:
         address: http or https address of the folder that `masks` wrote, or of its manifest.json.
@@ -24,8 +24,8 @@ def download_shards(address: str) -> Path:
         The folder in the cache that holds manifest.json and all shards.
 
     Raises:
-        UserError: If the address cannot be one of a folder, or what is there is no manifest.
-        StageError: If a file cannot be downloaded, is not the one of the manifest, or cannot be written.
+        UserError: If the address cannot be that of a folder, or the file there is not a manifest.
+        StageError: If a file cannot be downloaded, differs from the manifest, or cannot be written.
     """
     address = address.removesuffix(MANIFEST).rstrip("/")
     parts = urlsplit(address)

@@ -1,4 +1,4 @@
-"""Where training takes its pairs from: shards, or a generator that draws them on the fly."""
+"""Sources of training pairs: shards, or a generator that draws pairs on the fly."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,10 +20,10 @@ class Source(Protocol):
     """Pairs to train on.
 
     Attributes:
-        identity: Names and sha256 of what the pairs were drawn from; a checkpoint goes on with the same ones only.
-        held_out: Pairs that are never trained on, as they are.
-        typical: Pairs like those trained on, to measure batch statistics with.
-        position: Where the batches have come to, as far as the step alone does not tell.
+        identity: Names and sha256 of what the pairs were drawn from; a checkpoint only resumes with the same ones.
+        held_out: Pairs for validation, without augmentation.
+        typical: Pairs like the training pairs, to measure batch statistics with.
+        position: Position in the source, if it does not follow from the step.
     """
 
     identity: dict[str, Any]
@@ -32,14 +32,14 @@ class Source(Protocol):
     position: int
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Yields this process's part of the augmented batches of the steps `first` to `last - 1`."""
+        """Yields this process's part of the augmented batches for steps `first` to `last - 1`."""
 
 
 def open_source(config: TrainSaliencyConfig, masks: MasksConfig | None) -> Source:
-    """Opens what `config.source` names.
+    """Opens the source that `config.source` names.
 
     Raises:
-        UserError: If it cannot be used, or holds too few pairs.
+        UserError: If the source cannot be used, or holds too few pairs.
     """
     if config.source == "shards":
         return ShardSource(config)
@@ -69,21 +69,21 @@ class ShardSource:
         self._workers = config.workers
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Each batch draws anew from all pairs, so that it depends on its number alone."""
+        """Yields batches for the steps. Each batch is drawn from all pairs, so it depends only on its number."""
         return self._mixture.batches(first, last, self._workers)
 
 
 class GeneratorSource:
-    """Pairs that are drawn when they are needed and seen once; `position` is the generator's next candidate.
+    """Pairs that are drawn when they are needed, and used once; `position` is the generator's next candidate.
 
-    Every process of a torchrun job draws the whole batch and takes its part of it.
+    Every process of a torchrun job draws the whole batch and uses its own part.
     """
 
     def __init__(self, config: TrainSaliencyConfig, masks: MasksConfig) -> None:
         from saliency_gan.masks.synthesis import PairStream
 
         reserve = PairStream(masks, config.validation_pairs)
-        with closing(iter(reserve)) as batches:  # a generator, whose threads end with it
+        with closing(iter(reserve)) as batches:  # closing the iterator ends its threads
             self.held_out = self.typical = Pairs(*next(batches))
         self.position = reserve.position
         settings = {key: value for key, value in to_plain(masks).items() if key not in ("run", "device")}
@@ -91,7 +91,7 @@ class GeneratorSource:
         self._config, self._masks = config, masks
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Goes on at `position`, which it moves."""
+        """Yields batches for the steps, from candidate `position` on, and updates `position`."""
         from saliency_gan.masks.synthesis import PairStream
 
         stream = PairStream(self._masks, self._config.batch, self.position)
@@ -106,7 +106,7 @@ class GeneratorSource:
 
 
 def read_shards(place: str | Path) -> tuple[Pairs, dict[str, Any]]:
-    """Reads all pairs of a folder of shards, and what they were drawn from.
+    """Reads all pairs of a folder of shards, and the identity of what they were drawn from.
 
     Args:
         place: The folder, or its http or https address; see `download_shards`.

@@ -1,4 +1,4 @@
-"""`train-student`: a teacher that knows generated images marks photos, and a student learns from its marks."""
+"""`train-student`: a teacher trained on generated images marks photos, and a student learns from its marks."""
 
 import copy
 import dataclasses
@@ -16,15 +16,15 @@ from saliency_gan.saliency.self_training import run_rounds
 
 
 def train_student(config: TrainStudentConfig) -> Path:
-    """Trains a student on photos without masks, resuming where an earlier run stopped.
+    """Trains a student on photos without masks, and resumes where an earlier run stopped.
 
     Returns:
-        The weights file, `run/student/model.safetensors`; config.json, rounds.json, rounds.png and preview.png lie
-        beside it.
+        The weights file, `run/student/model.safetensors`. The same folder holds config.json, rounds.json, rounds.png
+        and preview.png.
 
     Raises:
         UserError: If a setting, the photos, the teacher, the encoder's weights or the checkpoint cannot be used.
-        StageError: If the teacher is sure of hardly any photo, or a file cannot be written.
+        StageError: If the teacher is confident on hardly any photo, or a file cannot be written.
     """
     config.check()
     fabric = make_fabric(config.device, config.precision)
@@ -55,7 +55,7 @@ def train_student(config: TrainStudentConfig) -> Path:
 
 
 def resized(model: SaliencyModel, resolution: int) -> SaliencyModel:
-    """A copy of a model that sees photos at another resolution."""
+    """Returns a copy of a model with another resolution."""
     model = copy.deepcopy(model)
     model.architecture = dataclasses.replace(model.architecture, resolution=resolution)
     return model

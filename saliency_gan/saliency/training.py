@@ -32,14 +32,14 @@ PREVIEW_PAIRS = 16
 
 
 def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None) -> Path:
-    """Trains, resuming where an earlier run stopped.
+    """Trains the saliency model, and resumes where an earlier run stopped.
 
     Args:
         config: The stage's settings.
-        masks: Settings of stage 2, which decide what is drawn where `config.source` is generator.
+        masks: Settings of stage 2, used to draw pairs if `config.source` is generator.
 
     Returns:
-        The weights file, `run/saliency/model.safetensors`; config.json and preview.png lie beside it.
+        The weights file, `run/saliency/model.safetensors`. The same folder holds config.json and preview.png.
 
     Raises:
         UserError: If a setting, the pairs or the checkpoint cannot be used.
@@ -84,7 +84,7 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
 
 
 class _Training:
-    """The learner, what it is measured on, and the best model so far."""
+    """Holds the learner, its validation data, and the best model so far."""
 
     def __init__(self, config: TrainSaliencyConfig, source: Source, fabric: Fabric) -> None:
         architecture = SaliencyArchitecture(
@@ -118,7 +118,7 @@ class _Training:
         self.best: dict[str, Any] = {}
 
     def validate(self) -> dict[str, float]:
-        """Measures the averaged model, and remembers it if it is the best on the photos."""
+        """Measures the EMA model, and stores it if it has the best IoU on the photos so far."""
         self.learner.measure_statistics(self.typical)
         average = self.learner.average
         measured = measure_pairs(average, self.device, self.held_out, self.config.precision)
@@ -131,18 +131,18 @@ class _Training:
         return self.measured
 
     def shown(self) -> dict[str, str]:
-        """The last measured IoU, for the progress bar."""
+        """The last measured IoU values, for the progress bar."""
         return {name: f"{value:.3f}" for name, value in self.measured.items() if name.endswith("_iou")}
 
     def preview(self) -> ImageArray:
-        """Held-out pairs: a row each of image, mask and the averaged model's map, uint8 [H, W, 3]."""
+        """A picture of held-out pairs, uint8 [H, W, 3]: a row of images, one of masks, one of the EMA model's maps."""
         few = self.held_out.subset(range(min(PREVIEW_PAIRS, len(self.held_out))))
         maps = (predict_squares(self.learner.average, self.device, few.images) * 255).astype(np.uint8)
         grey = [cv2.cvtColor(map_, cv2.COLOR_GRAY2RGB) for map_ in (*few.masks, *maps)]
         return grid([*few.images, *grey], len(few))
 
     def finished_model(self) -> SaliencyModel:
-        """The model to keep: the best on the photos, else the last."""
+        """Returns the model to keep: the best one on the photos, or the last one without photos."""
         model = self.learner.average
         kept = {"step": self.learner.step, **self.measured}
         if self.best:
@@ -155,7 +155,7 @@ class _Training:
         return model
 
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on; random streams depend on the step alone."""
+        """Returns everything needed to resume. Random streams depend only on the seed and the step."""
         return {
             **self.learner.state(),
             "source": self.source.identity,

@@ -1,4 +1,4 @@
-"""How good a model is while it is trained: on held-out pairs, and on a few photos with drawn masks."""
+"""Measures a model during training: on held-out pairs, and on a few photos with hand-drawn masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ def measure(maps: Sequence[SaliencyMap], masks: Sequence[NDArray[np.bool_]]) -> 
         masks: Bool [H, W].
 
     Returns:
-        Means over images of iou and accuracy at threshold 0.5, and of mae, the mean absolute error.
+        Means over images: iou and accuracy at threshold 0.5, and mae, the mean absolute error.
     """
     rows = []
     for map_, mask in zip(maps, masks, strict=True):
@@ -46,7 +46,7 @@ def intersection_over_union(first: NDArray[np.bool_], second: NDArray[np.bool_])
 def predict_squares(
     model: SaliencyModel, device: torch.device, images: ImageArray, precision: Precision = "fp32"
 ) -> SaliencyMap:
-    """Maps of squares of one size, uint8 [N, side, side, 3], without flips or scales: float32 [N, side, side]."""
+    """Computes maps, float32 [N, side, side], of squares, uint8 [N, side, side, 3], without flips or scales."""
     predictor = Predictor(model, device, images.shape[1], (1.0,), flip=False, precision=precision)
     batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
     return np.concatenate([predictor.mark([(image,) for image in part]) for part in batches])
@@ -55,15 +55,15 @@ def predict_squares(
 def measure_pairs(
     model: SaliencyModel, device: torch.device, pairs: Pairs, precision: Precision = "fp32"
 ) -> dict[str, float]:
-    """What `measure` says of a model's maps of square pairs of one size."""
+    """Returns `measure` of a model's maps, for square pairs of one size."""
     return measure(list(predict_squares(model, device, pairs.images, precision)), list(pairs.masks >= 128))
 
 
 class PhotoCheck:
-    """Photos with drawn masks on which a model in training is measured, and never trained.
+    """Measures a model in training on photos with hand-drawn masks. The model is never trained on these photos.
 
     Args:
-        folder: Holds images/ and masks/ with files of the same names, as data/samples does.
+        folder: Folder with images/ and masks/ that hold files of the same names, as in data/samples.
         device: Where to compute.
         precision: fp32, bf16 or auto; see `Predictor`.
 
@@ -85,7 +85,7 @@ class PhotoCheck:
             self.masks.append(mask)
 
     def measure(self, model: SaliencyModel) -> dict[str, float]:
-        """Measures a model at the photos' own sizes; keys begin with photos_."""
+        """Measures a model at the photos' original sizes; keys begin with photos_."""
         predictor = Predictor(model, self.device, precision=self.precision)
         maps = predictor.mark([predictor.squeeze(photo) for photo in self.photos])
         full = [stretch(map_, mask.shape) for map_, mask in zip(maps, self.masks, strict=True)]

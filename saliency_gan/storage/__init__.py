@@ -1,1 +1,1 @@
-"""Files that are whole or not there."""
+"""Files that are written atomically, locks, and the paths of a run's files."""

@@ -1,11 +1,11 @@
-"""Weights that are part of the package, found by name, without a library that reads them."""
+"""Paths of the weights that are part of the package; this module does not read them."""
 
 from importlib.resources import files
 from pathlib import Path
 
 
 def bundled_folder(name: str) -> Path:
-    """Folder of the package with the weights called `name`, whether or not it is there."""
+    """Folder of the package with the weights called `name`; it may not exist."""
     return Path(str(files("saliency_gan") / "weights" / Path(name).name))
 
 

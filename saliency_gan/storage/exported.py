@@ -1,4 +1,4 @@
-"""Where the bundled saliency model's export is; imports nothing heavy."""
+"""Path of the bundled saliency model's export; imports no heavy library."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from saliency_gan.storage.files import cache_folder, sha256_of
 
 
 def exported_file() -> Path:
-    """Where `export` puts the bundled model by default, in the cache; a model of another release has another name."""
+    """Default path, in the cache, of the export of the bundled model; other weights give another name."""
     weights = bundled_folder("saliency") / "model.safetensors"
     version = sha256_of(weights)[:12] if weights.exists() else "none"
     return cache_folder() / "exports" / f"saliency-{version}.onnx"

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and where the cache is; imports nothing heavy."""
+"""Atomic writes of files, and the cache folder; imports no heavy library."""
 
 import errno
 import hashlib
@@ -14,17 +14,17 @@ import platformdirs
 from saliency_gan.errors import StageError, UserError
 
 LARGEST_TEXT = 64 * 2**20
-"""Bytes of JSON that are read at the most; the largest that this package writes have a few million."""
+"""Largest size of a JSON file in bytes; the largest files that this package writes have a few million bytes."""
 
 PARTIAL_FILES = ".*.[0-9]*.partial*"
-"""What files are called while they are being written."""
+"""Names of files that are still being written."""
 
 LONGEST_NAME = 200
-"""Bytes of a name that leave room for the affixes of a partial file; file systems allow 255."""
+"""Longest name in bytes that leaves room for the prefix and suffix of a partial file; file systems allow 255."""
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Writes a file whole or not at all, creating its folder.
+    """Writes a file atomically; creates its folder.
 
     Raises:
         StageError: If the disk is full or the folder cannot be written.
@@ -33,7 +33,7 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.unlink(missing_ok=True)
-        with open(partial, "xb") as file:  # never through a link
+        with open(partial, "xb") as file:  # "x" does not follow links
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -47,34 +47,35 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 as `write_bytes` does; a byte of a file's name that is no UTF-8 becomes an escape."""
+    """Writes UTF-8 as `write_bytes` does; bytes of file names that are not UTF-8 are escaped."""
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def partial_of(path: Path, suffix: str = "") -> Path:
-    """Where a file is while this process writes it; `suffix` is for libraries that go by one."""
+    """Temporary path of a file while this process writes it; `suffix` is for libraries that need a certain one."""
     encoded = os.fsencode(path.name)
     stem = path.name if len(encoded) <= LONGEST_NAME else hashlib.sha256(encoded).hexdigest()
     return path.with_name(f".{stem}.{os.getpid()}.partial{suffix}")
 
 
 def remove_partials(folder: Path, recursive: bool = True) -> None:
-    """Removes what killed processes left half written; nobody else may be writing in the folder."""
+    """Removes partial files of killed processes; no other process may be writing to the folder."""
     for partial in folder.rglob(PARTIAL_FILES) if recursive else folder.glob(PARTIAL_FILES):
         if partial.is_symlink() or partial.is_file():
             partial.unlink()
 
 
 def is_plain(path: Path) -> bool:
-    """Whether a path is a file or nothing: no folder, and no pipe or device that could be read for ever."""
+    """Whether a path is a regular file or does not exist; False for folders, and for pipes and devices, which may never
+    end."""
     try:
         return path.is_file() or not path.exists()
-    except OSError:  # of the path itself, such as a name too long
+    except OSError:  # about the path itself, for example a name that is too long
         return True
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder, or a link to one; False where nobody can tell, such as of a name too long."""
+    """Whether a path is a folder, or a link to one; False if this is unknown, for example if the name is too long."""
     try:
         return path.is_dir()
     except OSError:
@@ -82,15 +83,15 @@ def is_folder(path: Path) -> bool:
 
 
 def composed(name: str) -> str:
-    """A name in Unicode's composed form (NFC); some systems write one letter with an accent as two characters."""
+    """A name in Unicode's composed form (NFC); some systems store a letter with an accent as two characters."""
     return unicodedata.normalize("NFC", name)
 
 
 def read_text(path: Path, at_most: int = LARGEST_TEXT) -> str:
-    """Reads a file of UTF-8.
+    """Reads a UTF-8 file.
 
     Raises:
-        OSError, ValueError: If it cannot be read, is no plain file, larger than `at_most` bytes, or no UTF-8.
+        OSError, ValueError: If it cannot be read, is not a plain file, has more than `at_most` bytes, or is not UTF-8.
     """
     if not is_plain(path):
         raise ValueError("it is no file")
@@ -102,12 +103,12 @@ def read_text(path: Path, at_most: int = LARGEST_TEXT) -> str:
 
 
 def is_address(place: str | Path | None) -> bool:
-    """Whether something that may be a path is an http or https address."""
+    """Whether `place` is an http or https address, not a path."""
     return str(place).startswith(("https://", "http://"))
 
 
 def disk_error(path: Path, error: OSError) -> StageError:
-    """The sentence for a file that could not be written."""
+    """Returns the error for a file that could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StageError(f"The disk is full, so {path} was not written: free some space and run the command again.")
     return StageError(
@@ -118,7 +119,7 @@ def disk_error(path: Path, error: OSError) -> StageError:
 
 def write_json(path: Path, value: object) -> None:
     """Writes indented JSON atomically."""
-    # The escape of a byte that is no UTF-8 is JSON's own, so the name of a file comes back as it was.
+    # `write_text` escapes bytes that are not UTF-8 as JSON does, so reading gives the same file name again.
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -143,5 +144,5 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Where downloads and exports are kept: $SALIENCY_GAN_CACHE, or the user's cache folder."""
+    """Folder for downloads and exports: $SALIENCY_GAN_CACHE, or the user's cache folder."""
     return Path(os.environ.get("SALIENCY_GAN_CACHE") or platformdirs.user_cache_path("saliency_gan"))

@@ -1,4 +1,4 @@
-"""Who works in a folder: one process, or one torchrun job, at a time; imports nothing heavy."""
+"""Locks of folders: one process, or one torchrun job, works in a folder at a time; imports no heavy library."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ else:
     import fcntl
 
     def _take(lock: BinaryIO) -> None:
-        # Not flock: the workers of a process that was killed would keep its lock for as long as they live on.
+        # Not flock: the worker processes of a killed process would keep its lock until they end.
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -31,11 +31,11 @@ LOCK = ".lock"
 
 @contextmanager
 def working_in(folder: Path, setting: str) -> Iterator[None]:
-    """Makes a folder, keeps it for this process or job until the block ends, and removes half-written files from it.
+    """Creates a folder, locks it for this process or job until the block ends, and removes partial files from it.
 
     Args:
-        folder: The folder; its subfolders are left alone.
-        setting: The flag that chooses another one.
+        folder: The folder; its subfolders are not changed.
+        setting: The flag that sets the folder, for errors.
 
     Raises:
         UserError: If another process works there.
@@ -49,17 +49,17 @@ def working_in(folder: Path, setting: str) -> Iterator[None]:
                 meet()
                 yield
             finally:
-                (folder / LOCK).unlink(missing_ok=True)  # the folder may be anybody's, and holds results alone
+                (folder / LOCK).unlink(missing_ok=True)  # the folder is the user's and should hold only results
     else:
         meet()
         yield
 
 
 def lock_folder(folder: Path, setting: str) -> BinaryIO:
-    """Makes a folder and takes its lock. Closing the file that is returned gives it back, as does the process's end.
+    """Creates a folder and takes its lock. The lock is released when the returned file is closed or the process ends.
 
     Raises:
-        UserError, StageError: As `working_in`; or if a file is where the folder should be.
+        UserError, StageError: As `working_in`; or if the folder's path is a file.
     """
     if folder.is_file():
         raise UserError(f"{folder} is a file: give a folder with {setting}.")
@@ -78,12 +78,12 @@ def lock_folder(folder: Path, setting: str) -> BinaryIO:
             return lock
     except FileNotFoundError:
         pass
-    lock.close()  # whoever had it has removed it just now
+    lock.close()  # the last owner has just removed the lock file
     return lock_folder(folder, setting)
 
 
 def remove_empty(folders: Iterable[Path]) -> None:
-    """Removes folders that hold nothing but a lock, which this process has, one after the other."""
+    """Removes, one after the other, folders that hold nothing but a lock of this process."""
     for folder in folders:
         with suppress(OSError):
             if not {path.name for path in folder.iterdir()} - {LOCK}:
@@ -92,14 +92,14 @@ def remove_empty(folders: Iterable[Path]) -> None:
 
 
 def open_lock(folder: Path) -> BinaryIO:
-    """Makes a folder and opens the file in it that stands for its lock.
+    """Creates a folder and opens its lock file.
 
     Raises:
         StageError: If the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Neither emptied nor opened through a link, which could lead to any file.
+        # The file is not truncated, and links are not followed, because they could point to any file.
         return os.fdopen(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666), "r+b")
     except OSError as error:
         raise disk_error(folder, error) from None

@@ -1,4 +1,4 @@
-"""Which file each result in a folder was made of, so that no result stands for another file."""
+"""Records the source file of each result in a folder, so that a result is never taken for that of another file."""
 
 import json
 import os
@@ -16,11 +16,11 @@ FILE = ".sources.jsonl"
 
 @dataclass(frozen=True)
 class Source:
-    """A file as it was when it was marked.
+    """The state of a file when it was marked.
 
     Attributes:
         file: Its absolute path, links resolved.
-        bytes: Its size.
+        bytes: Its size in bytes.
         modified: When it was last written, in nanoseconds.
     """
 
@@ -30,7 +30,7 @@ class Source:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        """The file as it is now; one that cannot be read has size and time 0."""
+        """The state of a file now; size and time are 0 if it cannot be read."""
         file, size, modified = os.path.realpath(path), 0, 0
         with suppress(OSError):
             status = Path(file).stat()
@@ -38,13 +38,14 @@ class Source:
         return cls(file, size, modified)
 
     def is_the_file(self, other: "Source") -> bool:
-        """Whether both are of one file, be it changed or in another folder since."""
+        """Whether both are states of one file, which may have been changed, or moved to another folder."""
         moved = composed(Path(self.file).name) == composed(Path(other.file).name)
         return self.file == other.file or (moved and (self.bytes, self.modified) == (other.bytes, other.modified))
 
 
 class Sources:
-    """What the results in a folder were made of; kept there in a file of one line a result, the last one counts.
+    """The sources of the results in a folder. They are stored in that folder, one line per result; the last line of a
+    result counts.
 
     Args:
         output: The folder of results.
@@ -56,27 +57,27 @@ class Sources:
         self._known: dict[str, tuple[Source, frozenset[str]]] = {}
         with suppress(OSError):
             for line in (output / FILE).read_text(errors="surrogateescape").splitlines():
-                with suppress(ValueError, TypeError, LookupError):  # a kill may have cut the last one
+                with suppress(ValueError, TypeError, LookupError):  # a killed process may leave an incomplete last line
                     fields = json.loads(line)
                     result, kinds = fields.pop("result"), frozenset(fields.pop("kinds"))
                     self._known[result] = Source(**fields), kinds
 
     @property
     def kinds(self) -> frozenset[str]:
-        """The kinds of results that there are, each of which is called like its folder."""
+        """The kinds of results in the folder; each kind has the name of its subfolder."""
         return frozenset().union(*(kinds for _, kinds in self._known.values()))
 
     def __getitem__(self, result: str) -> Source | None:
-        """What a result, such as deep/photo or deep/film.mp4, was made of; None if nobody knows."""
+        """The source of a result, such as deep/photo or deep/film.mp4; None if it is unknown."""
         return self._known[result][0] if result in self._known else None
 
     def tell(self, result: str, source: Source, kinds: Collection[str]) -> bool:
-        """Whether some kinds of a result, such as map and mask, were all made of a file as it was then."""
+        """Whether all given kinds of a result, such as map and mask, were made from a file in the given state."""
         known, made = self._known.get(result, (None, frozenset()))
         return known == source and made.issuperset(kinds)
 
     def add(self, result: str, source: Source, kinds: Collection[str]) -> None:
-        """Remembers what some kinds of a result were made of, after they were written.
+        """Records the source of some kinds of a result, after they were written.
 
         Raises:
             StageError: If the file cannot be written.
@@ -85,7 +86,7 @@ class Sources:
             if self.tell(result, source, kinds):
                 return
             before, made = self._known.get(result, (source, frozenset()))
-            made = made.union(kinds) if before == source else frozenset(kinds)  # others are of the file as it was
+            made = made.union(kinds) if before == source else frozenset(kinds)  # else the other kinds are outdated
             self._known[result] = source, made
             line = json.dumps({"result": result, "kinds": sorted(made), **asdict(source)}) + "\n"
             try:

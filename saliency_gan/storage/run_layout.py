@@ -1,4 +1,4 @@
-"""Where a stage finds its inputs, by one rule: what is named, else the run's, else what is bundled."""
+"""Where a stage finds its inputs. One rule holds: the named input, else the run's, else the bundled one."""
 
 import json
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.files import is_address
 
 BUNDLED = Path("bundled")
-"""What a person writes for the bundled saliency model."""
+"""The name of the bundled saliency model on the command line."""
 MODEL_STAGES = ("saliency-adapted", "student", "saliency")
-"""Stages that write a saliency model, the last one of a pipeline first."""
+"""Stages that write a saliency model, in reverse order of the pipeline."""
 MODEL_FILE, GENERATOR_FILE = "model.safetensors", "generator.safetensors"
 
 
@@ -22,10 +22,10 @@ class Input:
     """One input of a stage.
 
     Attributes:
-        name: What people call it: a path, an address, or the name of something bundled.
-        origin: named, run or bundled; missing where the run should have it and has not.
-        path: The file or folder on this machine; None where nothing of the user's is read.
-        without: The run that has none, where one was named and something bundled stands in.
+        name: Its name in messages: a path, an address, or the name of something bundled.
+        origin: named, run or bundled; missing if the run should have it but does not.
+        path: The file or folder on this machine; None if no file of the user is read.
+        without: The run that was named but does not have the input, if a bundled input is used instead.
     """
 
     name: str
@@ -39,25 +39,25 @@ class Input:
 
     @property
     def folder(self) -> Path:
-        """`path` of what is always on this machine, as directions and pairs in a folder are."""
+        """`path` of an input that is always on this machine, such as directions."""
         assert self.path is not None
         return self.path
 
     @property
     def is_missing(self) -> bool:
-        """Whether it should be on this machine and is not."""
+        """Whether it should be on this machine but is not."""
         return self.origin == "missing" or (self.path is not None and not self.path.exists())
 
 
 @dataclass(frozen=True)
 class GeneratorChoice:
-    """A generator and how it draws, everything said.
+    """A generator with all its options.
 
     Attributes:
         name: Name in the zoo, path of a generator file or folder, or PATH.py:FUNCTION.
-        weights: Its weights where they are not bundled; None for the cache.
+        weights: Its weights if they are not bundled; None for the cache.
         truncation: Scale of the latents, above 0, at most 1.
-        ablate_units: Units that are switched off, `LAYER:U,U,U` a layer.
+        ablate_units: Units that are switched off, `LAYER:U,U,U` for each layer.
         origin: named, run or bundled.
     """
 
@@ -69,7 +69,7 @@ class GeneratorChoice:
 
     @property
     def inputs(self) -> dict[str, Input]:
-        """The generator and, where they are another file, its weights."""
+        """The generator and, if they are another file, its weights."""
         code, is_code, _ = self.name.rpartition(".py:")
         is_path = Path(self.name).suffix or len(Path(self.name).parts) > 1
         path = Path(f"{code}.py") if is_code else Path(self.name) if is_path else None
@@ -83,7 +83,7 @@ class RunLayout:
     """The folders of a run, and what they hold for other stages.
 
     Attributes:
-        run: The run folder, with a subfolder for each stage; None where no run was named, so that all is bundled.
+        run: The run folder, with a subfolder for each stage; None if no run was named, so that all inputs are bundled.
     """
 
     run: Path | None
@@ -98,9 +98,10 @@ class RunLayout:
         bundled: str,
         directions: Path | None = None,
     ) -> GeneratorChoice:
-        """The generator that is named, else the one whose directions the run has, else the one that it trained.
+        """The named generator, else the one of the run's directions, else the one that the run trained, else `bundled`.
 
-        Truncation, ablated units and, of an unnamed generator, weights that are not said are those of the directions.
+        If truncation or ablated units are not given, they are those of the directions. The same holds for the weights
+        of a generator that is not named.
 
         Args:
             name: As for `load_generator`; None for the run's.
@@ -111,7 +112,7 @@ class RunLayout:
             directions: Folder with directions.json; by default the run's discover folder.
 
         Raises:
-            UserError: If the run's generator is code, which is only run when a person names it.
+            UserError: If the run's generator is code, which is only run when the user names it.
         """
         found = self._recorded(directions)
         if found is not None and name in (None, found.name):
@@ -135,15 +136,17 @@ class RunLayout:
         return GeneratorChoice(chosen, weights, *drawn, origin)
 
     def directions(self, named: Path | None, generator: str) -> Input:
-        """Folder with directions.json: named, the run's discover folder, or that of a bundled generator."""
+        """Folder with directions.json: the named one, else the run's discover folder, else that of a bundled
+        generator."""
         return self._find(named, "discover", "directions.json", generator)
 
     def dissection(self, named: Path | None, generator: str) -> Input:
-        """Folder with dissection.json: named, the run's dissect folder, or that of a bundled generator."""
+        """Folder with dissection.json: the named one, else the run's dissect folder, else that of a bundled
+        generator."""
         return self._find(named, "dissect", "dissection.json", generator)
 
     def pairs(self, named: str | Path | None) -> Input:
-        """Folder with manifest.json of pairs, or its address; by default the run's masks folder."""
+        """Folder with the manifest.json of pairs, or its web address; by default the run's masks folder."""
         if named is not None and is_address(named):
             return Input(str(named), "named")
         return self._find(Path(named) if named is not None else None, "masks", "manifest.json", "")
@@ -152,8 +155,8 @@ class RunLayout:
         """File or folder of a saliency model; `path` is None for the bundled one.
 
         Args:
-            named: What a person named; `bundled` for the bundled one.
-            stages: Stages whose model may be taken, the first one that the run has.
+            named: The model that the user named; `bundled` for the bundled one.
+            stages: Stages whose model may be used; the first one that the run has is returned.
         """
         if named is not None and named != BUNDLED:
             return Input(str(named), "named", named)
@@ -180,7 +183,8 @@ class RunLayout:
         return (self.run or Path()) / stage
 
     def _recorded(self, directions: Path | None) -> GeneratorChoice | None:
-        """What directions were discovered in; None without any, or in a damaged file, which its reader refuses."""
+        """The generator of the directions; None if there are none or the file is damaged, which its reader reports
+        later."""
         path = (directions or self._folder("discover")) / "directions.json"
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             found = json.loads(path.read_text(encoding="utf-8"))

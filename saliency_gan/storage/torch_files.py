@@ -1,4 +1,4 @@
-"""Files of torch, read without running what is pickled in them."""
+"""Reads torch files without running pickled code."""
 
 import pickle
 import warnings
@@ -11,14 +11,14 @@ from saliency_gan.errors import UserError
 
 
 def load_torch(path: Path) -> dict[str, Any]:
-    """Reads a torch file without executing any pickled code, onto the CPU.
+    """Reads a torch file onto the CPU without executing any pickled code.
 
     Raises:
         UserError: If it cannot be read that way.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the protocol of a pickle that is going to be refused
+            warnings.simplefilter("ignore")  # torch warns about the protocol of a pickle that is refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}.") from None

@@ -29,6 +29,7 @@ def test_the_table_has_a_line_for_every_generator(capsys):
         "128",
         "70.4M",
         "120",
+        "ImageNet",
         "MIT",
         "to",
         "download",
@@ -36,6 +37,14 @@ def test_the_table_has_a_line_for_every_generator(capsys):
         "MB)",
         "biggan-128-paper.yaml",
     ]
+
+
+def test_free_generators_are_those_without_a_restriction_of_use(capsys):
+    assert main(["generators", "--free", "--json"]) == 0
+    names = {entry["name"] for entry in json.loads(capsys.readouterr().out)}
+    assert names == {"biggan-caltech101-64", "sngan-mnist", "eigengan-caltech101-64"}
+    assert main(["generators", "--free"]) == 0
+    assert "biggan-deep-128" not in capsys.readouterr().out
 
 
 def test_json_has_everything_and_can_be_read(capsys, cache):
@@ -60,7 +69,7 @@ def test_status(cache, monkeypatch):
     (folder / "pytorch_model.bin").touch()
     assert listing.describe("biggan-deep-128")["status"] == "in the cache"
     unavailable = zoo.Entry(
-        resolution=32, latent_dim=2, num_classes=1, parameters=5, K=2, pipeline="x.yaml", licence="none",
+        resolution=32, latent_dim=2, num_classes=1, parameters=5, K=2, pipeline="x.yaml", licence="none", data="x",
         files=(PublicFile("weights.bin", ()),),
     )  # fmt: skip
     for entry, status in ((unavailable, "weights needed"), (replace(unavailable, files=()), "to be trained")):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from saliency_gan.config.predict import EdgeRefinement
 from saliency_gan.images.layout import shrink
 from saliency_gan.prediction import strips
 from saliency_gan.prediction.guided_filter import GUIDED_SIDE, GuidedPhoto, apply_coefficients, guided_coefficients
 from saliency_gan.prediction.marked_photo import MarkedPhoto
-from saliency_gan.prediction.refinement import Refinement, refine
+from saliency_gan.prediction.refinement import refine
 from saliency_gan.prediction.solving import SOLVER_SIDE, SolvedPhoto
 
 
@@ -60,13 +61,13 @@ def scene(height: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]
     return image + noise, truth, coarse
 
 
-def errors_of(method: Refinement, image: NDArray[np.uint8], truth: NDArray, coarse: NDArray[np.float32]) -> float:
+def errors_of(method: EdgeRefinement, image: NDArray[np.uint8], truth: NDArray, coarse: NDArray[np.float32]) -> float:
     photo = refine(image, coarse, 0.4, method)
     return float(((photo.saliency(slice(0, len(image))) >= photo.threshold) != truth).mean())
 
 
 @pytest.mark.parametrize("method", ["guided", "solver"])
-def test_refined_edges_are_the_photos(method: Refinement) -> None:
+def test_refined_edges_are_the_photos(method: EdgeRefinement) -> None:
     image, truth, coarse = scene(160, 240)
     stretched = errors_of("none", image, truth, coarse)
     assert stretched > 0.03 and errors_of(method, image, truth, coarse) < stretched / 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan.config import AdaptConfig, Refinement, TrainStudentConfig
+from saliency_gan.config import AdaptConfig, MarkRefinement, TrainStudentConfig
 from saliency_gan.images import ImageArray
 from saliency_gan.saliency.bilateral_solver import solve
 from saliency_gan.saliency.marking import Mark, MarkedPhotos, grabcut, mark_photos, refine_by_colour
@@ -44,7 +44,7 @@ def rough_map(mask: ImageArray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("refine", ["grabcut", "solver"])
-def test_refinement_finds_the_true_outline(refine: Refinement) -> None:
+def test_refinement_finds_the_true_outline(refine: MarkRefinement) -> None:
     image, mask = disc(0, 96)
     rough = rough_map(mask)
     refined = refine_by_colour(image, rough, 0.5, refine, replace(EASY, grabcut_certainty=0.9))
