@@ -13,6 +13,8 @@ export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 # Threads that spin while they wait slow down whatever runs beside them, such as tests beside a training.
 export OMP_WAIT_POLICY ?= passive
 CLI := $(VENV)/bin/saliency-gan
+# One process of tests per core; ARGS="-n 0" runs them in one.
+PARALLEL := -n auto --maxprocesses 8 --dist loadscope
 INSTALL := $(if $(shell command -v uv),uv pip install,$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check)
 INSTALL += $(if $(shell command -v uv),--python $(VENV)/bin/python)
 
@@ -37,13 +39,13 @@ student: setup  ## how the bundled model was made, from the bundled generator on
 	$(CLI) report --config pipelines/student.yaml $(ARGS)
 
 test: setup  ## the fast tests
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
 
 coverage: setup  ## which lines the fast tests run, by file
 	$(VENV)/bin/python -m pytest --cov=saliency_gan --cov-report=term-missing:skip-covered $(ARGS)
 
 test-all: setup  ## every test, slow ones too, and ten times as many broken files
-	SALIENCY_GAN_FUZZ=10 $(VENV)/bin/python -m pytest -m "slow or not slow" $(ARGS)
+	SALIENCY_GAN_FUZZ=10 $(VENV)/bin/python -m pytest -m "slow or not slow" $(PARALLEL) $(ARGS)
 
 train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency train-student adapt evaluate app report: setup
 	$(CLI) $@ --config $(PIPELINE) $(ARGS)

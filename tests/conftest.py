@@ -1,10 +1,15 @@
+import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from saliency_gan.config import TrainSaliencyConfig
 from saliency_gan.saliency.training import train_saliency
 from tests.saliency.toys import TINY, write_faint_photos, write_photos, write_shards
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # there is a process of tests per core
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,8 @@ class ExportConfig(LendingConfig):
             generated images from the package.
         tolerance: Largest allowed difference in saliency between the export and the model, 0 to 1; above it no file is
             written.
-        licence: Licence of the weights, for the file and its card; by default MIT for the bundled model, "not stated"
-            for others.
+        licence: Licence of the weights, for the file and its card; by default the terms of the bundled model, or "not
+            stated" for others.
         seed: Random seed of the images.
     """
 

@@ -28,6 +28,7 @@ from saliency_gan.saliency.predictor import TorchNetwork
 from saliency_gan.storage.files import write_bytes, write_text
 
 OPSET = 17
+BUNDLED_TERMS = "MIT; learned from ImageNet, whose terms are for non-commercial research"
 COMPARED_IMAGES = 8
 GENERATED_PICTURES = "weights/biggan-caltech101-64/samples.png"
 
@@ -148,7 +149,7 @@ def _read_images(config: ExportConfig) -> list[ImageArray]:
 
 def _describe(model: SaliencyModel, config: ExportConfig) -> dict[str, str]:
     """Returns the metadata of the ONNX file, as text."""
-    stated = config.licence or ("MIT" if config.model.origin == "bundled" else "not stated")
+    stated = config.licence or (BUNDLED_TERMS if config.model.origin == "bundled" else "not stated")
     return {
         "format": FORMAT,
         "architecture": f"{model.architecture.architecture}, {model.architecture.encoder}",
