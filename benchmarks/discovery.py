@@ -27,7 +27,7 @@ from torchvision.models import resnet18
 from saliency_gan.compute.devices import pick_device
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.deformator import Deformator
-from saliency_gan.directions.pairs import draw_pairs
+from saliency_gan.directions.shifts import draw_both
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.runs.random_streams import random_stream
@@ -170,7 +170,7 @@ def bare_passes(trainer: DiscoveryTrainer) -> Callable[[], None]:
     @torch.no_grad()
     def passes() -> None:
         with trainer.fabric.autocast():
-            images = draw_pairs(trainer.generator, trainer.deformator, sample)  # 2 of them
+            images = draw_both(trainer.generator, trainer.deformator, sample)  # 2 of them
             trainer.generator(sample.latents, sample.classes)
             for _ in range(3):
                 trainer.reconstructor(*images)

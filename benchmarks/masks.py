@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 from timing import median_ratio, print_row
 
-from saliency_gan.artifacts.directions import Background, Directions
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.masks.synthesis import synthesise
+from saliency_gan.results.directions import BackgroundDirection, Directions
 from saliency_gan.runs.random_streams import random_stream
 
 
@@ -64,7 +64,7 @@ def main() -> None:
 
 def random_direction(generator: Generator) -> Directions:
     matrix = torch.nn.functional.normalize(torch.randn(generator.latent_dim, 2, generator=random_stream(0)), dim=0)
-    background = Background(0, 1, 6.0, "bright")
+    background = BackgroundDirection(0, 1, 6.0, "bright")
     return Directions(matrix, matrix[:, 0], background, {"name": generator.name, "sha256": generator.sha256})
 
 

@@ -22,10 +22,10 @@ from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig
 from saliency_gan.images.tensors import to_signed
 from saliency_gan.masks.synthesis import synthesise
-from saliency_gan.saliency.learner import Learner, saliency_loss
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
-from saliency_gan.saliency.pairs import Batch, worker_count
-from saliency_gan.saliency.sources import ShardSource, read_shards
+from saliency_gan.training.learner import Learner, saliency_loss
+from saliency_gan.training.pairs import Batch, worker_count
+from saliency_gan.training.sources import ShardSource, read_shards
 
 MADE_AHEAD = 4
 """Batches that a worker makes ahead."""

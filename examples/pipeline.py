@@ -10,7 +10,7 @@ from saliency_gan.config import DiscoverConfig, MasksConfig, PredictConfig, Trai
 from saliency_gan.directions.discovery import discover
 from saliency_gan.masks.synthesis import synthesise
 from saliency_gan.prediction.predict import predict
-from saliency_gan.saliency.training import train_saliency
+from saliency_gan.training.train_saliency import train_saliency
 
 GENERATOR = "biggan-caltech101-64"
 

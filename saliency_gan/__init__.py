@@ -4,14 +4,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from saliency_gan.artifacts.directions import load_directions
     from saliency_gan.generators.zoo import load_generator
+    from saliency_gan.results.directions import load_directions
     from saliency_gan.saliency.predictor import load_saliency_model
 
 __all__ = ["load_directions", "load_generator", "load_saliency_model"]
 
 _HOMES = {
-    "load_directions": "saliency_gan.artifacts.directions",
+    "load_directions": "saliency_gan.results.directions",
     "load_generator": "saliency_gan.generators.zoo",
     "load_saliency_model": "saliency_gan.saliency.predictor",
 }

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from saliency_gan.config import TrainSaliencyConfig
-from saliency_gan.saliency.training import train_saliency
+from saliency_gan.training.train_saliency import train_saliency
 from tests.saliency.toys import TINY, write_faint_photos, write_photos, write_shards
 
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -19,8 +19,8 @@ _server.set_forkserver_preload(
     [
         "jsonargparse", "torch.utils.tensorboard",
         "torch._dynamo", "saliency_gan.cli.main", "saliency_gan.compute.devices", "saliency_gan.generators.training",
-        "saliency_gan.directions.discovery", "saliency_gan.masks.synthesis", "saliency_gan.saliency.training",
-        "saliency_gan.saliency.adaptation", "saliency_gan.saliency.student", "saliency_gan.evaluation.evaluate",
+        "saliency_gan.directions.discovery", "saliency_gan.masks.synthesis", "saliency_gan.training.train_saliency",
+        "saliency_gan.training.adapt", "saliency_gan.training.train_student", "saliency_gan.evaluation.evaluate",
         "saliency_gan.prediction.predict", "saliency_gan.saliency.predictor",
     ]
 )  # fmt: skip

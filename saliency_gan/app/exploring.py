@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saliency_gan.app.sampling import sample
-from saliency_gan.artifacts.painters import load_painters
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig
 from saliency_gan.config.pipeline import read_yaml
@@ -24,6 +23,7 @@ from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.masks.filters import clean
 from saliency_gan.masks.masker import Masker
+from saliency_gan.results.painters import load_painters
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 SHOWN = 6

@@ -3,10 +3,10 @@
 import unicodedata
 from pathlib import Path
 
-from saliency_gan.artifacts.directions import Directions, load_directions
 from saliency_gan.config import AnnotateConfig
 from saliency_gan.directions.gallery import write_index
 from saliency_gan.errors import UserError
+from saliency_gan.results.directions import Directions, load_directions
 from saliency_gan.storage.files import read_json, write_json
 from saliency_gan.storage.locks import lock_folder
 

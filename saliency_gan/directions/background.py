@@ -10,13 +10,13 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan.artifacts.directions import Background
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import combine, measure_criteria
 from saliency_gan.directions.drawing import draw, draw_shifted, images_at_once
 from saliency_gan.directions.optimised import optimise_direction
 from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity
+from saliency_gan.results.directions import BackgroundDirection
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 COARSE_SAMPLES = 16
@@ -36,7 +36,7 @@ class Choice:
         scores: One dict per direction of A, best first: index, rank, sign, shift, polarity, score, parts, samples.
     """
 
-    background: Background
+    background: BackgroundDirection
     vector: Tensor
     scores: list[dict[str, Any]]
 
@@ -75,9 +75,9 @@ def choose_background(
     return Choice(_background(index, scores[0], "rank", "auto"), scores[0]["sign"] * units[index], scores)
 
 
-def _background(index: int | None, entry: dict[str, Any], method: str, chosen_by: str) -> Background:
+def _background(index: int | None, entry: dict[str, Any], method: str, chosen_by: str) -> BackgroundDirection:
     known = {name: entry[name] for name in ("sign", "shift", "polarity", "score", "parts")}
-    return Background(index, method=method, chosen_by=chosen_by, **known)
+    return BackgroundDirection(index, method=method, chosen_by=chosen_by, **known)
 
 
 Candidate = tuple[Tensor, int, float]

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from saliency_gan.artifacts.directions import Directions, load_directions
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_chosen
+from saliency_gan.results.directions import Directions, load_directions
 from saliency_gan.storage.bundled import generators_with_directions
 from saliency_gan.storage.run_layout import GeneratorChoice, Input
 

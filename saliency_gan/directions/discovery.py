@@ -12,7 +12,6 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan.artifacts.directions import Directions, load_directions
 from saliency_gan.compute.devices import make_fabric, peak_memory
 from saliency_gan.compute.processes import is_main
 from saliency_gan.config import DiscoverConfig, to_plain
@@ -24,6 +23,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.images.writing import write_image
+from saliency_gan.results.directions import Directions, load_directions
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 from saliency_gan.storage.files import write_bytes

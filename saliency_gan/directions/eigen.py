@@ -10,7 +10,6 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import EigenConfig
 from saliency_gan.directions.drawing import draw, lay_out
@@ -21,6 +20,7 @@ from saliency_gan.generators.health import health_warnings, layer_health
 from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.images.writing import write_image
 from saliency_gan.pages.page import Section, Table, render
+from saliency_gan.results.directions import load_directions
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.storage.files import write_json, write_text

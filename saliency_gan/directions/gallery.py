@@ -13,7 +13,6 @@ from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
-from saliency_gan.artifacts.directions import Background
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import CRITERIA
 from saliency_gan.directions.drawing import draw_shifted, lay_out
@@ -22,6 +21,7 @@ from saliency_gan.images import ImageArray
 from saliency_gan.images.brightness import brightness
 from saliency_gan.images.layout import grid
 from saliency_gan.images.writing import write_image
+from saliency_gan.results.directions import BackgroundDirection
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import write_text
 
@@ -35,7 +35,7 @@ def draw_ranking(
     config: DiscoverConfig,
     generator: Generator,
     candidates: Sequence[tuple[dict[str, Any], Tensor]],
-    chosen: Background,
+    chosen: BackgroundDirection,
     among: Sequence[int] | None,
     fabric: Fabric,
 ) -> ImageArray:

@@ -9,14 +9,14 @@ from tqdm import tqdm
 
 from saliency_gan.compute.processes import share, total
 from saliency_gan.directions.deformator import Deformator
-from saliency_gan.directions.pairs import PairSampler, draw_pairs
 from saliency_gan.directions.reconstructor import Reconstructor
+from saliency_gan.directions.shifts import ShiftSampler, draw_both
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 
 @torch.no_grad()
 def measure_rca(
-    sampler: PairSampler,
+    sampler: ShiftSampler,
     deformator: Deformator,
     reconstructor: Reconstructor,
     fabric: Fabric,
@@ -52,7 +52,7 @@ def measure_rca(
     for start in tqdm(share(range(0, samples, batch)), "measuring RCA", unit="batch", leave=False):
         sample = sampler.draw(min(batch, samples - start), random_stream(*key, start))
         with fabric.autocast():
-            logits, shifts = reconstructor(*draw_pairs(sampler.generator, deformator, sample))
+            logits, shifts = reconstructor(*draw_both(sampler.generator, deformator, sample))
         correct += float((logits.argmax(1) == sample.directions).sum())
         error += float((shifts.float() - sample.shifts).abs().sum())
     reconstructor.train(was_training)

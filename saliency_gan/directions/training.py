@@ -12,8 +12,8 @@ from saliency_gan.compute.devices import make_fabric, mean_over_processes
 from saliency_gan.compute.processes import own_parts
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.deformator import Deformator
-from saliency_gan.directions.pairs import PairSample, PairSampler, draw_pairs
 from saliency_gan.directions.reconstructor import Reconstructor
+from saliency_gan.directions.shifts import ShiftSample, ShiftSampler, draw_both
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.runs.random_streams import Stream, random_stream
@@ -43,7 +43,7 @@ class DiscoveryTrainer:
             self.generator.compile()
             reconstructor.compile()
         self.among = generator.class_indices(config.classes)
-        self.sampler = PairSampler(
+        self.sampler = ShiftSampler(
             self.generator, self.among, config.K, config.max_shift, config.min_shift, self.fabric.device
         )
         self.deformator, self.deformator_optimiser = self._set_up(deformator, config.lr_deformator)
@@ -81,9 +81,9 @@ class DiscoveryTrainer:
         self.step += 1
         self.totals += measured
 
-    def _losses(self, sample: PairSample) -> dict[str, Tensor]:
+    def _losses(self, sample: ShiftSample) -> dict[str, Tensor]:
         with self.fabric.autocast():
-            originals, shifted = draw_pairs(self.generator, self.deformator, sample)
+            originals, shifted = draw_both(self.generator, self.deformator, sample)
             logits, shifts = self.reconstructor(originals, shifted)
         return discovery_loss(
             logits, shifts, sample.directions, sample.shifts, self.config.regression_weight, self.config.regression_loss

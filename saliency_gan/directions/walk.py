@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from PIL import Image
 from tqdm import tqdm
 
-from saliency_gan.artifacts.directions import Directions
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import WalkConfig
 from saliency_gan.directions.discovered import open_discovered
@@ -23,6 +22,7 @@ from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.images.writing import encode
+from saliency_gan.results.directions import Directions
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import write_bytes
 

@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from saliency_gan.directions.criteria import gradient_magnitude
 from saliency_gan.images.tensors import to_unit
+from saliency_gan.saliency.generated import mark_generated
 from saliency_gan.saliency.model import SaliencyModel, load_model
-from saliency_gan.saliency.photo_predictor import STRIDE
 
 
 class ConceptSource(ABC):
@@ -51,13 +50,7 @@ class Saliency(ConceptSource):
 
     def soft(self, images: Tensor) -> Tensor:
         """The saliency map, float [N, H, W] in [0, 1]; gradients reach the images."""
-        # Twice the image's side is enough for the model. For small images this is several times faster.
-        large = 2 * max(images.shape[-2:])
-        side = min(self.model.architecture.resolution, -(-large // STRIDE) * STRIDE)
-        colour = images.float().expand(-1, 3, -1, -1)
-        seen = F.interpolate(colour, (side, side), mode="bilinear", antialias=True)
-        maps = self.model.to(images.device)(seen).float().sigmoid()
-        return F.interpolate(maps, images.shape[-2:], mode="bilinear")[:, 0]
+        return mark_generated(self.model, images)
 
     def __call__(self, images: Tensor) -> Tensor:
         """See `ConceptSource`; an object is where the map is at least 0.5."""

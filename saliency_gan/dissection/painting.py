@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saliency_gan.artifacts.painters import Painter, Painters
 from saliency_gan.dissection.units import MIN_QUALITY, AgreementCounts, JointCounts
+from saliency_gan.results.painters import Painter, Painters
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 

@@ -143,7 +143,7 @@ def score_image(prediction: Map, mask: NDArray[np.uint8] | NDArray[np.bool_]) ->
         raise ValueError(f"The map covers {saliency.min()} to {saliency.max()}, but has to stay in [0, 1].")
     marked = saliency >= THRESHOLD
     union = np.count_nonzero(marked | truth)
-    stretched = stretch(saliency)
+    stretched = min_max(saliency)
     f = _run(
         py_sod_metrics.FmeasureV2(
             {
@@ -171,7 +171,7 @@ def score_image(prediction: Map, mask: NDArray[np.uint8] | NDArray[np.bool_]) ->
     )
 
 
-def stretch(saliency: NDArray[np.float64]) -> NDArray[np.float64]:
+def min_max(saliency: NDArray[np.float64]) -> NDArray[np.float64]:
     """Stretches a map so that its lowest value is 0 and its highest is 1; a constant map stays as it is."""
     low, high = saliency.min(), saliency.max()
     return (saliency - low) / (high - low) if high > low else saliency

@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saliency_gan.artifacts.directions import load_directions
-from saliency_gan.artifacts.painters import load_painters
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig
 from saliency_gan.generators.base import Generator
@@ -21,10 +19,14 @@ from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.images import ImageArray
 from saliency_gan.images.brightness import brightness
 from saliency_gan.images.tensors import to_uint8
-from saliency_gan.masks.filters import Mask, clean, rejected_by
+from saliency_gan.masks.filters import Mask, clean, intersection_over_union, rejected_by
 from saliency_gan.masks.masker import Masker
 from saliency_gan.masks.rules import Evidence
+from saliency_gan.results.directions import load_directions
+from saliency_gan.results.painters import load_painters
 from saliency_gan.runs.random_streams import Stream
+from saliency_gan.saliency.generated import mark_generated
+from saliency_gan.saliency.model import load_model
 from saliency_gan.storage.files import sha256_of
 
 
@@ -38,6 +40,7 @@ class Candidate:
         image: G(z, c), uint8 [H, W, 3].
         mask: The cleaned mask, uint8 [H, W], 1 on the object.
         rejected_by: The check that rejected it; None for an accepted pair.
+        fit: IoU of the mask with what the judge marks on the image, in [0, 1]; None without a judge.
     """
 
     number: int
@@ -45,6 +48,7 @@ class Candidate:
     image: ImageArray
     mask: Mask
     rejected_by: str | None
+    fit: float | None = None
 
 
 class CandidateSource:
@@ -56,7 +60,7 @@ class CandidateSource:
     Attributes:
         generator: G, frozen.
         identity: Name and sha256 of the generator, and sha256 of the directions and the painters if a rule needs them,
-            as in manifest.json.
+            and of the judge if there is one, as in manifest.json.
         polarity: Whether h_bg turns the background bright or dark; None if no rule needs h_bg.
         shift: Magnitude of the shift; None likewise.
 
@@ -80,6 +84,9 @@ class CandidateSource:
         if "units" in config.rules:
             painters = load_painters(config.layout.dissection(config.dissection, choice.name).folder, self.generator)
             self.identity["painters_sha256"] = painters.sha256
+        self._judge = load_model(config.layout.saliency_model(config.judge).path) if config.judge else None
+        if self._judge:
+            self.identity["judge_sha256"] = self._judge.sha256
         self._among = self.generator.class_indices(config.classes)
         fabric = make_fabric(config.device, config.precision)
         self.generator.to(fabric.device).to(memory_format=torch.channels_last)
@@ -92,9 +99,9 @@ class CandidateSource:
         Batches always begin at multiples of the batch size, so the pixels of a candidate do not depend on `first`.
         """
         size = self.config.batch
-        with ThreadPoolExecutor(thread_name_prefix="judge") as judging:
+        with ThreadPoolExecutor(thread_name_prefix="check") as judging:
             for batch in itertools.count(first // size):
-                for candidate in judging.map(self._judge, self._draw(batch)):
+                for candidate in judging.map(self._check, self._draw(batch)):
                     if candidate.number >= first:
                         yield candidate
 
@@ -112,6 +119,10 @@ class CandidateSource:
         light: Iterable[NDArray[np.float32] | None] = [None] * size
         if self.config.two_peaks and evidence.plus is not None:
             light = brightness(evidence.plus).cpu().numpy()
+        marked: Iterable[NDArray[np.bool_] | None] = [None] * size
+        if self._judge:
+            with torch.no_grad():
+                marked = (mark_generated(self._judge, evidence.plain) >= 0.5).cpu().numpy()
         columns = (
             numbers,
             classes.tolist(),
@@ -119,14 +130,17 @@ class CandidateSource:
             light,
             masks.chosen.cpu().numpy(),
             compared.transpose(0, 1).cpu().numpy(),
+            marked,
         )
         return [_Drawn(*values) for values in zip(*columns, strict=True)]
 
-    def _judge(self, drawn: "_Drawn") -> Candidate:
+    def _check(self, drawn: "_Drawn") -> Candidate:
         mask = clean(drawn.mask, self.config)
         compared = [clean(one, self.config) for one in drawn.compared]
-        verdict = rejected_by(mask, drawn.light, compared, self.config)
-        return Candidate(drawn.number, self.generator.class_names[drawn.class_index], drawn.image, mask, verdict)
+        fit = None if drawn.marked is None else intersection_over_union(mask, drawn.marked.astype(np.uint8))
+        verdict = rejected_by(mask, drawn.light, compared, fit, self.config)
+        class_name = self.generator.class_names[drawn.class_index]
+        return Candidate(drawn.number, class_name, drawn.image, mask, verdict, fit)
 
 
 @dataclass(frozen=True)
@@ -139,6 +153,7 @@ class _Drawn:
     light: NDArray[np.float32] | None
     mask: NDArray[np.bool_]
     compared: NDArray[np.bool_]
+    marked: NDArray[np.bool_] | None
 
 
 def draw_latents(

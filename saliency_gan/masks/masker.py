@@ -6,12 +6,12 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from saliency_gan.artifacts.directions import Directions
-from saliency_gan.artifacts.painters import Painters
 from saliency_gan.config import MasksConfig
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.units import watched
 from saliency_gan.masks.rules import SHIFTS, Evidence, consensus, object_masks
+from saliency_gan.results.directions import Directions
+from saliency_gan.results.painters import Painters
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class Pieces:
         candidates = self.source.stream(index * self.length)
         for _ in range(self.length):
             candidate = next(candidates)
-            verdicts.append((candidate.class_name, candidate.rejected_by))
+            verdicts.append((candidate.class_name, candidate.rejected_by, candidate.fit))
             if candidate.rejected_by is None:
                 pixels.append(np.concatenate([candidate.image.ravel(), candidate.mask.ravel()]))
         candidates.close()
@@ -81,15 +81,15 @@ class Pieces:
         side = self.source.generator.resolution
         rows = iter(np.asarray(np.load(self._path(index, "npy"), mmap_mode="r")))  # read from disk on first access
         nothing: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
-        for number, (class_name, rejected_by) in enumerate(verdicts, index * self.length):
+        for number, (class_name, rejected_by, fit) in enumerate(verdicts, index * self.length):
             image, mask = nothing, nothing[..., 0]
             if rejected_by is None:
                 row = next(rows)
                 image, mask = row[: 3 * side**2].reshape(side, side, 3), row[3 * side**2 :].reshape(side, side)
-            yield Candidate(number, class_name, image, mask, rejected_by)
+            yield Candidate(number, class_name, image, mask, rejected_by, fit)
 
-    def _verdicts(self, index: int) -> list[tuple[str, str | None]] | None:
-        """Class and verdict of every candidate; None for a piece that is missing or was made with other inputs."""
+    def _verdicts(self, index: int) -> list[tuple[str, str | None, float | None]] | None:
+        """Class, verdict and fit of every candidate; None for a piece that is missing or was made with other inputs."""
         try:
             piece = json.loads(self._path(index, "json").read_bytes())
             return piece.pop("verdicts") if self._identity().items() <= piece.items() else None

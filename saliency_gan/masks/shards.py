@@ -23,7 +23,8 @@ from saliency_gan.storage.files import read_json, sha256_of, write_bytes
 
 Pair = tuple[ImageArray, NDArray[np.uint8], dict[str, Any]]
 """Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and information: {"class": name, "seed": number of the
-candidate for `candidates.draw_latents`, "shift": magnitude or None, "area": share that the mask covers}."""
+candidate for `candidates.draw_latents`, "shift": magnitude or None, "area": share that the mask covers} and, if
+there was a judge, "fit": IoU of the mask with what the judge marks."""
 
 MAX_MEMBER_BYTES = 64 * 2**20
 """Larger members are refused before they are read, so a forged shard cannot fill the memory."""

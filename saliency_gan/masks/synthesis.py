@@ -20,7 +20,7 @@ from saliency_gan.masks.candidates import Candidate, CandidateSource
 from saliency_gan.masks.pieces import Pieces
 from saliency_gan.masks.preview import PREVIEW_PAIRS, preview
 from saliency_gan.masks.shards import encode_pair, shard_name, write_shard
-from saliency_gan.masks.tally import HopelessError, Tally
+from saliency_gan.masks.tally import GOOD_FIT, HopelessError, Tally
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.storage.files import read_json, sha256_of, write_json
 
@@ -69,6 +69,8 @@ def synthesise(config: MasksConfig) -> Path:
         f"{config.pairs:,} pairs of {manifest['candidates']:,} candidates written to {folder.path}; rejected by"
         f" {', '.join(f'{check}: {count:,}' for check, count in manifest['rejections'].items()) or 'no check'}"
     )
+    if fit := manifest["fit"]:
+        print(f"mask fit: mean {fit['mean']:.3f}, {fit['good_share']:.0%} at {GOOD_FIT:g} or more")
     return folder.path
 
 
@@ -165,6 +167,8 @@ def _encode(candidate: Candidate, source: CandidateSource) -> dict[str, bytes]:
         "shift": source.shift,
         "area": round(float(candidate.mask.mean()), 6),
     }
+    if candidate.fit is not None:
+        info["fit"] = round(candidate.fit, 4)
     return encode_pair(candidate.image, 255 * candidate.mask, info, source.config.image_format)
 
 
@@ -195,8 +199,8 @@ def _finished_shards(folder: Path, config: MasksConfig, identity: dict[str, Any]
             raise UserError(f"{path} is not a record that masks wrote: delete it and run masks again.")
         if record["identity"] != identity:
             raise UserError(
-                f"{folder} holds pairs of another generator, other directions or other units: choose another folder"
-                f" with --run, or delete {folder} to begin again."
+                f"{folder} holds pairs of another generator, other directions, other units or another judge: choose"
+                f" another folder with --run, or delete {folder} to begin again."
             )
         shard = folder / shard_name(len(records))
         if record["pairs"] != wanted or not shard.is_file() or sha256_of(shard) != record["sha256"]:

@@ -1,4 +1,4 @@
-"""Counts accepted and rejected candidates, by check and by class."""
+"""Counts accepted and rejected candidates, by check and by class, and sums up how well masks fit."""
 
 from collections import Counter
 from typing import Any, Self
@@ -11,6 +11,8 @@ HOPELESS_AFTER = 5000
 """After this many candidates, the stage ends if the share of accepted ones is below `HOPELESS_SHARE`."""
 
 HOPELESS_SHARE = 0.005
+GOOD_FIT = 0.7
+"""Mask fit from which a mask counts as good."""
 
 
 class HopelessError(StageError):
@@ -25,6 +27,7 @@ class Tally:
         self.accepted = 0
         self._accepted_by_class: Counter[str] = Counter()
         self._rejected: Counter[tuple[str, str]] = Counter()
+        self._fits: dict[str, tuple[float, int]] = {}  # class -> sum over accepted pairs, and how many are good
 
     def count(self, candidate: Candidate) -> None:
         """Adds one candidate.
@@ -36,6 +39,9 @@ class Tally:
         if candidate.rejected_by is None:
             self.accepted += 1
             self._accepted_by_class[candidate.class_name] += 1
+            if candidate.fit is not None:
+                total, good = self._fits.get(candidate.class_name, (0.0, 0))
+                self._fits[candidate.class_name] = (total + candidate.fit, good + (candidate.fit >= GOOD_FIT))
         else:
             self._rejected[candidate.class_name, candidate.rejected_by] += 1
         if self.candidates >= HOPELESS_AFTER and self.acceptance < HOPELESS_SHARE:
@@ -58,6 +64,14 @@ class Tally:
             counts[check] += count
         return {check: counts[check] for check in CHECKS if counts[check]}
 
+    @property
+    def fit(self) -> dict[str, float]:
+        """Mean mask fit of the accepted pairs, and the share of good ones; empty without a judge."""
+        if not self._fits:
+            return {}
+        total, good = (sum(column) for column in zip(*self._fits.values(), strict=True))
+        return {"mean": total / self.accepted, "good_share": good / self.accepted}
+
     def to_plain(self) -> dict[str, Any]:
         """Returns the counts in the format of manifest.json; `from_plain` reads them back."""
         by_class: dict[str, dict[str, int]] = {}
@@ -67,6 +81,8 @@ class Tally:
             "rejections": self.rejections,
             "rejections_by_class": by_class,
             "accepted_by_class": dict(sorted(self._accepted_by_class.items())),
+            "fit": self.fit,
+            "fit_by_class": {name: {"sum": sum_, "good": good} for name, (sum_, good) in sorted(self._fits.items())},
         }
 
     @classmethod
@@ -76,6 +92,8 @@ class Tally:
         tally._accepted_by_class.update(plain["accepted_by_class"])
         for name, checks in plain["rejections_by_class"].items():
             tally._rejected.update({(name, check): count for check, count in checks.items()})
+        for name, one in plain.get("fit_by_class", {}).items():
+            tally._fits[name] = (one["sum"], one["good"])
         tally.accepted = tally._accepted_by_class.total()
         tally.candidates = tally.accepted + tally._rejected.total()
         return tally

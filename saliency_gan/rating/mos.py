@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import MosConfig
 from saliency_gan.config.rate import KINDS
 from saliency_gan.errors import UserError
@@ -25,6 +24,7 @@ from saliency_gan.rating.agreement import (
 from saliency_gan.rating.answers import Answer, load_raters
 from saliency_gan.rating.study import check_study
 from saliency_gan.rating.tables import direction_table, kind_table, rater_table
+from saliency_gan.results.directions import load_directions
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import read_json, write_json
 

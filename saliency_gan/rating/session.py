@@ -4,12 +4,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.directions.annotation import clean_name, rename
 from saliency_gan.directions.gallery import GALLERY_SHIFTS
 from saliency_gan.errors import UserError
 from saliency_gan.rating.answers import Answer, clean_rater, load_answers, now, save_answers
 from saliency_gan.rating.study import RatedDirection, Study
+from saliency_gan.results.directions import load_directions
 
 FIELDS = {"rater": str, "position": int, "consistent": bool, "one_factor": bool, "name": str}
 """Fields of an answer and their types."""

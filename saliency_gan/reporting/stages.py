@@ -12,6 +12,7 @@ from saliency_gan.directions.criteria import CRITERIA
 from saliency_gan.evaluation.metrics import METRICS
 from saliency_gan.evaluation.tables import cells, heading, table_rows, told
 from saliency_gan.images.folders import find_images
+from saliency_gan.masks.tally import GOOD_FIT
 from saliency_gan.pages.charts import read_charts
 from saliency_gan.pages.page import Section, Table
 from saliency_gan.storage.files import read_json
@@ -168,6 +169,11 @@ def masks_section(run: Path, section: Section) -> bool:
     section.sentences.append(
         f"{pairs:,} pairs of {manifest['resolution']} px were accepted, {pairs / max(1, drawn):.0%} of {drawn:,} drawn."
     )
+    if fit := manifest.get("fit"):
+        section.sentences.append(
+            f"Mask fit, the IoU of a mask with what the judge marks on the image: {fit['mean']:.3f} in the mean, and"
+            f" {GOOD_FIT:g} or more for {fit['good_share']:.0%} of the pairs."
+        )
     fates = [("accepted", pairs), *sorted(rejected.items(), key=lambda item: -item[1])]
     rows = [(name, f"{count:,}", f"{count / max(1, drawn):.1%}") for name, count in fates]
     section.tables.append(Table("What became of the pairs that were drawn", ("check", "pairs", "share"), rows, (0,)))
@@ -183,17 +189,24 @@ def masks_section(run: Path, section: Section) -> bool:
 def _by_class(manifest: dict[str, Any]) -> Table:
     accepted, rejected = manifest["accepted_by_class"], manifest["rejections_by_class"]
     checks = list(manifest["rejections"])
+    fits = manifest.get("fit_by_class", {})
     counts = []
     for name in {*accepted, *rejected}:
         kept, lost = accepted.get(name, 0), rejected.get(name, {})
         counts.append((kept / max(1, kept + sum(lost.values())), name, kept, lost))
     counts.sort(key=lambda entry: (-entry[0], entry[1]))
     rows = [
-        (name, f"{share:.0%}", f"{kept:,}", *(f"{lost.get(check, 0):,}" for check in checks))
+        (
+            name,
+            f"{share:.0%}",
+            f"{kept:,}",
+            *([f"{fits[name]['sum'] / kept:.2f}" if name in fits else ""] if fits else []),
+            *(f"{lost.get(check, 0):,}" for check in checks),
+        )
         for share, name, kept, lost in counts[:CLASSES_SHOWN]
     ]
     more = f"; {len(counts) - CLASSES_SHOWN} more are in manifest.json" if len(counts) > CLASSES_SHOWN else ""
-    head = ("class", "accepted", "pairs", *checks)
+    head = ("class", "accepted", "pairs", *(["mask fit"] if fits else []), *checks)
     return Table(f"The same by class, {len(counts)} classes{more}", head, rows, folded=True)
 
 

@@ -1,1 +1,1 @@
-"""Stage 3: a saliency model, trained on synthetic pairs and adapted to photos, and its saliency maps."""
+"""The saliency model: its network, the maps that it computes of photos, and its export."""

@@ -8,11 +8,11 @@ import torch
 import yaml
 
 from saliency_gan.app.exploring import GAP, NO_COLUMN, SHOWN, TILE, Explorer, mask_settings
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import AppConfig
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator
+from saliency_gan.results.directions import load_directions
 from saliency_gan.runs.random_streams import Stream, random_stream
 from tests.directions.finished import finished_run
 

@@ -390,7 +390,7 @@ def test_pairs_on_the_fly_read_what_masks_would(
     assert f"directions: those of biggan-caltech101-64 (bundled), since {tmp_path / 'run'} has none" in plan
     assert "/discover" not in plan and "pairs:" not in plan
     given = []
-    monkeypatch.setattr("saliency_gan.saliency.training.train_saliency", lambda *configs: given.append(configs))
+    monkeypatch.setattr("saliency_gan.training.train_saliency.train_saliency", lambda *configs: given.append(configs))
     assert main([*words, "--precision", "fp32"]) == 0
     (config, masks) = given[0]
     for name in ("run", "seed", "device", "precision"):

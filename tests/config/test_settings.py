@@ -17,7 +17,7 @@ from saliency_gan.config import (
 )
 from saliency_gan.config.pipeline import load_pipeline, read_yaml
 from saliency_gan.errors import UserError
-from saliency_gan.saliency.learner import learning_rate
+from saliency_gan.training.learner import learning_rate
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
-from saliency_gan.artifacts.directions import Background, Directions
 from saliency_gan.directions.gallery import write_index
 from saliency_gan.generators.zoo import load_generator, save_generator
+from saliency_gan.results.directions import BackgroundDirection, Directions
 from saliency_gan.runs.random_streams import random_stream
 from tests.directions.worlds import tiny_biggan
 
@@ -26,7 +26,7 @@ def finished_run(folder: Path, deformator: str = "orthonormal") -> Path:
     identity = {"name": generator.name, "sha256": generator.sha256}
     config = {"generator": str(weights), "weights": None, "truncation": 1.0, "classes": None, "deformator": deformator}
     run = folder / "run"
-    background = Background(4, -1, 6.0, "bright")
+    background = BackgroundDirection(4, -1, 6.0, "bright")
     Directions(matrix, -matrix[:, 4], background, identity, scores, {}, config).save(run / "discover")
     write_index(run / "discover" / "gallery", scores, {})
     return run

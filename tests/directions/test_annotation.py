@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from saliency_gan.artifacts.directions import Background, Directions, load_directions
 from saliency_gan.cli.main import main
 from saliency_gan.directions.annotation import clean_name
 from saliency_gan.errors import UserError
+from saliency_gan.results.directions import BackgroundDirection, Directions, load_directions
 from saliency_gan.storage.files import sha256_of
 from tests.directions.finished import finished_run
 
@@ -42,7 +42,7 @@ def test_names_are_given_changed_and_taken_back(run: Path, capsys: pytest.Captur
 
 def test_what_a_generator_calls_its_own_directions_stays(tmp_path: Path) -> None:
     folder = tmp_path / "discover"
-    background = Background(2, 1, 6.0, "bright")
+    background = BackgroundDirection(2, 1, 6.0, "bright")
     own = {2: "L1D1", 3: "L1D2"}
     found = Directions(
         torch.eye(4), torch.eye(4)[2], background, {"name": "g", "sha256": ""}, config={"K": 2}, names=own

@@ -9,7 +9,6 @@ import safetensors
 import safetensors.torch
 import torch
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import AnnotateConfig, DiscoverConfig
 from saliency_gan.directions.annotation import annotate
 from saliency_gan.directions.discovery import discover
@@ -18,6 +17,7 @@ from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator, save_generator
 from saliency_gan.images.reading import read_image
+from saliency_gan.results.directions import load_directions
 from tests.directions.worlds import tiny_biggan, tiny_sngan
 
 

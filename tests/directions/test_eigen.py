@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import AnnotateConfig, DiscoverConfig, EigenConfig, MasksConfig
 from saliency_gan.directions import discovery
 from saliency_gan.directions.annotation import annotate
@@ -15,6 +14,7 @@ from saliency_gan.directions.eigen import eigen, traversal
 from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator, save_generator
 from saliency_gan.masks.synthesis import synthesise
+from saliency_gan.results.directions import load_directions
 from saliency_gan.runs.random_streams import random_stream
 from tests.directions.worlds import DiscWorld, tiny_biggan
 from tests.generators.conftest import make_eigengan

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan.artifacts.directions import Background
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
 from saliency_gan.images.reading import read_image
 from saliency_gan.images.tensors import to_uint8
+from saliency_gan.results.directions import BackgroundDirection
 from saliency_gan.runs.random_streams import Stream, random_stream
 from tests.directions.worlds import DiscWorld, cpu_fabric
 
@@ -42,7 +42,7 @@ def test_gallery_shows_every_direction_from_minus_8_to_8(tmp_path):
 def test_ranking_ends_each_row_with_the_mask(polarity):
     world, config = DiscWorld(polarity), DiscoverConfig(theta=0.8)
     candidates = [(entry(0, polarity=polarity), torch.eye(8)[0]), (entry(5, -1), -torch.eye(8)[5])]
-    picture = draw_ranking(config, world, candidates, Background(0, 1, 9.0, polarity), None, cpu_fabric())
+    picture = draw_ranking(config, world, candidates, BackgroundDirection(0, 1, 9.0, polarity), None, cpu_fabric())
     width = 7 * 66 - 2
     assert picture.shape == (18 + 3 * 66 - 2, 2 * width + 12, 3)
     last_shift, mask = picture[18 : 18 + 64, 5 * 66 : 5 * 66 + 64], picture[18 : 18 + 64, 6 * 66 : width]
@@ -59,7 +59,7 @@ def test_only_the_chosen_block_is_marked():
         return draw_ranking(DiscoverConfig(), DiscWorld(), candidates, chosen, None, cpu_fabric())
 
     width = 7 * 66 - 2
-    ink = [int((picture(Background(index, 1, 9.0, "bright"))[:18, :width] < 128).sum()) for index in (0, 1)]
+    ink = [int((picture(BackgroundDirection(index, 1, 9.0, "bright"))[:18, :width] < 128).sum()) for index in (0, 1)]
     assert ink[0] > ink[1]
 
 

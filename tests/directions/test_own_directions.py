@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import (
     AnnotateConfig,
     DiscoverConfig,
@@ -28,7 +27,8 @@ from saliency_gan.generators.zoo import save_generator
 from saliency_gan.masks.synthesis import synthesise
 from saliency_gan.pages.page import Section
 from saliency_gan.reporting.stages import discover_section
-from saliency_gan.saliency.training import train_saliency
+from saliency_gan.results.directions import load_directions
+from saliency_gan.training.train_saliency import train_saliency
 from tests.directions.finished import finished_run
 from tests.generators.conftest import make_eigengan
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from saliency_gan.directions.deformator import Deformator
-from saliency_gan.directions.pairs import PairSampler
 from saliency_gan.directions.rca import measure_rca, wilson_interval
+from saliency_gan.directions.shifts import ShiftSampler
 from saliency_gan.runs.random_streams import Stream, random_stream
 from tests.directions.worlds import DiscWorld, cpu_fabric
 
@@ -50,7 +50,7 @@ class Pretender(nn.Module):
 
 def measured(reconstructor: nn.Module, samples: int) -> dict[str, float]:
     generator = DiscWorld()
-    sampler = PairSampler(generator, None, 4, 6.0, 0.5, torch.device("cpu"))
+    sampler = ShiftSampler(generator, None, 4, 6.0, 0.5, torch.device("cpu"))
     deformator = Deformator("coordinate", 8, 4, random_stream(0))
     return measure_rca(sampler, deformator, reconstructor, cpu_fabric(), samples, 64, seed=3)
 
@@ -80,7 +80,7 @@ class Biased(nn.Module):
 
 def test_shift_error_is_the_mean_absolute_one_on_the_same_pairs():
     generator = DiscWorld()
-    sampler = PairSampler(generator, None, 4, 6.0, 0.5, torch.device("cpu"))
+    sampler = ShiftSampler(generator, None, 4, 6.0, 0.5, torch.device("cpu"))
     errors, right = [], 0
     for start in range(0, 150, 64):
         sample = sampler.draw(min(64, 150 - start), random_stream(3, Stream.RCA, start))
@@ -96,7 +96,7 @@ def test_every_step_has_pairs_of_its_own():
     for step in (None, 0, 10, 20, 10):
         pretender = Pretender()
         generator = DiscWorld()
-        sampler = PairSampler(generator, None, 4, 6.0, 0.5, torch.device("cpu"))
+        sampler = ShiftSampler(generator, None, 4, 6.0, 0.5, torch.device("cpu"))
         deformator = Deformator("coordinate", 8, 4, random_stream(0))
         measure_rca(sampler, deformator, pretender, cpu_fabric(), 8, 64, seed=3, step=step)
         shown.append(pretender.shown[0])

@@ -6,7 +6,6 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.cli.main import main
 from saliency_gan.config import WalkConfig
 from saliency_gan.directions.annotation import rename
@@ -15,6 +14,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images.reading import read_image
 from saliency_gan.images.tensors import to_uint8
+from saliency_gan.results.directions import load_directions
 from saliency_gan.runs.random_streams import Stream, random_stream
 from tests.directions.finished import finished_run
 

@@ -117,7 +117,7 @@ def test_an_interrupted_set_goes_on_and_other_painters_are_refused(world: Square
     found = json.loads(path.read_text())
     found["painters"]["units"][0]["threshold"] += 0.1
     path.write_text(json.dumps(found))
-    with pytest.raises(UserError, match="other directions or other units"):
+    with pytest.raises(UserError, match="other directions, other units"):
         synthesise(config)
 
 

@@ -17,8 +17,8 @@ from saliency_gan.encoders.pretrained import IMAGENET_MEAN, IMAGENET_STD, PACKAG
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.saliency.folding import fold
 from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
-from saliency_gan.saliency.training import train_saliency
 from saliency_gan.storage.torch_files import load_torch
+from saliency_gan.training.train_saliency import train_saliency
 from tests.saliency.toys import TINY, write_shards
 
 SAMPLES = Path(__file__).parents[2] / "data" / "samples" / "images"

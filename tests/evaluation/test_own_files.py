@@ -12,7 +12,7 @@ from PIL import Image
 from saliency_gan.config import EvaluateConfig
 from saliency_gan.errors import UserError
 from saliency_gan.evaluation.evaluate import evaluate
-from saliency_gan.saliency.validation import PhotoCheck
+from saliency_gan.training.validation import PhotoCheck
 
 SIZE = (20, 30)
 WHITE = np.full((*SIZE, 3), 255, np.uint8)

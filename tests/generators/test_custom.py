@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from saliency_gan.artifacts.directions import Background, Directions
 from saliency_gan.cli import main as cli
 from saliency_gan.config import WalkConfig
 from saliency_gan.errors import UserError
 from saliency_gan.generators.custom import load_custom
 from saliency_gan.generators.zoo import load_generator
+from saliency_gan.results.directions import BackgroundDirection, Directions
 from saliency_gan.runs.random_streams import random_stream
 
 REPOSITORY = Path(__file__).parents[2]
@@ -136,7 +136,7 @@ def test_a_run_of_somebody_else_never_starts_code_by_itself(write, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     name = write("open('was-run', 'w')\n" + CODE)
     owner = {"name": "mine", "sha256": "0" * 64}
-    background, config = Background(0, 1, 6.0, "bright"), {"generator": name, "weights": "w.pth"}
+    background, config = BackgroundDirection(0, 1, 6.0, "bright"), {"generator": name, "weights": "w.pth"}
     Directions(torch.eye(6), torch.eye(6)[0], background, owner, config=config).save(tmp_path / "run" / "discover")
     with pytest.raises(UserError, match=r"which is code, .* add --generator .*mine\.py:load --weights w\.pth\."):
         WalkConfig(run=tmp_path / "run").inputs()

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from saliency_gan.artifacts.directions import Background, Directions
 from saliency_gan.config import MasksConfig
 from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity
+from saliency_gan.results.directions import BackgroundDirection, Directions
 
 
 class DiscGenerator(Generator):
@@ -46,7 +46,7 @@ def save_directions(folder: Path, generator: Generator, polarity: Polarity = "br
     sign = 1 if polarity == "bright" else -1
     matrix = torch.eye(generator.latent_dim)
     owner = {"name": generator.name, "sha256": generator.sha256}
-    Directions(matrix, sign * matrix[0].clone(), Background(0, sign, 12.0, polarity), owner).save(folder)
+    Directions(matrix, sign * matrix[0].clone(), BackgroundDirection(0, sign, 12.0, polarity), owner).save(folder)
 
 
 def elsewhere(config: MasksConfig, name: str) -> MasksConfig:

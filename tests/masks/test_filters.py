@@ -34,10 +34,11 @@ def rectangle(top: int, left: int, height: int, width: int, side: int = 20) -> N
     return mask
 
 
-def rejection(mask: NDArray[np.uint8], shifted: Any = None, second: Any = None, **settings: Any) -> str | None:
-    return rejected_by(
-        mask, shifted, () if second is None else (mask, second), MasksConfig(**{**PERMISSIVE, **settings})
-    )
+def rejection(
+    mask: NDArray[np.uint8], shifted: Any = None, second: Any = None, fit: float | None = None, **settings: Any
+) -> str | None:
+    compared = () if second is None else (mask, second)
+    return rejected_by(mask, shifted, compared, fit, MasksConfig(**{**PERMISSIVE, **settings}))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -136,8 +137,8 @@ def test_each_check_rejects_on_its_own_side_of_its_limit():
 def test_several_rules_agree_by_the_mean_iou_of_any_two():
     masks = [rectangle(0, 0, 10, 10), rectangle(0, 5, 10, 5), rectangle(0, 0, 10, 5)]  # IoU 1/2, 1/2 and 0
     assert agreement(masks) == pytest.approx(1 / 3)
-    assert rejected_by(masks[0], None, masks, MasksConfig(**PERMISSIVE, min_agreement=0.33)) is None
-    assert rejected_by(masks[0], None, masks, MasksConfig(**PERMISSIVE, min_agreement=0.34)) == "min_agreement"
+    assert rejected_by(masks[0], None, masks, None, MasksConfig(**PERMISSIVE, min_agreement=0.33)) is None
+    assert rejected_by(masks[0], None, masks, None, MasksConfig(**PERMISSIVE, min_agreement=0.34)) == "min_agreement"
 
 
 def test_the_first_check_that_fails_is_named():
@@ -153,3 +154,9 @@ def test_the_first_check_that_fails_is_named():
             settings[check] = permissive
     assert rejection(full, one_peak, second, **settings) is None
     assert found == [check for check in CHECKS if check != "min_area"]
+
+
+def test_a_mask_that_fits_less_than_asked_is_rejected():
+    assert rejection(rectangle(0, 0, 4, 4), fit=0.49, min_fit=0.5) == "min_fit"
+    assert rejection(rectangle(0, 0, 4, 4), fit=0.5, min_fit=0.5) is None
+    assert rejection(rectangle(0, 0, 4, 4), fit=0.0) is None

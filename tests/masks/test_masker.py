@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from saliency_gan.artifacts.painters import Painter, Painters
 from saliency_gan.config import MasksConfig
 from saliency_gan.errors import UserError
 from saliency_gan.generators.units import ablate
@@ -18,6 +17,7 @@ from saliency_gan.masks import candidates, synthesis
 from saliency_gan.masks.candidates import CandidateSource, draw_latents
 from saliency_gan.masks.filters import intersection_over_union
 from saliency_gan.masks.synthesis import synthesise
+from saliency_gan.results.painters import Painter, Painters
 from saliency_gan.storage.files import write_json
 from tests.jobs import run_job
 

@@ -173,7 +173,7 @@ def test_other_directions_are_refused_in_a_begun_folder(config: MasksConfig, dis
     folder = synthesise(config)
     before = contents(folder)
     save_directions(config.run / "discover", disc, "dark")
-    with pytest.raises(UserError, match="pairs of another generator, other directions or other units"):
+    with pytest.raises(UserError, match="pairs of another generator, other directions, other units"):
         synthesise(config)
     assert contents(folder) == before
     with pytest.raises(UserError, match="other directions than those of"):

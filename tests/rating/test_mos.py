@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.cli.main import main
 from saliency_gan.config import MosConfig
 from saliency_gan.directions.annotation import rename
@@ -11,6 +10,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.rating.answers import Answer, save_answers
 from saliency_gan.rating.mos import mos
 from saliency_gan.rating.study import digest_of
+from saliency_gan.results.directions import load_directions
 
 BOTH, FIRST, SECOND, NEITHER = (True, True), (True, False), (False, True), (False, False)
 

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import RateConfig
 from saliency_gan.directions.annotation import rename
 from saliency_gan.errors import UserError
 from saliency_gan.rating.server import RatingServer
 from saliency_gan.rating.study import KINDS, Study
+from saliency_gan.results.directions import load_directions
 from tests.rating.client import Client
 
 GOOD = {"rater": "ann", "position": 0, "consistent": True, "one_factor": True, "name": ""}

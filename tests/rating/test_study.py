@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.config import RateConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.zoo import load_generator
@@ -15,6 +14,7 @@ from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.images.writing import encode
 from saliency_gan.rating.study import RatedDirection, Study, digest_of
+from saliency_gan.results.directions import load_directions
 from tests.directions.finished import K, finished_run
 
 

@@ -137,8 +137,8 @@ class World:
 def _work(words: list[str], root: Path, meddling: Meddling) -> None:
     """What a process does. Batch statistics over fewer batches than usual save seconds."""
     import saliency_gan.generators.training
-    import saliency_gan.saliency.self_training
-    import saliency_gan.saliency.training
+    import saliency_gan.training.self_training
+    import saliency_gan.training.train_saliency
     from saliency_gan.cli.main import main
 
     os.dup2(os.open(root / "said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
@@ -146,8 +146,8 @@ def _work(words: list[str], root: Path, meddling: Meddling) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     saliency_gan.generators.training.FINAL_BATCHES = 2
-    saliency_gan.saliency.training.STATISTICS_BATCHES = saliency_gan.saliency.self_training.STATISTICS_BATCHES = 1
-    saliency_gan.saliency.self_training.MARKS_SAVED_EVERY = 4
+    saliency_gan.training.train_saliency.STATISTICS_BATCHES = saliency_gan.training.self_training.STATISTICS_BATCHES = 1
+    saliency_gan.training.self_training.MARKS_SAVED_EVERY = 4
     if meddling.clock:
         now = time.time
         time.time = lambda: now() + meddling.clock

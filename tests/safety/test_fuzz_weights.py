@@ -14,11 +14,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saliency_gan.artifacts.directions import load_directions
 from saliency_gan.errors import UserError
 from saliency_gan.generators.unlabelled_images import load_unlabelled_images
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.masks.shards import open_shards
+from saliency_gan.results.directions import load_directions
 from saliency_gan.saliency.model import load_model
 from saliency_gan.storage.torch_files import load_torch
 from tests.directions.finished import finished_run

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from saliency_gan.saliency.bilateral_solver import solve
-from saliency_gan.saliency.validation import intersection_over_union
+from saliency_gan.training.validation import intersection_over_union
 
 SPATIAL, LUMA, CHROMA = 5.0, 16.0, 12.0
 

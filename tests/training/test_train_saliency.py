@@ -1,0 +1,193 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from saliency_gan.config import MasksConfig, TrainSaliencyConfig
+from saliency_gan.errors import UserError
+from saliency_gan.images.reading import read_image
+from saliency_gan.masks import candidates
+from saliency_gan.saliency.model import load_model
+from saliency_gan.training import sources
+from saliency_gan.training.learner import Learner
+from saliency_gan.training.train_saliency import train_saliency
+from saliency_gan.training.validation import PhotoCheck
+from tests.masks.discs import DiscGenerator, save_directions
+from tests.saliency.toys import TINY, write_photos, write_shards
+
+
+@pytest.fixture(autouse=True)
+def few_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saliency_gan.training.train_saliency.STATISTICS_BATCHES", 2)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainSaliencyConfig:
+    write_shards(tmp_path / "run" / "masks", 20)
+    return TrainSaliencyConfig(
+        run=tmp_path / "run", **TINY, steps=6, validation_pairs=4, checkpoint_every=2, log_every=1
+    )
+
+
+def elsewhere(config: TrainSaliencyConfig, name: str) -> TrainSaliencyConfig:
+    return replace(config, run=config.run.parent / name, shards=config.shards or config.run / "masks")
+
+
+def metrics(config: TrainSaliencyConfig) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (config.run / "saliency" / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "images_per_second"} for line in lines]
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) -> None:
+    learn = Learner.learn
+
+    def failing(self: Learner, *arguments: Any) -> torch.Tensor:
+        if self.step == step:
+            raise error
+        return learn(self, *arguments)
+
+    monkeypatch.setattr(Learner, "learn", failing)
+
+
+def test_discs_are_learnt(trained: Path) -> None:
+    folder = trained / "saliency"
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["validation_iou"] > 0.85
+    measured = PhotoCheck(trained / "photos", torch.device("cpu")).measure(load_model(folder))
+    assert measured["photos_iou"] > 0.85
+    about = load_model(folder).about
+    assert measured["photos_iou"] == pytest.approx(about["photos_iou"], abs=0.01)  # saved in half precision
+    assert about["trained_on"]["generator"] == {"name": "toy", "sha256": "0" * 64}
+    assert str(trained) not in json.dumps(about)
+    assert read_image(folder / "preview.png").shape == (3 * 34 - 2, 16 * 34 - 2, 3)
+
+
+@pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt(), 3), (SystemExit("killed"), 2)])
+def test_a_resumed_run_ends_as_one_that_was_never_stopped(
+    config: TrainSaliencyConfig, monkeypatch: pytest.MonkeyPatch, error: BaseException, kept: int
+) -> None:
+    config = replace(config, steps=4, photos=write_photos(config.run / "photos", 2))
+    whole = train_saliency(elsewhere(config, "whole"))
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        stop_at(patch, 3, error)
+        train_saliency(config)
+    step = torch.load(config.run / "saliency" / "checkpoints" / "last.pt", weights_only=True)["step"]
+    assert step == kept
+    resumed = train_saliency(config)
+    assert resumed.read_bytes() == whole.read_bytes()
+    assert metrics(config) == metrics(elsewhere(config, "whole"))
+
+
+def test_the_number_of_workers_changes_nothing(config: TrainSaliencyConfig) -> None:
+    config = replace(config, steps=2)
+    helped = replace(elsewhere(config, "helped"), workers=2)
+    assert train_saliency(config).read_bytes() == train_saliency(helped).read_bytes()
+
+
+def test_the_best_checkpoint_on_the_photos_is_kept(
+    config: TrainSaliencyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, photos=write_photos(config.run / "photos", 2))
+    quality = iter((0.4, 0.6, 0.5))
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def measure(_: PhotoCheck, model: torch.nn.Module) -> dict[str, float]:
+        seen.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return {"photos_iou": next(quality)}
+
+    monkeypatch.setattr(PhotoCheck, "measure", measure)
+    best = load_model(train_saliency(config))
+    assert (best.about["step"], best.about["photos_iou"]) == (4, 0.6)
+    for name, tensor in best.named_parameters():
+        torch.testing.assert_close(tensor, seen[1][name], atol=1e-3, rtol=1e-2)
+    assert not torch.equal(seen[1]["network.encoder.conv1.weight"], seen[2]["network.encoder.conv1.weight"])
+
+
+def test_the_papers_setting_trains(config: TrainSaliencyConfig) -> None:
+    model = load_model(train_saliency(replace(config, loss="paper", optimiser="adam", steps=2, precision="bf16")))
+    assert model.architecture.outputs == 2
+
+
+def test_held_out_pairs_are_never_trained_on(config: TrainSaliencyConfig) -> None:
+    source = sources.open_source(config, None)
+    held_out, trained_on = ({image.tobytes() for image in part.images} for part in (source.held_out, source.typical))
+    assert (len(held_out), len(trained_on)) == (4, 16)
+    assert not held_out & trained_on
+
+
+@pytest.fixture
+def disc_masks(config: TrainSaliencyConfig, monkeypatch: pytest.MonkeyPatch) -> MasksConfig:
+    generator = DiscGenerator().freeze()
+    monkeypatch.setattr(candidates, "load_chosen", lambda _: generator)
+    save_directions(config.run / "discover", generator)
+    return MasksConfig(
+        run=config.run, directions=config.run / "discover", batch=6, opening=0, device="cpu", precision="fp32"
+    )
+
+
+def test_pairs_drawn_on_the_fly_resume_exactly(
+    config: TrainSaliencyConfig, disc_masks: MasksConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, source="generator", steps=4)
+    whole = train_saliency(elsewhere(config, "whole"), disc_masks)
+    for error in (KeyboardInterrupt(), SystemExit("killed")):
+        with monkeypatch.context() as patch, pytest.raises(type(error)):
+            stop_at(patch, 3, error)
+            train_saliency(elsewhere(config, str(error)), disc_masks)
+        assert train_saliency(elsewhere(config, str(error)), disc_masks).read_bytes() == whole.read_bytes()
+    assert load_model(whole).about["trained_on"]["generator"]["name"] == "disc"
+    with pytest.raises(UserError, match="other pairs"):
+        train_saliency(elsewhere(config, "whole"), replace(disc_masks, theta=0.8))
+
+
+def test_pairs_drawn_on_the_fly_are_seen_once(config: TrainSaliencyConfig, disc_masks: MasksConfig) -> None:
+    config = replace(config, source="generator", augment="none")
+    source = sources.open_source(config, disc_masks)
+    images = np.concatenate([source.held_out.images, *(images for images, _ in source.batches(0, 4))])
+    assert len({image.tobytes() for image in images}) == 4 + 4 * 8
+
+
+def test_other_pairs_are_refused_when_a_run_goes_on(config: TrainSaliencyConfig) -> None:
+    train_saliency(replace(config, steps=2))
+    write_shards(config.run / "masks", 26)
+    with pytest.raises(UserError, match="was trained on other pairs"):
+        train_saliency(config)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"validation_pairs": 20}, "none would be left"),
+        ({"validation_pairs": 0}, "validation_pairs is 0"),
+        ({"batch": 0}, "batch is 0"),
+        ({"workers": -1}, "workers is -1"),
+        ({"ema": 1.0}, "ema is 1.0"),
+        ({"resolution": 40}, "multiple of 32"),
+        ({"encoder": "resnet"}, "has no encoder"),
+        ({"shards": Path("nowhere")}, "There is no folder nowhere"),
+        ({"photos": Path("nowhere")}, "There is no folder nowhere"),
+        ({"source": "generator"}, "no masks settings"),
+    ],
+)
+def test_wrong_settings_are_refused(config: TrainSaliencyConfig, change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train_saliency(replace(config, **change))
+
+
+def test_a_checkpoint_that_is_a_pickle_is_refused(config: TrainSaliencyConfig, tmp_path: Path) -> None:
+    import pickle
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "sprung",)
+
+    checkpoint = config.run / "saliency" / "checkpoints" / "last.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(UserError, match=r"last\.pt is damaged"):
+        train_saliency(config)
+    assert not (tmp_path / "sprung").exists()
