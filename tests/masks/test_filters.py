@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -143,16 +144,17 @@ def test_several_rules_agree_by_the_mean_iou_of_any_two():
 
 def test_the_first_check_that_fails_is_named():
     full, one_peak, second = np.ones((20, 20), np.uint8), np.zeros((20, 20), np.float32), rectangle(0, 0, 2, 2)
-    settings = {"max_area": 0.5, "max_border": 0.5, "min_agreement": 0.9}
+    settings = {"max_area": 0.5, "max_border": 0.5, "min_agreement": 0.9, "min_fit": 0.5, "judge": Path("judge")}
+    checks = [("max_area", 1.0), ("max_border", 1.0), ("two_peaks", None), ("min_agreement", 0.0), ("min_fit", 0.0)]
     found = []
-    for check, permissive in [("max_area", 1.0), ("max_border", 1.0), ("two_peaks", None), ("min_agreement", 0.0)]:
-        assert rejection(full, one_peak, second, **settings) == check
+    for check, permissive in checks:
+        assert rejection(full, one_peak, second, 0.2, **settings) == check
         found.append(check)
         if permissive is None:
             one_peak = np.tile(np.linspace(0, 1, 20, dtype=np.float32) > 0.5, (20, 1)).astype(np.float32)
         else:
             settings[check] = permissive
-    assert rejection(full, one_peak, second, **settings) is None
+    assert rejection(full, one_peak, second, 0.2, **settings) is None
     assert found == [check for check in CHECKS if check != "min_area"]
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,18 @@ def test_counts_by_check_and_by_class():
         "rejections": {"min_area": 3, "max_border": 1},
         "rejections_by_class": {"cat": {"min_area": 2}, "dog": {"max_border": 1, "min_area": 1}},
         "accepted_by_class": {"ant": 1, "cat": 1},
+        "fit": {},
+        "fit_by_class": {},
     }
+
+
+def test_fits_of_accepted_pairs_are_summed_up_and_go_on_from_what_was_saved():
+    tally = Tally()
+    for name, verdict, fit in (("cat", None, 0.25), ("cat", "max_area", 0.9), ("dog", None, 0.75), ("cat", None, 0.5)):
+        tally.count(replace(candidate(name, verdict), fit=fit))
+        tally = Tally.from_plain(tally.to_plain())
+    assert tally.fit == {"mean": 0.5, "good_share": 1 / 3}
+    assert tally.to_plain()["fit_by_class"] == {"cat": {"sum": 0.75, "good": 0}, "dog": {"sum": 0.75, "good": 1}}
 
 
 def test_counting_goes_on_from_what_was_saved():
