@@ -44,6 +44,10 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     parser.add_argument("--config", type=str | None, metavar="YAML", help="Pipeline file; flags override it.")
     parser.add_argument("--dry-run", action="store_true", help="Print the settings, what is read and what is written.")
     parser.add_class_arguments(STAGES[verb], None)
+    words = [part for word in words for part in ((word[:-1], "") if re.fullmatch(r"--[\w-]+=", word) else (word,))]
+    if "" in words:
+        before = words[words.index("") - 1] if words.index("") else "the first path"
+        raise UserError(f"{verb}: {before} is empty: give a value, or leave the setting out.")
     try:
         known = {option for action in parser._actions for option in action.option_strings}
         words = _normalise(verb, _without_those_of_others(words, known), known)

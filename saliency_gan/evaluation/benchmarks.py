@@ -118,7 +118,8 @@ def find_dataset(config: EvaluateConfig) -> Dataset:
         sides = {}
     for title, folder in given.items():
         if title not in sides:
-            sides[title] = by_name(folder, _own_images(folder, given.values()))
+            setting = "--images" if title == "photos" else f"--{title}"
+            sides[title] = by_name(folder, _own_images(folder, given.values(), setting))
     names = set.intersection(*(set(side) for side in sides.values()))
     if not names:
         examples = ", ".join(f"{min(side.values()).name} ({title})" for title, side in sides.items())
@@ -218,9 +219,9 @@ def _split_common(folder: Path, recursive: bool = False) -> tuple[dict[str, Path
     return by_name(folder, photos), by_name(folder, [path for path in files if path.suffix.lower() == ".png"])
 
 
-def _own_images(folder: Path, folders: Iterable[Path]) -> list[Path]:
+def _own_images(folder: Path, folders: Iterable[Path], setting: str) -> list[Path]:
     """The images of a folder and its subfolders, except those in `folders` that lie in it."""
-    files = find_images(folder, recursive=True)
+    files = find_images(folder, recursive=True, setting=setting)
     for other in folders:
         if other.resolve() != folder.resolve() and other.resolve().is_relative_to(folder.resolve()):
             inner = folder / other.resolve().relative_to(folder.resolve())

@@ -201,6 +201,8 @@ def load_model(path: Path | None = None) -> SaliencyModel:
         raise UserError(f"There is no saliency model {path}: give the model.safetensors of train-saliency.") from None
     except (safetensors.SafetensorError, OSError, LookupError, AttributeError, TypeError, ValueError) as error:
         raise _not_a_model(path, error) from None
+    if not path.with_name("config.json").exists():
+        raise UserError(f"There is no config.json beside {path}: keep both files of a model together.")
     description = read_json(path.with_name("config.json"))
     try:
         about = description.pop("about")

@@ -111,11 +111,12 @@ class OnnxNetwork:
 
 
 def import_onnxruntime() -> Any:
-    """Returns the module onnxruntime.
+    """Returns the module onnxruntime, with its telemetry off: it would write a device id and look for a server.
 
     Raises:
         UserError: If it is not installed.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime reads it at its first import
     try:
         import onnxruntime
     except ImportError as error:

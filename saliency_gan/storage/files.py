@@ -144,5 +144,12 @@ def sha256_of(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Folder for downloads and exports: $SALIENCY_GAN_CACHE, or the user's cache folder."""
-    return Path(os.environ.get("SALIENCY_GAN_CACHE") or platformdirs.user_cache_path("saliency_gan"))
+    """Folder for downloads and exports: $SALIENCY_GAN_CACHE, or the user's cache folder.
+
+    Raises:
+        UserError: If the user has no home folder, as in a container with a numeric user.
+    """
+    try:
+        return Path(os.environ.get("SALIENCY_GAN_CACHE") or platformdirs.user_cache_path("saliency_gan"))
+    except RuntimeError:
+        raise UserError("This user has no home folder: set SALIENCY_GAN_CACHE to a folder for downloads.") from None

@@ -422,3 +422,20 @@ def test_a_dry_run_refuses_what_the_run_would_refuse(
     assert main([*words, "--dry-run"]) == 2
     out, error = capsys.readouterr()
     assert sentence in error and not out
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["predict", ""], "the first path"),
+        (["predict", "a.jpg", "--output", ""], "--output"),
+        (["masks", "--run="], "--run"),
+    ],
+)
+def test_an_empty_value_is_no_current_folder(
+    words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert f"{named} is empty: give a value" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
