@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from saliency_gan.compute.processes import cores, is_main, local_world_size, share, total
+from saliency_gan.compute.processes import cores, is_main, local_world_size, meet, share, total
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import StageError, UserError, one_line
 from saliency_gan.images import ImageArray
@@ -65,6 +65,8 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
         if is_main():
             for kind in PHOTO_SUFFIXES:
                 remove_partials(config.output / kind)
+            Sources(config.output).claim(config.save)
+        meet()
         return _mark(config, paths, predictor, background)
 
 

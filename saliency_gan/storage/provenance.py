@@ -7,8 +7,9 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from saliency_gan.errors import UserError
 from saliency_gan.storage.files import composed, disk_error
 
 FILE = ".sources.jsonl"
@@ -55,12 +56,35 @@ class Sources:
         self.output = output
         self._lock = threading.Lock()
         self._known: dict[str, tuple[Source, frozenset[str]]] = {}
+        self._claimed: set[str] = set()
         with suppress(OSError):
             for line in (output / FILE).read_text(errors="surrogateescape").splitlines():
-                with suppress(ValueError, TypeError, LookupError):  # a killed process may leave an incomplete last line
+                with suppress(
+                    ValueError, TypeError, LookupError, AttributeError
+                ):  # a killed process may leave an incomplete last line
                     fields = json.loads(line)
+                    self._claimed.update(fields.get("claimed", ()))
                     result, kinds = fields.pop("result"), frozenset(fields.pop("kinds"))
                     self._known[result] = Source(**fields), kinds
+
+    def claim(self, kinds: Collection[str]) -> None:
+        """Records that results of these kinds are written here from now on, before the first one is.
+
+        Raises:
+            UserError: If the folder of a new kind already has files. Somebody else made them, such as drawn masks in a
+                data set, and results with their names would replace them.
+            StageError: If the folder cannot be written.
+        """
+        new = sorted(set(kinds) - self._claimed - self.kinds)
+        for kind in new:
+            if any(path.is_file() for path in (self.output / kind).rglob("*")):
+                raise UserError(
+                    f"{self.output / kind} holds files that predict did not write, and results could replace them:"
+                    " choose another folder with --output, or move them away."
+                )
+        if new:
+            self._claimed.update(new)
+            self._append({"claimed": new})
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -88,10 +112,12 @@ class Sources:
             before, made = self._known.get(result, (source, frozenset()))
             made = made.union(kinds) if before == source else frozenset(kinds)  # else the other kinds are outdated
             self._known[result] = source, made
-            line = json.dumps({"result": result, "kinds": sorted(made), **asdict(source)}) + "\n"
-            try:
-                # One write in append mode: lines of several processes do not mix.
-                with open(self.output / FILE, "a", encoding="utf-8") as file:
-                    file.write(line)
-            except OSError as error:
-                raise disk_error(self.output / FILE, error) from None
+            self._append({"result": result, "kinds": sorted(made), **asdict(source)})
+
+    def _append(self, fields: dict[str, Any]) -> None:
+        try:
+            # One write in append mode: lines of several processes do not mix.
+            with open(self.output / FILE, "a", encoding="utf-8") as file:
+                file.write(json.dumps(fields) + "\n")
+        except OSError as error:
+            raise disk_error(self.output / FILE, error) from None

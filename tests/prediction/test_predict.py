@@ -294,3 +294,19 @@ def test_processes_of_a_job_do_their_shares(
         predict(replace(config, output=tmp_path / str(rank), save=("map",)), [tmp_path / "photos"])
         done[rank] = results(tmp_path / str(rank))
     assert done == {0: [f"map/{index}.png" for index in (0, 2, 4)], 1: [f"map/{index}.png" for index in (1, 3)]}
+
+
+def test_files_of_others_are_never_replaced(config: PredictConfig, tmp_path: Path) -> None:
+    """As in a data set with images/ and mask/ beside each other."""
+    drawn = config.output / "mask" / "photo.png"
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes(b"drawn by hand")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    for settings in ({"save": ("mask",)}, {"save": ("map", "mask"), "skip_existing": True}):
+        with pytest.raises(UserError, match="mask holds files that predict did not write"):
+            predict(replace(config, **settings), [tmp_path / "photo.jpg"])
+    assert drawn.read_bytes() == b"drawn by hand" and not (config.output / "map").exists()
+    for _ in range(2):
+        assert predict(replace(config, save=("map",)), [tmp_path / "photo.jpg"]) == 0
+        with pytest.raises(UserError, match="mask holds files that predict did not write"):
+            predict(replace(config, save=("mask",)), [tmp_path / "photo.jpg"])
