@@ -121,7 +121,7 @@ def test_bad_files_are_refused(saved: Path, tmp_path: Path) -> None:
         load_model(weights)
     weights.write_bytes(whole)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(UserError, match=r"config\.json does not exist"):
+    with pytest.raises(UserError, match=r"There is no config\.json beside"):
         load_model(weights)
 
 
