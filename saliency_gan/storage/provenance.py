@@ -77,7 +77,7 @@ class Sources:
         """
         new = sorted(set(kinds) - self._claimed - self.kinds)
         for kind in new:
-            if any(path.is_file() for path in (self.output / kind).rglob("*")):
+            if any(map(_holds_data, (self.output / kind).rglob("*"))):
                 raise UserError(
                     f"{self.output / kind} holds files that predict did not write, and results could replace them:"
                     " choose another folder with --output, or move them away."
@@ -121,3 +121,8 @@ class Sources:
                 file.write(json.dumps(fields) + "\n")
         except OSError as error:
             raise disk_error(self.output / FILE, error) from None
+
+
+def _holds_data(path: Path) -> bool:
+    """Whether replacing a path would lose data: it is a file, and no link to data that has another name."""
+    return path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1
