@@ -14,10 +14,11 @@ from torchvision.models import get_model, get_model_weights, list_models, segmen
 from saliency_gan.dissection.concepts import Appearance, ConceptSource, Joined, Saliency
 from saliency_gan.encoders.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from saliency_gan.errors import UserError
-from saliency_gan.generators.custom import is_custom, running
+from saliency_gan.generators.custom import running
 from saliency_gan.images.tensors import to_unit
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.storage.files import read_text
+from saliency_gan.storage.run_layout import is_custom
 from saliency_gan.storage.torch_files import load_torch
 
 BUILT_IN: dict[str, type[ConceptSource]] = {"saliency": Saliency, "appearance": Appearance}

@@ -20,11 +20,6 @@ from saliency_gan.runs.random_streams import Stream, random_stream
 GUIDE = "see 'Your own generator' in docs/generators.md"
 
 
-def is_custom(name: str) -> bool:
-    """Whether `name` is `PATH.py:FUNCTION`, or a PATH.py without a function."""
-    return name.endswith(".py") or ".py:" in name
-
-
 def load_custom(name: str, weights: Path | None = None) -> Generator:
     """Runs the file, calls its function and checks what it returns.
 

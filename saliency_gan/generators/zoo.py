@@ -14,13 +14,13 @@ import torch
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.generators.custom import is_custom, load_custom
+from saliency_gan.generators.custom import load_custom
 from saliency_gan.generators.downloads import PublicFile, fetch, pin
 from saliency_gan.generators.families import TrainedGenerator, generator_of
 from saliency_gan.generators.units import ablate
 from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.files import sha256_of, write_bytes
-from saliency_gan.storage.run_layout import GENERATOR_FILE, GeneratorChoice
+from saliency_gan.storage.run_layout import GENERATOR_FILE, GeneratorChoice, is_custom
 
 FREE_DATA = ("Caltech-101", "MNIST")
 """Training images whose terms do not restrict what a generator is used for."""

@@ -17,6 +17,11 @@ MODEL_STAGES = ("saliency-adapted", "student", "saliency")
 MODEL_FILE, GENERATOR_FILE = "model.safetensors", "generator.safetensors"
 
 
+def is_custom(generator: str) -> bool:
+    """Whether a generator's name is `PATH.py:FUNCTION`, or a PATH.py whose function was forgotten."""
+    return generator.endswith(".py") or ".py:" in generator
+
+
 @dataclass(frozen=True)
 class Input:
     """One input of a stage.
@@ -127,7 +132,7 @@ class RunLayout:
             chosen, origin = str(self.run / "generator"), "run"
         else:
             chosen, origin = bundled, "bundled"
-        if chosen.endswith(".py") or ".py:" in chosen:
+        if is_custom(chosen):
             raise UserError(
                 f"The directions in {directions or self._folder('discover')} belong to {chosen}, which is code, and"
                 f" code is only run when a person names it: add --generator {chosen}"
@@ -185,6 +190,8 @@ class RunLayout:
     def _recorded(self, directions: Path | None) -> GeneratorChoice | None:
         """The generator of the directions; None if there are none or the file is damaged, which its reader reports
         later."""
+        if directions is None and self.run is None:
+            return None  # no run was named: a folder discover/ in the current one is nobody's
         path = (directions or self._folder("discover")) / "directions.json"
         with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             found = json.loads(path.read_text(encoding="utf-8"))

@@ -150,3 +150,10 @@ def test_pairs_are_named_or_the_runs(tmp_path: Path) -> None:
     assert (address.name, address.path, address.is_missing) == ("https://host/set", None, False)
     assert "pairs" not in AdaptConfig(run=tmp_path).inputs(), "no share of a batch is synthetic"
     assert AdaptConfig(run=tmp_path, synthetic_share=0.2).inputs()["pairs"].path == tmp_path / "masks"
+
+
+def test_without_a_run_the_current_folder_is_none() -> None:
+    put_directions(Path("discover"), "sngan-anime")
+    put_models(Path(), "student")
+    app = AppConfig()
+    assert app.choice.name == NAME and app.directions.origin == "bundled" and app.model.origin == "bundled"
