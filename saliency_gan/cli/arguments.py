@@ -8,10 +8,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import yaml
+
 from saliency_gan.cli.values import choices, guess, in_words, is_list
 from saliency_gan.config import STAGES
 from saliency_gan.config.pipeline import SHARED_EVERYWHERE, load_pipeline
 from saliency_gan.errors import UserError
+
+WITH_COMMAS = ("over", "ablate_units")
+"""Lists whose values contain commas themselves: on the command line, they are given once for each value."""
 
 
 def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
@@ -98,10 +103,10 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
 
 
 def _gathered(words: Sequence[str]) -> list[str]:
-    """Turns `--over A --over B` into `--over=["A", "B"]`, for flags whose values contain commas themselves."""
+    """Turns `--over A --over B` into `--over=["A", "B"]`, for the flags WITH_COMMAS."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--over", action="append")
-    finder.add_argument("--ablate_units", "--ablate-units", action="append")
+    for name in WITH_COMMAS:
+        finder.add_argument(f"--{name}", f"--{name.replace('_', '-')}", action="append")
     found, others = finder.parse_known_args(list(words))
     for name, values in vars(found).items():
         if values:
@@ -129,10 +134,12 @@ def _pipeline_of(words: Sequence[str]) -> str | None:
 
 
 def _checked(verb: str, pipeline: str) -> dict[str, Any]:
-    """Returns the verb's settings in a pipeline YAML; their values are checked in the same way as flags."""
+    """Returns the verb's settings in a pipeline YAML. Their values are checked as those of flags are, and lists can be
+    written as they are in flags."""
     import jsonargparse
 
-    settings = load_pipeline(Path(pipeline))[verb]
+    hints = get_type_hints(STAGES[verb])
+    settings = {name: _listed(name, value, hints[name]) for name, value in load_pipeline(Path(pipeline))[verb].items()}
     checker = jsonargparse.ArgumentParser(exit_on_error=False)
     checker.add_class_arguments(STAGES[verb], None)
     try:
@@ -142,11 +149,20 @@ def _checked(verb: str, pipeline: str) -> dict[str, Any]:
     return settings
 
 
+def _listed(name: str, value: Any, hint: Any) -> Any:
+    """Turns `save: map,mask` and `scales: 1.5` into lists, if the setting is a list."""
+    if not is_list(hint) or isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value
+    return (value,) if name in WITH_COMMAS else tuple(yaml.safe_load(_bracketed(str(value))))
+
+
 def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
 def _advice(verb: str, name: str, known: set[str]) -> str:
+    if name.startswith("--no_") and (positive := f"--{name[5:]}") in known:
+        return f"write {positive} false."
     meant = guess(name[2:], [flag[2:] for flag in known])
     return f"did you mean --{meant}?" if meant else f"saliency-gan {verb} --help lists those that it has."
 
@@ -165,6 +181,11 @@ def _sentence(verb: str, error: BaseException) -> str:
             )
     if missing := re.match(r"argument (--\w+): expected one argument", text):
         return f"{verb}: {missing[1]} needs a value after it."
+    if extra := re.match(r"unrecognized arguments: (.+)", text, re.IGNORECASE):
+        advice = "write lists with commas, as in --save map,mask"
+        if extra[1].startswith("-"):
+            advice = f"if it is a file, write ./{extra[1].split()[0]}"
+        return f"{verb}: {extra[1]} belongs to no setting: {advice}."
     if "arguments are required: paths" in text:
         return f"{verb}: say what is to be marked: photos, videos, or folders of them."
     return f"{verb}: {text if len(text) < 300 else text[:300] + ' ...'}"

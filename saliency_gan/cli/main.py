@@ -4,6 +4,7 @@ The function's module, with its heavy libraries, is imported only when it is cal
 """
 
 import io
+import logging
 import os
 import re
 import signal
@@ -55,6 +56,10 @@ SHARED = ("train-gan", "discover", "masks", "train-saliency", "train-student", "
 same work and write the same files."""
 
 
+READERS = ("predict", "app", "evaluate", "export", "walk")
+"""Verbs that use what a run holds already. If they look into a run that is named on the command line, it has to
+exist."""
+
 FUNCTIONS = {
     "generators": "generators.listing.list_generators",
     "train-gan": "generators.training.train_gan",
@@ -93,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes.wait_asleep()
     _make_streams_usable()
     warnings.showwarning = _show_warning
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home folder it warns about its cache
     try:
         return _run(words)
     except (UserError, StageError) as error:
@@ -105,8 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # for example a path that is too long, or a folder without read permission
-        print(f"saliency-gan: {one_line(str(error))}: look at this path and try again.", file=sys.stderr)
+    except OSError as error:  # for example a path that is too long, or standard output on a full disk
+        what, where = (str(error), "this path") if error.filename else (error.strerror or str(error), "the output")
+        print(f"saliency-gan: {one_line(what)}: look at {where} and try again.", file=sys.stderr)
         return 1
 
 
@@ -159,7 +166,8 @@ def _run(words: list[str]) -> int:
         advice = f"did you mean {meant!r}?" if meant else "saliency-gan --help lists them."
         raise UserError(f"There is no verb {verb!r}: {advice}")
     config, options = parse(verb, rest)
-    if verb in ("predict", "app") and _gives(rest, "--run") and not config.run.is_dir():
+    asks_the_run = any(found.origin != "named" for found in config.inputs().values())
+    if verb in READERS and asks_the_run and _gives(rest, "--run") and not config.run.is_dir():
         raise UserError(f"There is no run folder {config.run}: name another one with --run, or leave it out.")
     config.check()
     if options["dry_run"]:
@@ -241,7 +249,3 @@ def _masks_settings(config: Any, options: dict[str, Any]) -> Any:
 
 def _settings_of(verb: str, options: dict[str, Any]) -> Any:
     return parse(verb, ["--config", options["config"]] if options["config"] else [])[0]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

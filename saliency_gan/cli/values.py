@@ -6,6 +6,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+SYNONYMS = {"gpu": "cuda"}
+"""What people write instead of a known name."""
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 _PLACES = {bool: "{true,false}", int: "N", float: "X", Path: "PATH", str: "TEXT"}
 ENOUGH_ALIKE = 0.6
@@ -46,8 +48,10 @@ def shown(value: Any) -> str:
 
 
 def guess(name: str, known: Collection[str]) -> str | None:
-    """Guesses the known name for a wrong one: the shortest that starts with it, else the most similar one, else
-    None."""
+    """Guesses the known name for a wrong one: its synonym, else the shortest that starts with it, else the most similar
+    one, else None."""
+    if SYNONYMS.get(name) in known:
+        return SYNONYMS[name]
     longer = sorted((one for one in known if name and one.startswith(name)), key=len)
     return next(iter([*longer, *difflib.get_close_matches(name, known, n=1, cutoff=ENOUGH_ALIKE)]), None)
 

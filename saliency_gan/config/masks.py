@@ -20,7 +20,7 @@ class MasksConfig(DrawingConfig):
             the bundled directions of a bundled generator.
         dissection: Folder with the dissection.json whose units the units rule uses; by default the run's dissect
             folder, else the bundled dissection of a bundled generator.
-        pairs: Number of pairs to write; a later call may ask for more.
+        pairs: Number of pairs to write; a later call may ask for more, not for fewer.
         batch: Latents per batch.
         rule: How masks are made: threshold (as in the paper), difference (compares plus and minus shift), lighting
             (compares original and shifted image), two-sided (both signs must agree), units (units that paint the object

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -113,16 +114,24 @@ def _count(node: yaml.Node, counts: dict[int, int]) -> int:
     """Returns how many values a node has when all aliases are expanded; `counts` stores the results of finished nodes.
 
     Raises:
-        ValueError: If there are too many values, a node contains itself, or a number is too long.
+        ValueError: If there are too many values, a node contains itself, a number is too long, or a key is there twice.
     """
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > LONGEST_NUMBER:
             raise ValueError(f"a number of {len(node.value):,} characters")
         return 1
     if id(node) not in counts:
+        if isinstance(node, yaml.MappingNode):
+            _refuse_twins([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         counts[id(node)] = MOST_VALUES  # until the node is finished, so that a node inside itself exceeds the limit
         parts = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in node.value for part in pair]
         counts[id(node)] = 1 + sum(_count(part, counts) for part in parts)
         if counts[id(node)] > MOST_VALUES:
             raise ValueError(f"it stands for more than {MOST_VALUES:,} values")
     return counts[id(node)]
+
+
+def _refuse_twins(keys: list[str]) -> None:
+    twins = [key for key, times in Counter(keys).items() if times > 1]
+    if twins:
+        raise ValueError(f"the key {_short(twins[0])} is there twice")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from saliency_gan.compute.types import Device, Precision
-from saliency_gan.config.checks import require, require_positive
+from saliency_gan.config.checks import LARGEST_RESOLUTION, require, require_positive
 from saliency_gan.config.stage import LendingConfig
 from saliency_gan.errors import UserError
 from saliency_gan.storage.run_layout import MODEL_STAGES, Input
@@ -27,10 +27,11 @@ class PredictConfig(LendingConfig):
         recursive: Search folders and their subfolders.
         skip_existing: Skip a file if all its results exist and the file has not changed since then.
         threshold: Pixels with at least this saliency, in [0, 1], belong to the mask; otsu finds Otsu's threshold for
-            each photo.
+            each photo. With matting, the opacity is estimated around this outline, and the mask holds the pixels with
+            an opacity of 0.5 or more.
         refine: How maps are refined: none; guided (the guided filter aligns edges with the photo's edges); solver (the
             fast bilateral solver fits the whole map to the photo's colours); or matting (pymatting estimates the
-            opacity of every pixel, which is saved as the map, and colours without the background).
+            opacity of every pixel near the outline, which is saved as the map, and colours without the background).
         background: Background of cut-outs: transparent, white, blur (the photo itself, blurred), '#RRGGBB', or the path
             of an image, which is scaled to cover the photo.
         smooth: For videos, the weight of the earlier frames in the moving average of the maps, from 0 to below 1.
@@ -38,7 +39,8 @@ class PredictConfig(LendingConfig):
             default the run's adapted model, else its student, else its U-Net trained on generated pairs, else the
             bundled model.
         runtime: torch, or onnx, which starts faster and needs onnxruntime and a file of `export`.
-        resolution: Side in pixels of the square to which photos are resized; by default the model's own.
+        resolution: Side in pixels of the square to which photos are resized, 32 or more; rounded to a multiple of 32;
+            by default the model's own.
         scales: Factors of the resolution; the maps of all scales are averaged.
         flip: Average the map with the map of the mirrored photo.
         precision: For runtime torch: fp32, bf16 (automatic mixed precision; maps change by less than 0.01), or auto:
@@ -85,6 +87,8 @@ class PredictConfig(LendingConfig):
         require(
             self, "refine", self.refine in get_args(EdgeRefinement), f"one of {', '.join(get_args(EdgeRefinement))}"
         )
+        known = self.resolution is None or 32 <= self.resolution <= LARGEST_RESOLUTION
+        require(self, "resolution", known, f"from 32 to {LARGEST_RESOLUTION}")
         require(self, "smooth", 0 <= self.smooth < 1, "at least 0 and below 1, say 0.5")
         if self.background != "transparent" and "cutout" not in self.save:
             raise UserError(f"--background is {self.background}, but only cut-outs have one: add cutout to --save.")

@@ -97,6 +97,13 @@ def _check_directions(config: DiscoverConfig, generator: Generator) -> None:
         )
     if isinstance(config.direction, int) and not 0 <= config.direction < count:
         raise UserError(f"--direction {config.direction} does not exist among K = {count}: give 0 to {count - 1}.")
+    is_learned = isinstance(config.direction, int) and config.direction < config.K
+    untrained = config.steps == 0 or config.deformator in ("coordinate", "random")
+    if is_learned and not untrained and not (config.run / "discover" / "directions.json").exists():
+        raise UserError(
+            f"--direction {config.direction} names a direction that is not trained yet: {config.run} has no directions"
+            " of its own. Run discover without --direction first, and look at its gallery."
+        )
 
 
 def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:

@@ -57,7 +57,7 @@ COMMON_FOLDER = "imgs"
 
 
 @dataclass(frozen=True)
-class Pair:
+class BenchmarkPair:
     """One photo or map with its drawn mask.
 
     Attributes:
@@ -85,7 +85,7 @@ class Dataset:
     """
 
     name: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[BenchmarkPair, ...]
     unmatched: tuple[str, ...] = ()
     benchmark: str | None = None
 
@@ -136,7 +136,7 @@ def find_dataset(config: EvaluateConfig) -> Dataset:
     return Dataset(_name_of(config.masks), pairs, unmatched)
 
 
-def maps_are_of_0_and_1(pairs: Iterable[Pair]) -> bool:
+def maps_are_of_0_and_1(pairs: Iterable[BenchmarkPair]) -> bool:
     """Whether the brightest value of all finished maps is 1; such maps are read as 0 and 255.
 
     Reading stops at the first map that is brighter, so usually few maps are read.
@@ -208,8 +208,8 @@ def _subfolder(base: Path, name: str) -> Path | None:
     return base
 
 
-def _pair(name: str, sides: dict[str, dict[str, Path]]) -> Pair:
-    return Pair(name, sides["masks"][name], sides.get("photos", {}).get(name), sides.get("maps", {}).get(name))
+def _pair(name: str, sides: dict[str, dict[str, Path]]) -> BenchmarkPair:
+    return BenchmarkPair(name, sides["masks"][name], sides.get("photos", {}).get(name), sides.get("maps", {}).get(name))
 
 
 def _split_common(folder: Path, recursive: bool = False) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from saliency_gan.compute.processes import cores, gather, is_main, local_world_size, share
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.evaluation.benchmarks import BENCHMARKS, Dataset, Pair
+from saliency_gan.evaluation.benchmarks import BENCHMARKS, BenchmarkPair, Dataset
 from saliency_gan.evaluation.metrics import Map, SaliencyMetrics
 from saliency_gan.evaluation.scoring import Scores, ScoringPool
 from saliency_gan.images import ImageArray
@@ -32,7 +32,7 @@ class Example:
         map: The finished saliency map, uint8 [H'', W'']; None if a model makes the map.
     """
 
-    pair: Pair
+    pair: BenchmarkPair
     truth: NDArray[np.bool_]
     photo: ImageArray | None
     map: NDArray[np.uint8] | None
@@ -53,7 +53,7 @@ class Measured:
     """
 
     metrics: dict[str, SaliencyMetrics]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[BenchmarkPair, ...]
     skipped: tuple[str, ...]
 
 
@@ -82,7 +82,7 @@ def measure(
     mine = share(dataset.pairs)
     if workers is None:
         workers = max(1, cores() // local_world_size()) if len(mine) >= PAIRS_WORTH_PROCESSES else 0
-    read: list[tuple[Pair, bool] | str] = []
+    read: list[tuple[BenchmarkPair, bool] | str] = []
     scored: list[Scores] = []
     try:
         with ScoringPool(workers) as pool, tqdm(mine, f"measuring on {dataset.name}", unit="photo") as progress:
@@ -106,7 +106,7 @@ def measure(
     return _combine(dataset, everything) if is_main() else None
 
 
-def _combine(dataset: Dataset, everything: Sequence[tuple[Pair, bool, Scores] | str]) -> Measured:
+def _combine(dataset: Dataset, everything: Sequence[tuple[BenchmarkPair, bool, Scores] | str]) -> Measured:
     """Sorts the results of all pairs by map maker."""
     metrics: dict[str, SaliencyMetrics] = {}
     skipped = tuple(one for one in everything if isinstance(one, str))
@@ -124,7 +124,7 @@ def _combine(dataset: Dataset, everything: Sequence[tuple[Pair, bool, Scores] | 
     return Measured(metrics, tuple(pair for pair, _, _ in measured), skipped)
 
 
-def read_example(pair: Pair) -> Example:
+def read_example(pair: BenchmarkPair) -> Example:
     """Reads the files of a pair.
 
     Raises:
@@ -147,7 +147,7 @@ def _refuse_turned(mask: Path, truth: NDArray[np.bool_], path: Path | None, imag
         )
 
 
-def _read(pair: Pair, dataset: Dataset) -> Example | str:
+def _read(pair: BenchmarkPair, dataset: Dataset) -> Example | str:
     """Reads a pair, or returns a sentence that says why it cannot be read.
 
     For a benchmark, an unreadable file is an error, because figures on a part of it cannot be compared.

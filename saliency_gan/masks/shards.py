@@ -21,7 +21,7 @@ from saliency_gan.images import ImageArray
 from saliency_gan.images.writing import encode
 from saliency_gan.storage.files import read_json, sha256_of, write_bytes
 
-Pair = tuple[ImageArray, NDArray[np.uint8], dict[str, Any]]
+GeneratedPair = tuple[ImageArray, NDArray[np.uint8], dict[str, Any]]
 """Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and information: {"class": name, "seed": number of the
 candidate for `candidates.draw_latents`, "shift": magnitude or None, "area": share that the mask covers} and, if
 there was a judge, "fit": IoU of the mask with what the judge marks."""
@@ -92,7 +92,7 @@ class ShardSet:
         """Side of the images in pixels."""
         return self.manifest["resolution"]
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[GeneratedPair]:
         for path, sample in self._samples():
             yield _decode_pair(path, sample, self.resolution)
 
@@ -203,7 +203,7 @@ def _members(path: Path) -> Iterator[dict[str, Any]]:
     yield {}
 
 
-def _decode_pair(path: Path, sample: dict[str, Any], side: int) -> Pair:
+def _decode_pair(path: Path, sample: dict[str, Any], side: int) -> GeneratedPair:
     try:
         image = _decode_image(sample["png"] if "png" in sample else sample["jpg"], "RGB", side)
         mask = _decode_image(sample["mask.png"], "L", side)

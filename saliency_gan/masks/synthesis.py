@@ -33,20 +33,22 @@ def synthesise(config: MasksConfig) -> Path:
     """Draws `config.pairs` pairs into `run/masks`, and resumes where an earlier run stopped.
 
     The candidates, and which of them are accepted, depend only on the settings. So a resumed run writes the same bytes
-    as an uninterrupted one. If more pairs are requested later, full shards are kept. The processes of a torchrun job
-    each write some of the shards, and together the same bytes, if each process computes with the same number of
-    threads.
+    as an uninterrupted one. If more pairs are requested later, full shards are kept; fewer are refused. The processes
+    of a torchrun job each write some of the shards, and together the same bytes, if each process computes with the same
+    number of threads.
 
     Returns:
         The folder of the shards, manifest.json and preview.png.
 
     Raises:
-        UserError: If a setting is out of range, or generator, directions and the folder do not belong together.
+        UserError: If a setting is out of range, if generator, directions and the folder do not belong together, or if
+            the folder holds more pairs already.
         StageError: If the disk has too little space, or if hardly any candidate is accepted.
     """
     source = CandidateSource(config)
     config = source.config
     with StageFolder(config, "masks", changeable=("pairs",)) as folder:
+        _refuse_fewer(folder.path, config.pairs)
         records = _finished_shards(folder.path, config, source.identity)
         missing = config.pairs - sum(record["pairs"] for record in records)
         meet()  # wait, so that no process counts a shard that another one writes now
@@ -61,7 +63,6 @@ def synthesise(config: MasksConfig) -> Path:
                 raise
         if not is_main():
             return folder.path
-        _remove_surplus_shards(folder.path, len(records))
         Pieces(folder.path / "pieces", source).remove()
         manifest = _manifest(source, records)
         write_json(folder.path / "manifest.json", manifest)
@@ -194,9 +195,7 @@ def _finished_shards(folder: Path, config: MasksConfig, identity: dict[str, Any]
     """
     records: list[Record] = []
     while (wanted := _pairs_of_shard(len(records), config)) and (path := _record_path(folder, len(records))).exists():
-        record = read_json(path)
-        if not isinstance(record, dict) or not {"identity", "pairs", "sha256", "tally"} <= set(record):
-            raise UserError(f"{path} is not a record that masks wrote: delete it and run masks again.")
+        record = _read_record(path)
         if record["identity"] != identity:
             raise UserError(
                 f"{folder} holds pairs of another generator, other directions, other units or another judge: choose"
@@ -209,13 +208,25 @@ def _finished_shards(folder: Path, config: MasksConfig, identity: dict[str, Any]
     return records
 
 
-def _remove_surplus_shards(folder: Path, count: int) -> None:
-    """Removes shards of an earlier run with more pairs. Records go first, so no record is left without its shard."""
-    for pattern in ("records/shard-*.json", "shard-*.tar"):
-        for path in folder.glob(pattern):
-            number = path.stem.removeprefix("shard-")
-            if number.isdecimal() and int(number) >= count:
-                path.unlink()
+def _read_record(path: Path) -> Record:
+    record = read_json(path)
+    if not isinstance(record, dict) or not {"identity", "pairs", "sha256", "tally"} <= set(record):
+        raise UserError(f"{path} is not a record that masks wrote: delete it and run masks again.")
+    return record
+
+
+def _refuse_fewer(folder: Path, pairs: int) -> None:
+    """Refuses a call for fewer pairs than were drawn, because finished shards would be lost.
+
+    Raises:
+        UserError: If the folder holds more pairs.
+    """
+    held = sum(_read_record(path)["pairs"] for path in folder.glob("records/shard-*.json"))
+    if held > pairs:
+        raise UserError(
+            f"{folder} holds {held:,} pairs already, and --pairs {pairs} would remove some: choose another folder with"
+            f" --run, or delete {folder} to begin again."
+        )
 
 
 def _pairs_of_shard(index: int, config: MasksConfig) -> int:

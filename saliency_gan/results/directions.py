@@ -150,6 +150,11 @@ def load_directions(folder: Path | str) -> Directions:
             f"{folder} is neither the discover folder of a run nor a generator that is bundled with directions:"
             f" run discover, or give one of {', '.join(generators_with_directions())}."
         )
+    if not (folder / "directions.json").exists():
+        raise UserError(
+            f"{folder} has no directions.json, because discover has not finished there: run it to its end, or delete"
+            " the folder and use bundled directions."
+        )
     description = read_json(folder / "directions.json")
     path = folder / "directions.safetensors"
     try:

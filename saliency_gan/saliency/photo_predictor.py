@@ -41,12 +41,12 @@ class PhotoPredictor:
 
     Args:
         network: The network that computes the maps of squares.
-        resolution: Side in pixels of the network's input; None takes the resolution that it was trained on.
+        resolution: Side in pixels of the network's input, 32 or more; None takes the resolution that it was trained on.
         scales: Factors of the resolution. Each side is rounded to a multiple of 32 pixels, and used only once.
         flip: Also use the mirrored photo.
 
     Raises:
-        UserError: If resolution or a scale is not positive, or a square would be larger than 4096 px.
+        UserError: If resolution is below 32 px, a scale is not positive, or a square would be larger than 4096 px.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class PhotoPredictor:
     ) -> None:
         self.network = network
         self.resolution = network.resolution if resolution is None else resolution
-        if self.resolution < 1:
-            raise UserError(f"resolution is {resolution}, but has to be 1 px or more.")
+        if resolution is not None and resolution < STRIDE:
+            raise UserError(f"resolution is {resolution}, but has to be {STRIDE} px or more.")
         if not scales or min(scales) <= 0:
             raise UserError(f"scales is {list(scales)}, but has to hold factors above 0, for example 1.0 and 1.5.")
         sides = (max(STRIDE, round(self.resolution * scale / STRIDE) * STRIDE) for scale in scales)

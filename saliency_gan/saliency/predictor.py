@@ -46,7 +46,7 @@ class Predictor(PhotoPredictor):
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 if the hardware supports it.
 
     Raises:
-        UserError: If resolution or a scale is not positive.
+        UserError: If resolution is below 32 px or a scale is not positive.
     """
 
     def __init__(

@@ -132,7 +132,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run the stage that writes it first.") from None
+        raise UserError(f"{path} does not exist: run the stage that writes it to its end.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}): run the stage that writes it again.") from None
 

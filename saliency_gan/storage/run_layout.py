@@ -181,7 +181,7 @@ class RunLayout:
         if self.run is not None and own.is_dir():
             return Input(str(own), "run", own)
         if generator and bundled.name == generator and (bundled / file).is_file():
-            return Input(f"those of {generator}", "bundled", bundled, self.run)
+            return Input(generator, "bundled", bundled, self.run)
         return Input(str(own), "missing", own)
 
     def _folder(self, stage: str) -> Path:

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from saliency_gan.cli.arguments import parse
-from saliency_gan.cli.main import FUNCTIONS, SHARED, main
+from saliency_gan.cli.main import FUNCTIONS, READERS, SHARED, main
 from saliency_gan.config import STAGES
 from saliency_gan.errors import UserError
 from saliency_gan.images.reading import FirstFrameWarning
@@ -176,6 +177,14 @@ def test_dashes_stand_for_underscores() -> None:
         ),
         (["qqqq"], "There is no verb 'qqqq': saliency-gan --help lists them."),
         (["discover", "--config", "missing.yaml"], "missing.yaml"),
+        (
+            ["predict", "x", "--save", "map", "mask", "--scales", "1"],
+            "mask belongs to no setting: write lists with com",
+        ),
+        (["predict", "-x.jpg"], "-x.jpg belongs to no setting: if it is a file, write ./-x.jpg."),
+        (["predict", "x", "--no-flip"], "predict has no setting --no-flip: write --flip false."),
+        (["predict", "x", "--device", "gpu"], "auto, cpu, cuda or mps: did you mean cuda?"),
+        (["predict", "x", "--resolution", "31"], "--resolution is 31, but has to be from 32 to 4096."),
         (["predict"], "say what is to be marked: photos, videos, or folders of them."),
         (["evaluate", "--benchmark", "ecsd"], "ecssd"),
     ],
@@ -205,7 +214,7 @@ def test_an_unknown_key_in_the_pipeline_is_refused_with_the_nearest_one(
         ("pairs: many", "pairs is many, but has to be a whole number."),
         ("theta: x", "theta is x, but has to be a number or otsu."),
         ("fill_holes: 3", "fill_holes is 3, but has to be true or false."),
-        ("classes: 7", "classes is 7, but has to be a list whose entries are a text or a whole number."),
+        ("classes: {a: 1}", "classes is {'a': 1}, but has to be a list whose entries are a text or a whole number."),
         ("rule: z", "rule is z, but has to be threshold, difference, lighting, two-sided, units or consensus."),
         ("opening: 1.5", "opening is 1.5, but has to be a whole number."),
     ],
@@ -346,13 +355,18 @@ def test_a_flag_that_a_verb_has_no_use_for_is_refused(capsys: pytest.CaptureFixt
         assert f"has no setting {words[-2]}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["predict", "app"])
+@pytest.mark.parametrize("verb", READERS)
 def test_a_run_that_is_named_has_to_be_there(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, *["photo.jpg"] * (verb == "predict"), "--run", "no/such/run", "--dry-run"]) == 2
     assert "There is no run folder no/such/run" in capsys.readouterr().err
+    if verb not in ("walk", "app"):  # the model is named, so that the run is only a place for results
+        words = ["--run", "no/such/run", "--weights", "model.safetensors", "--dry-run"]
+        assert main([verb, *["photo.jpg"] * (verb == "predict"), *words]) == 0
+        capsys.readouterr()
     words = ["--config", str(DEMO.parent / "units.yaml"), "--dry-run"]
     assert main([verb, *["photo.jpg"] * (verb == "predict"), *words]) == 0
-    assert "bundled, since runs/units has none" in capsys.readouterr().out
+    if verb in ("predict", "app", "export"):
+        assert "bundled, since runs/units has none" in capsys.readouterr().out
 
 
 def test_predict_says_and_takes_the_model_of_the_run(
@@ -387,7 +401,7 @@ def test_pairs_on_the_fly_read_what_masks_would(
     ]
     assert main([*words, "--dry-run"]) == 0
     plan = capsys.readouterr().out.partition("reads:")[2]
-    assert f"directions: those of biggan-caltech101-64 (bundled), since {tmp_path / 'run'} has none" in plan
+    assert f"directions: biggan-caltech101-64 (bundled), since {tmp_path / 'run'} has none" in plan
     assert "/discover" not in plan and "pairs:" not in plan
     given = []
     monkeypatch.setattr("saliency_gan.training.train_saliency.train_saliency", lambda *configs: given.append(configs))
@@ -439,3 +453,41 @@ def test_an_empty_value_is_no_current_folder(
     assert main(words) == 2
     assert f"{named} is empty: give a value" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"), [("cutout", ("cutout",)), ("map, mask", ("map", "mask")), ("[map]", ("map",))]
+)
+def test_lists_in_a_pipeline_can_be_written_as_on_the_command_line(
+    tmp_path: Path, line: str, kinds: tuple[str, ...]
+) -> None:
+    pipeline = tmp_path / "pipeline.yaml"
+    pipeline.write_text(f"ablate_units: 'block1:3,4'\npredict:\n  save: {line}\n  scales: 1.5\n")
+    config = parse("predict", ["x", "--config", str(pipeline)])[0]
+    assert (config.save, config.scales) == (kinds, (1.5,))
+    assert parse("masks", ["--config", str(pipeline)])[0].ablate_units == ("block1:3,4",)
+
+
+def test_an_interrupt_while_modules_are_imported_is_no_traceback() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'saliency_gan.cli.main': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from saliency_gan.__main__ import run\n"
+        "sys.exit(run())"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, b"")
+
+
+def test_a_full_disk_behind_standard_output_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("saliency_gan.cli.main._run", fail)
+    assert main(["generators"]) == 1
+    assert capsys.readouterr().err == "saliency-gan: No space left on device: look at the output and try again.\n"

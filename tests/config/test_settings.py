@@ -191,3 +191,8 @@ def test_what_stages_read_and_write():
     assert EvaluateConfig(output=Path("o.json")).writes() == [Path("o.json")]
     assert PredictConfig(run=run).reads() == [] and PredictConfig(output=Path("o")).writes() == [Path("o")]
     assert ReportConfig(run=run).reads() == [run] and ReportConfig(run=run).writes() == [run / "report.html"]
+
+
+def test_a_key_that_is_there_twice_is_refused(write):
+    with pytest.raises(UserError, match="the key 'steps' is there twice"):
+        load_pipeline(write("discover:\n  steps: 1\n  steps: 2\n"))

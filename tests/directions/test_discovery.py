@@ -143,6 +143,12 @@ def test_a_person_overrules_the_choice_without_training_again(config, monkeypatc
     assert torch.allclose(after.background_vector, -after.matrix[:, 3], atol=1e-6)
 
 
+def test_a_direction_that_is_not_trained_yet_cannot_be_chosen(config):
+    with pytest.raises(UserError, match="--direction 3 names a direction that is not trained yet"):
+        discover(replace(config, direction=3))
+    assert not (config.run / "discover").exists()
+
+
 def test_a_person_names_directions_and_chooses_by_name(config, capsys):
     discover(replace(config, steps=5))
     annotate(AnnotateConfig(run=config.run, direction=3, name="background"))

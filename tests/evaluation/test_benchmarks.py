@@ -178,12 +178,11 @@ def test_maps_of_0_and_1_are_told_by_all_of_them(tmp_path):
     def pairs(*brightest):
         for number, value in enumerate(brightest):
             cv2.imwrite(str(tmp_path / f"{number}.png"), np.array([[0, value]], np.uint8))
-        return [
-            benchmarks.Pair(str(number), tmp_path, map=tmp_path / f"{number}.png") for number in range(len(brightest))
-        ]
+        maps = [tmp_path / f"{number}.png" for number in range(len(brightest))]
+        return [benchmarks.BenchmarkPair(path.stem, tmp_path, map=path) for path in maps]
 
     assert benchmarks.maps_are_of_0_and_1(pairs(0, 1, 1))
     assert not benchmarks.maps_are_of_0_and_1(pairs(0, 1, 200))
     assert not benchmarks.maps_are_of_0_and_1(pairs(0, 0))
-    broken = benchmarks.Pair("x", tmp_path, map=tmp_path / "gone.png")
+    broken = benchmarks.BenchmarkPair("x", tmp_path, map=tmp_path / "gone.png")
     assert benchmarks.maps_are_of_0_and_1([broken, *pairs(1)])

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from saliency_gan.evaluation.benchmarks import Pair
+from saliency_gan.evaluation.benchmarks import BenchmarkPair
 from saliency_gan.evaluation.figures import CAPTION, TILE, curves_picture, sheet
 from saliency_gan.evaluation.measuring import Example
 from saliency_gan.evaluation.metrics import Curves
@@ -11,7 +11,7 @@ def example(tmp_path, with_photo=True):
     truth = np.zeros((30, 60), bool)
     truth[:, 30:] = True
     photo = np.full((30, 60, 3), (200, 10, 20), np.uint8)
-    return Example(Pair("é", tmp_path), truth, photo if with_photo else None, None)
+    return Example(BenchmarkPair("é", tmp_path), truth, photo if with_photo else None, None)
 
 
 def test_a_strip_shows_photo_mask_and_map(tmp_path):

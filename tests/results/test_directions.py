@@ -80,11 +80,17 @@ def test_another_generator_is_refused(directions):
     directions.check_generator(generator)
 
 
-@pytest.mark.parametrize("name", ["directions.json", "directions.safetensors"])
-def test_missing_files_are_refused(directions, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("directions.json", "has no directions.json, because discover has not finished there"),
+        ("directions.safetensors", "directions.safetensors does not exist: run discover first"),
+    ],
+)
+def test_missing_files_are_refused(directions, tmp_path, name, sentence):
     directions.save(tmp_path)
     (tmp_path / name).unlink()
-    with pytest.raises(UserError, match=rf"{name} does not exist: run"):
+    with pytest.raises(UserError, match=sentence):
         load_directions(tmp_path)
 
 

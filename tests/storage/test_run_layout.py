@@ -84,7 +84,7 @@ def test_bundled_directions_and_dissection_stand_in(tmp_path: Path) -> None:
     app = AppConfig(run=tmp_path)
     for inputs in (masks.inputs(), app.inputs()):
         assert inputs["directions"].path == inputs["dissection"].path == bundled_folder(NAME)
-        assert str(inputs["directions"]) == f"those of {NAME} (bundled), since {tmp_path} has none"
+        assert str(inputs["directions"]) == f"{NAME} (bundled), since {tmp_path} has none"
     for stage in ("discover", "dissect"):
         (tmp_path / stage).mkdir()
     for inputs in (masks.inputs(), app.inputs()):
