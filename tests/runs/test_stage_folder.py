@@ -330,7 +330,7 @@ class TestWriting:
         assert (tmp_path / "x.json").read_text(encoding="utf-8").endswith('"ü": "é"\n}\n')
 
     def test_missing_and_damaged_json_is_refused(self, tmp_path):
-        with pytest.raises(UserError, match=r"x.json does not exist: run the stage that writes it first"):
+        with pytest.raises(UserError, match=r"x.json does not exist: run the stage that writes it to its end"):
             read_json(tmp_path / "x.json")
         for damaged in (b"", b'{"a": ', b"\xff\xfe"):
             (tmp_path / "x.json").write_bytes(damaged)
