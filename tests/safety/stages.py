@@ -189,7 +189,9 @@ def _content(folder: Path) -> dict[str, Any]:
     for name in content:
         if Path(name).name == SOURCES_FILE:  # in the order in which threads ended; the last line of a result counts
             lines = [json.loads(line) for line in content[name].splitlines()]
-            content[name] = {line["result"]: (line["kinds"], line["file"], line["bytes"]) for line in lines}
+            made = [line for line in lines if "result" in line]
+            claimed = {kind for line in lines for kind in line.get("claimed", ())}
+            content[name] = claimed, {line["result"]: (line["kinds"], line["file"], line["bytes"]) for line in made}
     return content
 
 
