@@ -45,7 +45,9 @@ class MasksConfig(DrawingConfig):
         min_agreement: Reject masks whose IoU with the mask of a second rule is lower. The second rule is lighting, or
             threshold if the rule is lighting. The consensus rule uses the mean IoU over all pairs of its rules instead.
             0 for no check.
-        judge: Saliency model that measures the mask fit of each candidate: the IoU of its mask with what the model
+        min_stability: Reject masks whose IoU with the mask at half of the shift is lower, because the shift changes the
+            shape of their objects. Draws one more image for each shifted one. 0 for no check.
+        judge: Saliency model that measures the mask fit of each accepted pair: the IoU of its mask with what the model
             marks on the image. `bundled` names the bundled model. By default, the fit is not measured.
         min_fit: Masks with a lower fit are rejected; needs a judge. The paper has no such check, and a judge that
             learned from such masks only confirms what it knows. 0 for no check.
@@ -72,6 +74,7 @@ class MasksConfig(DrawingConfig):
     max_border: float = 0.5
     two_peaks: bool = False
     min_agreement: float = 0.0
+    min_stability: float = 0.0
     judge: Path | None = None
     min_fit: float = 0.0
     shard_size: int = 1000
@@ -116,7 +119,8 @@ class MasksConfig(DrawingConfig):
         require(self, "quorum", asked is None or 1 <= asked <= len(rules), f"from 1 to {len(rules)}")
         require(self, "max_area", 0 <= self.min_area <= self.max_area <= 1, "from min_area to 1")
         require(self, "opening", self.opening in (0, *range(1, 256, 2)), "0 or an odd number of pixels")
-        require_share(self, "min_component", "max_border", "min_agreement", "min_fit")
+        require_share(self, "min_component", "max_border", "min_agreement", "min_stability", "min_fit")
+        require(self, "min_stability", self.shifts or not self.min_stability, "0 for a rule without a shift")
         judged = self.judge is not None or not self.min_fit
         require(self, "min_fit", judged, "0 without a --judge, for example --judge bundled")
 

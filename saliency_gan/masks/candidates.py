@@ -4,7 +4,7 @@ import itertools
 from collections import abc
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.images import ImageArray
 from saliency_gan.images.brightness import brightness
-from saliency_gan.images.tensors import to_uint8
+from saliency_gan.images.tensors import to_signed, to_uint8
 from saliency_gan.masks.filters import Mask, clean, intersection_over_union, rejected_by
 from saliency_gan.masks.masker import Masker
 from saliency_gan.masks.rules import Evidence
@@ -40,7 +40,8 @@ class Candidate:
         image: G(z, c), uint8 [H, W, 3].
         mask: The cleaned mask, uint8 [H, W], 1 on the object.
         rejected_by: The check that rejected it; None for an accepted pair.
-        fit: IoU of the mask with what the judge marks on the image, in [0, 1]; None without a judge.
+        fit: IoU of the mask with what the judge marks on the image, in [0, 1]; None without a judge, or if another
+            check rejected the candidate.
     """
 
     number: int
@@ -101,7 +102,7 @@ class CandidateSource:
         size = self.config.batch
         with ThreadPoolExecutor(thread_name_prefix="check") as judging:
             for batch in itertools.count(first // size):
-                for candidate in judging.map(self._check, self._draw(batch)):
+                for candidate in self._judged(list(judging.map(self._check, self._draw(batch)))):
                     if candidate.number >= first:
                         yield candidate
 
@@ -119,10 +120,9 @@ class CandidateSource:
         light: Iterable[NDArray[np.float32] | None] = [None] * size
         if self.config.two_peaks and evidence.plus is not None:
             light = brightness(evidence.plus).cpu().numpy()
-        marked: Iterable[NDArray[np.bool_] | None] = [None] * size
-        if self._judge:
-            with torch.no_grad():
-                marked = (mark_generated(self._judge, evidence.plain) >= 0.5).cpu().numpy()
+        halves: Iterable[NDArray[np.bool_] | None] = [None] * size
+        if self.config.min_stability:
+            halves = self._masker.masks(self._masker.look_halfway(evidence, latents, classes)).chosen.cpu().numpy()
         columns = (
             numbers,
             classes.tolist(),
@@ -130,17 +130,31 @@ class CandidateSource:
             light,
             masks.chosen.cpu().numpy(),
             compared.transpose(0, 1).cpu().numpy(),
-            marked,
+            halves,
         )
         return [_Drawn(*values) for values in zip(*columns, strict=True)]
 
     def _check(self, drawn: "_Drawn") -> Candidate:
         mask = clean(drawn.mask, self.config)
         compared = [clean(one, self.config) for one in drawn.compared]
-        fit = None if drawn.marked is None else intersection_over_union(mask, drawn.marked.astype(np.uint8))
-        verdict = rejected_by(mask, drawn.light, compared, fit, self.config)
+        half = None if drawn.half is None else clean(drawn.half, self.config)
+        verdict = rejected_by(mask, drawn.light, compared, half, self.config)
         class_name = self.generator.class_names[drawn.class_index]
-        return Candidate(drawn.number, class_name, drawn.image, mask, verdict, fit)
+        return Candidate(drawn.number, class_name, drawn.image, mask, verdict)
+
+    def _judged(self, candidates: list[Candidate]) -> list[Candidate]:
+        """The same candidates; the judge measures the fit of the accepted ones and may reject them."""
+        accepted = [index for index, candidate in enumerate(candidates) if candidate.rejected_by is None]
+        if self._judge is None or not accepted:
+            return candidates
+        images = to_signed(np.stack([candidates[index].image for index in accepted]), self._masker.device)
+        with torch.no_grad():
+            marked = (mark_generated(self._judge, images) >= 0.5).to(torch.uint8).cpu().numpy()
+        for index, mark in zip(accepted, marked, strict=True):
+            fit = intersection_over_union(candidates[index].mask, mark)
+            verdict = "min_fit" if fit < self.config.min_fit else None
+            candidates[index] = replace(candidates[index], fit=fit, rejected_by=verdict)
+        return candidates
 
 
 @dataclass(frozen=True)
@@ -153,7 +167,7 @@ class _Drawn:
     light: NDArray[np.float32] | None
     mask: NDArray[np.bool_]
     compared: NDArray[np.bool_]
-    marked: NDArray[np.bool_] | None
+    half: NDArray[np.bool_] | None
 
 
 def draw_latents(

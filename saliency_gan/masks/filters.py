@@ -19,6 +19,7 @@ CHECKS = {
     "max_border": "the masks lie along the border: raise --shift, lower --theta, raise --votes or raise --max_border",
     "two_peaks": "the shifted images have no two greys: raise --shift or switch --two_peaks off",
     "min_agreement": "the rules disagree: raise --shift or lower --min_agreement",
+    "min_stability": "the shift changes the objects: lower --shift or --min_stability",
     "min_fit": "the judge marks something else: try other values of --shift, or lower --min_fit",
 }
 """Setting of a check -> advice for the case that it rejects the most pairs, in the order of the checks."""
@@ -45,17 +46,17 @@ def rejected_by(
     mask: Mask,
     shifted: NDArray[np.float32] | None,
     compared: Sequence[Mask],
-    fit: float | None,
+    half: Mask | None,
     config: MasksConfig,
 ) -> str | None:
-    """Returns the first check that a pair fails, a key of `CHECKS`, or None if it passes all.
+    """Returns the first check that a pair fails, a key of `CHECKS`, or None if it passes all but the judge's.
 
     Args:
         mask: The cleaned mask.
         shifted: Brightness of G(z + h_bg, c), float [H, W] in [0, 1]; None if `two_peaks` is off.
         compared: The cleaned masks of the rules that have to agree; empty if `min_agreement` is 0.
-        fit: IoU of the mask with what the judge marks; None without a judge.
-        config: `min_area`, `max_area`, `max_border`, `two_peaks`, `min_agreement` and `min_fit` are used.
+        half: The cleaned mask at half of the shift; None if `min_stability` is 0.
+        config: `min_area`, `max_area`, `max_border`, `two_peaks`, `min_agreement` and `min_stability` are used.
     """
     area = mask.mean()
     if area < config.min_area:
@@ -68,8 +69,8 @@ def rejected_by(
         return "two_peaks"
     if compared and agreement(compared) < config.min_agreement:
         return "min_agreement"
-    if fit is not None and fit < config.min_fit:
-        return "min_fit"
+    if half is not None and intersection_over_union(mask, half) < config.min_stability:
+        return "min_stability"
     return None
 
 

@@ -1,6 +1,6 @@
 """Computes the inputs of the rules of a run with the generator, h_bg and the units that vote, and applies the rules."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from lightning.fabric import Fabric
@@ -70,15 +70,31 @@ class Masker:
         """
         latents, classes = latents.to(self._fabric.device), classes.to(self._fabric.device)
         layers = self.painters.layers if self.painters else []
-        with self._fabric.autocast():
-            with watched(self.generator, layers) as features:
-                plain = self.generator(latents, classes)
-            plus, minus = (
-                self.generator(latents + sign * self._offset, classes) if sign in self._signs else None
-                for sign in (+1, -1)
-            )
+        with self._fabric.autocast(), watched(self.generator, layers) as features:
+            plain = self.generator(latents, classes)
         votes = self.painters.votes(features, self.generator.resolution) if self.painters else None
+        plus, minus = self._shifted(latents, classes, self._offset)
         return Evidence(plain, plus, minus, votes)
+
+    @torch.inference_mode()
+    def look_halfway(self, evidence: Evidence, latents: Tensor, classes: Tensor) -> Evidence:
+        """Computes the inputs of the rules for half of the shift; those without a shift are taken from `evidence`."""
+        latents, classes = latents.to(self._fabric.device), classes.to(self._fabric.device)
+        plus, minus = self._shifted(latents, classes, self._offset / 2)
+        return replace(evidence, plus=plus, minus=minus)
+
+    def _shifted(self, latents: Tensor, classes: Tensor, offset: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """The images at +offset and -offset; None for one that no rule needs."""
+        with self._fabric.autocast():
+            plus, minus = (
+                self.generator(latents + sign * offset, classes) if sign in self._signs else None for sign in (+1, -1)
+            )
+        return plus, minus
+
+    @property
+    def device(self) -> torch.device:
+        """Where the masks are computed."""
+        return self._fabric.device
 
     @torch.inference_mode()
     def masks(self, evidence: Evidence) -> Masks:
