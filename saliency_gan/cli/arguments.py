@@ -88,12 +88,16 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
     lists = {f"--{field.name}" for field in fields(STAGES[verb]) if "tuple[" in str(field.type)}
     words = _gathered(words)
     normal: list[str] = []
+    given: set[str] = set()
     for word, following in zip(words, [*words[1:], "--"], strict=False):
         name, equals, value = word.partition("=")
         if name.startswith("--"):
             name = name if name in known else "--" + name[2:].replace("-", "_")
             if name not in known:
                 raise UserError(f"{verb} has no setting {name}: {_advice(verb, name, known)}")
+            if name in lists and name in given:
+                raise UserError(f"{verb}: {name} is there twice: write all values at once, with commas between them.")
+            given.add(name)
             word = name + equals + (_bracketed(value) if name in lists and equals else value)
             word += "=true" * (word in switches and following.startswith("--"))
         elif normal and normal[-1] in lists:

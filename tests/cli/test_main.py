@@ -181,6 +181,7 @@ def test_dashes_stand_for_underscores() -> None:
             ["predict", "x", "--save", "map", "mask", "--scales", "1"],
             "mask belongs to no setting: write lists with com",
         ),
+        (["evaluate", "--compare", "a=b", "--compare", "c=d"], "--compare is there twice: write all values at once"),
         (["predict", "-x.jpg"], "-x.jpg belongs to no setting: if it is a file, write ./-x.jpg."),
         (["predict", "x", "--no-flip"], "predict has no setting --no-flip: write --flip false."),
         (["predict", "x", "--device", "gpu"], "auto, cpu, cuda or mps: did you mean cuda?"),
