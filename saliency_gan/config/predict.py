@@ -87,8 +87,8 @@ class PredictConfig(LendingConfig):
         require(
             self, "refine", self.refine in get_args(EdgeRefinement), f"one of {', '.join(get_args(EdgeRefinement))}"
         )
-        known = self.resolution is None or 32 <= self.resolution <= LARGEST_RESOLUTION
-        require(self, "resolution", known, f"from 32 to {LARGEST_RESOLUTION}")
+        fits = self.resolution is None or 32 <= self.resolution <= LARGEST_RESOLUTION
+        require(self, "resolution", fits, f"from 32 to {LARGEST_RESOLUTION}")
         require(self, "smooth", 0 <= self.smooth < 1, "at least 0 and below 1, say 0.5")
         if self.background != "transparent" and "cutout" not in self.save:
             raise UserError(f"--background is {self.background}, but only cut-outs have one: add cutout to --save.")

@@ -47,8 +47,8 @@ def synthesise(config: MasksConfig) -> Path:
     """
     source = CandidateSource(config)
     config = source.config
+    _refuse_fewer(config.run / "masks", config.pairs)
     with StageFolder(config, "masks", changeable=("pairs",)) as folder:
-        _refuse_fewer(folder.path, config.pairs)
         records = _finished_shards(folder.path, config, source.identity)
         missing = config.pairs - sum(record["pairs"] for record in records)
         meet()  # wait, so that no process counts a shard that another one writes now

@@ -163,10 +163,10 @@ def test_more_pairs_can_be_asked_for_later(config: MasksConfig):
 @pytest.mark.parametrize("pairs", [3, 16])
 def test_fewer_pairs_are_refused_because_finished_ones_would_be_lost(config: MasksConfig, pairs: int):
     folder = synthesise(config)
-    before = contents(folder)
+    before, settings = contents(folder), (folder / "config.yaml").read_bytes()
     with pytest.raises(UserError, match=f"masks holds 20 pairs already, and --pairs {pairs} would remove some"):
         synthesise(replace(config, pairs=pairs))
-    assert contents(folder) == before
+    assert contents(folder) == before and (folder / "config.yaml").read_bytes() == settings
 
 
 def test_other_settings_are_refused_in_a_begun_folder(config: MasksConfig):
