@@ -31,7 +31,8 @@ from saliency_gan.errors import UserError
 from saliency_gan.images.folders import find_images
 from saliency_gan.images.reading import read_image
 from saliency_gan.prediction.predict import predict
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.model import SaliencyModel, load_model
+from saliency_gan.saliency.network import SaliencyArchitecture
 from saliency_gan.saliency.predictor import Predictor
 
 LATENCY_SIZE = (300, 400)

@@ -22,7 +22,8 @@ from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig
 from saliency_gan.images.tensors import to_signed
 from saliency_gan.masks.synthesis import synthesise
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
+from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.saliency.network import SaliencyArchitecture
 from saliency_gan.training.learner import Learner, saliency_loss
 from saliency_gan.training.pairs import Batch, worker_count
 from saliency_gan.training.sources import ShardSource, read_shards

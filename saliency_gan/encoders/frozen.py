@@ -1,10 +1,10 @@
 """A frozen ImageNet network that computes features of images."""
 
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saliency_gan.encoders.library import smp
 from saliency_gan.encoders.norms import fold_norms
 from saliency_gan.encoders.pretrained import load_packaged_weights, simplify, statistics_of
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from saliency_gan.encoders.library import BatchNormAct2d
 
 
 @torch.no_grad()

@@ -5,11 +5,10 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-import segmentation_models_pytorch as smp
 import torch
-from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import Tensor, nn
 
+from saliency_gan.encoders.library import BatchNormAct2d, Conv2dSame, smp
 from saliency_gan.errors import UserError
 from saliency_gan.storage.files import sha256_of
 from saliency_gan.storage.torch_files import load_torch

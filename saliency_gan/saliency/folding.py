@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoderBlock
-from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
+from saliency_gan.encoders.library import Conv2dSame, UnetDecoderBlock
 from saliency_gan.encoders.norms import fold_norms
 from saliency_gan.generators.upsampling import transposed_kernel
 from saliency_gan.saliency.model import SaliencyModel

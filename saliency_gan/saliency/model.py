@@ -1,29 +1,20 @@
 """The saliency model: a network of segmentation-models-pytorch with input normalisation and one logit per pixel."""
 
-import difflib
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Container
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import safetensors
 import safetensors.torch
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from saliency_gan.config.checks import LARGEST_RESOLUTION
 from saliency_gan.encoders.norms import fold_norms
-from saliency_gan.encoders.pretrained import (
-    PACKAGES,
-    encoder_names,
-    load_packaged_weights,
-    pretrained_name,
-    simplify,
-    statistics_of,
-    weights_to_download,
-)
-from saliency_gan.errors import StageError, UserError
+from saliency_gan.encoders.pretrained import PACKAGES, load_packaged_weights, pretrained_name, statistics_of
+from saliency_gan.errors import UserError
+from saliency_gan.saliency.network import SaliencyArchitecture, WithoutWeights, build_network
 from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.files import read_json, sha256_of, write_bytes, write_json
 
@@ -33,48 +24,6 @@ PAPER_TEMPERATURE = 10.0
 FORMAT = "saliency-gan/1"
 
 
-@dataclass(frozen=True)
-class SaliencyArchitecture:
-    """The sizes that are needed to build a saliency model before its weights are read.
-
-    Attributes:
-        architecture: Decoder of segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
-        encoder: Encoder of segmentation-models-pytorch.
-        decoder_channels: Channels of the decoder, coarsest first, one number for every halving that the encoder does;
-            () takes the library's default.
-        outputs: 1 logit, or the paper's 2 of background and foreground.
-        resolution: Side in pixels of the squares that the model was trained on.
-        output_stride: The decoder of a Unet ends at the resolution divided by this (1, 2 or 4), and its map is
-            enlarged; decoder_channels then has fewer numbers.
-        encoder_norms: Whether the encoder has batch norms. If not, they are folded into its convolutions, with the
-            statistics of the initial weights.
-    """
-
-    architecture: str = "Unet"
-    encoder: str = "resnet18"
-    decoder_channels: tuple[int, ...] = (128, 64, 32, 16)
-    outputs: Literal[1, 2] = 1
-    resolution: int = 64
-    output_stride: Literal[1, 2, 4] = 1
-    encoder_norms: bool = True
-
-    def __post_init__(self) -> None:
-        if not 32 <= self.resolution <= LARGEST_RESOLUTION or self.resolution % 32:
-            raise UserError(
-                f"resolution is {self.resolution} px, but has to be a multiple of 32 and at most {LARGEST_RESOLUTION}:"
-                " choose 64, 96 or 128."
-            )
-        if self.outputs not in (1, 2):
-            raise UserError(f"outputs is {self.outputs}, but a saliency model has 1 logit or the paper's 2.")
-        if self.output_stride not in (1, 2, 4):
-            raise UserError(f"output_stride is {self.output_stride}, but has to be 1, 2 or 4.")
-        if self.output_stride > 1 and (self.architecture.lower() != "unet" or not self.decoder_channels):
-            raise UserError(
-                f"output_stride {self.output_stride} needs --architecture Unet and --decoder_channels with a number for"
-                " each of its blocks."
-            )
-
-
 class SaliencyModel(nn.Module):
     """Predicts for every pixel whether it belongs to a salient object.
 
@@ -82,6 +31,8 @@ class SaliencyModel(nn.Module):
         architecture: Sizes of everything.
         encoder_weights: none starts at random. imagenet takes the weights from an installed package if it has them for
             the encoder, else it downloads them.
+        stored: Names of the tensors that will be loaded from a file. The network gets the layers of these tensors, and
+            no forward pass finds out which layers it needs.
 
     Attributes:
         architecture: Sizes of everything. With ImageNet weights, the encoder's name may differ from the given one, see
@@ -96,7 +47,10 @@ class SaliencyModel(nn.Module):
     """
 
     def __init__(
-        self, architecture: SaliencyArchitecture, encoder_weights: Literal["none", "imagenet"] = "none"
+        self,
+        architecture: SaliencyArchitecture,
+        encoder_weights: Literal["none", "imagenet"] = "none",
+        stored: Container[str] = (),
     ) -> None:
         super().__init__()
         self.mean: Tensor
@@ -106,11 +60,11 @@ class SaliencyModel(nn.Module):
         self.architecture = architecture
         self.about: dict[str, Any] = {}
         self.sha256 = ""
-        self.network = _build(architecture, encoder_weights)
+        self.network = build_network(architecture, encoder_weights, stored)
         encoder: Any = self.network.encoder
         if encoder_weights == "imagenet" and architecture.encoder in PACKAGES:
             self.about["encoder_weights"] = load_packaged_weights(encoder, architecture.encoder)
-        if not architecture.encoder_norms:
+        if not architecture.encoder_norms and not stored:
             fold_encoder(encoder, architecture.encoder)
         self.set_statistics()
 
@@ -166,10 +120,10 @@ def fold_encoder(encoder: Any, name: str) -> None:
     """
     random = torch.Generator().manual_seed(0)
     images = torch.rand(1, 3, 64, 64, generator=random, device="cpu").to(next(encoder.parameters()))
-    before = encoder.eval()(images)
-    fold_norms(encoder, lambda: encoder(images))
-    after = [] if images.is_meta else encoder(images)
-    if any((one - other).abs().max() > 1e-3 * other.abs().max() for one, other in zip(after, before, strict=False)):
+    before: list[Tensor] = []
+    fold_norms(encoder.eval(), lambda: before.extend(encoder(images)))
+    after = encoder(images)
+    if not all((one - other).norm() <= 1e-3 * other.norm() for one, other in zip(after, before, strict=True)):
         raise UserError(
             f"The batch norms of {name} cannot become part of its convolutions: choose another encoder, such as"
             " tu-tf_efficientnet_lite2 or resnet18, or start at random with --encoder_weights none."
@@ -217,10 +171,11 @@ def load_model(path: Path | None = None) -> SaliencyModel:
         model.set_statistics()
         if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
             raise ValueError("not every weight is a finite number")
+        model.eval().requires_grad_(False)(torch.zeros(1, 3, 64, 64, dtype=torch.float32))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise _not_a_model(path, error) from None
     model.about, model.sha256 = about, sha256_of(path)
-    return model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)
 
 
 def _build_for(tensors: dict[str, Tensor], architecture: SaliencyArchitecture) -> SaliencyModel:
@@ -228,8 +183,8 @@ def _build_for(tensors: dict[str, Tensor], architecture: SaliencyArchitecture) -
 
     A forged description could ask for too much memory, and random initial weights would take time.
     """
-    with torch.device("meta"):
-        model = SaliencyModel(architecture)
+    with torch.device("meta"), WithoutWeights():
+        model = SaliencyModel(architecture, stored=tensors)
     shapes = {key: value.shape for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     if key := next((key for key in (*shapes, *tensors) if key not in shapes or key not in tensors), None):
         raise ValueError(f"config.json and the weights do not fit each other at {key[:80]}")
@@ -241,68 +196,3 @@ def _build_for(tensors: dict[str, Tensor], architecture: SaliencyArchitecture) -
 def _not_a_model(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:120] or type(error).__name__
     return UserError(f"{path} is not a saliency model that train-saliency wrote, or it is damaged ({reason}).")
-
-
-def _build(architecture: SaliencyArchitecture, encoder_weights: str) -> nn.Module:
-    """Builds the network without the layers that it never uses."""
-    _check_name("architecture", architecture.architecture, smp.MODEL_ARCHITECTURES_MAPPING)
-    _check_name("encoder", architecture.encoder, encoder_names())
-    channels = list(architecture.decoder_channels)
-    unused = [1] * (architecture.output_stride.bit_length() - 1)  # channels of the blocks that _end_early removes
-    sizes = {"encoder_depth": len(channels + unused), "decoder_channels": channels + unused} if channels else {}
-    try:
-        network = smp.create_model(
-            architecture.architecture,
-            architecture.encoder,
-            encoder_weights=weights_to_download(architecture.encoder, encoder_weights),
-            classes=architecture.outputs,
-            **sizes,
-        )
-        simplify(network.encoder)
-        if architecture.output_stride > 1:
-            _end_early(network, channels[-1], architecture)
-        _drop_unused_layers(network)
-    except OSError as error:
-        reason = " ".join(str(error).split())[:120]
-        raise StageError(
-            f"The {encoder_weights} weights of {architecture.encoder} could not be downloaded ({reason}):"
-            " try again later, or start at random with --encoder-weights none."
-        ) from None
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"{architecture.architecture} with encoder {architecture.encoder} and decoder_channels {channels} cannot be"
-            f" built ({reason}): try --decoder-channels '[]'."
-        ) from None
-    return network
-
-
-def _end_early(network: Any, channels: int, architecture: SaliencyArchitecture) -> None:
-    """Removes the last blocks of a U-Net's decoder. The new head enlarges the maps of the last remaining block."""
-    network.decoder.blocks = network.decoder.blocks[: len(architecture.decoder_channels)]
-    network.segmentation_head = nn.Sequential(
-        nn.Conv2d(channels, architecture.outputs, 3, padding=1),
-        nn.Upsample(scale_factor=architecture.output_stride, mode="bilinear"),
-    )
-
-
-def _drop_unused_layers(network: smp.base.SegmentationModel) -> None:
-    """Removes children of the encoder that a forward pass never uses, for example ResNet's last stage at depth 4."""
-    entered: set[nn.Module] = set()
-    hooks = [
-        module.register_forward_pre_hook(lambda module, _: entered.add(module)) for module in network.encoder.modules()
-    ]
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, 64, 64))
-    network.train()
-    for hook in hooks:
-        hook.remove()
-    for name, child in list(network.encoder.named_children()):
-        if not entered.intersection(child.modules()):
-            delattr(network.encoder, name)
-
-
-def _check_name(kind: str, name: str, known: Any) -> None:
-    if name.lower() not in {one.lower() for one in known}:
-        near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.0)[0]
-        raise UserError(f"segmentation-models-pytorch has no {kind} {name!r}: did you mean {near!r}?")

@@ -20,7 +20,8 @@ from saliency_gan.images.writing import write_image
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.random_streams import Stream
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
+from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.saliency.network import SaliencyArchitecture
 from saliency_gan.training.augmentation import Augmentation
 from saliency_gan.training.learner import Learner, learning_rate
 from saliency_gan.training.pairs import Mixture, Pairs, Part

@@ -11,7 +11,8 @@ from saliency_gan.compute.processes import is_main
 from saliency_gan.config import TrainStudentConfig
 from saliency_gan.config.self_training import ROUND_SETTINGS, at_round
 from saliency_gan.runs.stage_folder import StageFolder
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.model import SaliencyModel, load_model
+from saliency_gan.saliency.network import SaliencyArchitecture
 from saliency_gan.training.self_training import run_rounds
 
 

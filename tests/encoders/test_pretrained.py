@@ -16,7 +16,8 @@ from saliency_gan.config import TrainSaliencyConfig
 from saliency_gan.encoders.pretrained import IMAGENET_MEAN, IMAGENET_STD, PACKAGES, copy_in_order, load_packaged_weights
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.saliency.folding import fold
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.model import SaliencyModel, load_model
+from saliency_gan.saliency.network import SaliencyArchitecture
 from saliency_gan.storage.torch_files import load_torch
 from saliency_gan.training.train_saliency import train_saliency
 from tests.saliency.toys import TINY, write_shards

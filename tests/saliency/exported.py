@@ -8,7 +8,8 @@ import torch
 from saliency_gan.config import ExportConfig
 from saliency_gan.encoders.pretrained import statistics_of
 from saliency_gan.saliency.export import export
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.model import SaliencyModel, load_model
+from saliency_gan.saliency.network import SaliencyArchitecture
 from tests.saliency.toys import TINY_ARCHITECTURE
 
 STUDENT_ARCHITECTURE = SaliencyArchitecture(

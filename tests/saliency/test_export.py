@@ -14,7 +14,8 @@ from saliency_gan.cli.main import main
 from saliency_gan.config import ExportConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.saliency.export import export
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
+from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.saliency.network import SaliencyArchitecture
 from saliency_gan.saliency.onnx_model import OnnxNetwork
 from saliency_gan.saliency.predictor import load_saliency_model
 from tests.saliency.exported import export_tiny, random_squares, save_tiny, truth

@@ -7,7 +7,8 @@ from torch import nn
 
 from saliency_gan.errors import UserError
 from saliency_gan.saliency.folding import FoldedDecoderBlock, fold
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, fold_encoder
+from saliency_gan.saliency.model import SaliencyModel, fold_encoder
+from saliency_gan.saliency.network import SaliencyArchitecture
 
 LITE0 = "tu-tf_efficientnet_lite0"
 

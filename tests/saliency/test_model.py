@@ -4,12 +4,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import torchvision
 from torch import nn
 
 from saliency_gan.errors import StageError, UserError
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.model import SaliencyModel, load_model
+from saliency_gan.saliency.network import SaliencyArchitecture
 from tests.saliency.toys import TINY_ARCHITECTURE
 
 
@@ -193,6 +195,38 @@ def test_a_model_as_of_train_student_is_saved_and_read(tmp_path: Path, encoder: 
     images = torch.rand(2, 3, 32, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     with torch.no_grad():
         torch.testing.assert_close(after(images), before(images), atol=5e-3, rtol=0)  # weights are in half precision
+
+
+@pytest.mark.parametrize("norms", [True, False])
+@pytest.mark.parametrize(
+    ("architecture", "encoder", "channels"),
+    [
+        ("Unet", "resnet18", (8, 8, 4)),  # the last stage is never used
+        ("Unet", "densenet121", (8, 8, 4)),  # norms come before their convolutions, so not all can be folded
+        ("Unet", "mit_b0", (8, 8, 8, 4, 4)),
+        ("Unet", "mobileone_s0", (8, 8, 4)),
+        ("FPN", "mobilenet_v2", ()),
+    ],
+)
+def test_a_file_has_what_its_network_is_built_from(
+    tmp_path: Path, architecture: str, encoder: str, channels: tuple[int, ...], norms: bool
+) -> None:
+    before = SaliencyModel(SaliencyArchitecture(architecture, encoder, channels, resolution=32, encoder_norms=norms))
+    after = load_model(before.eval().save(tmp_path))
+    assert [name for name, _ in after.named_modules()] == [name for name, _ in before.named_modules()]
+    images = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        expected = before(images)
+        torch.testing.assert_close(after(images), expected, atol=0.01 * float(expected.std() + 0.1), rtol=0.01)
+
+
+def test_a_file_without_a_stage_of_its_encoder_is_refused(saved: Path, tmp_path: Path) -> None:
+    weights = copied(saved, tmp_path)
+    tensors = safetensors.torch.load_file(weights)
+    kept = {key: value for key, value in tensors.items() if ".encoder.layer1." not in key}
+    safetensors.torch.save_file(kept, weights)
+    with pytest.raises(UserError, match="not a saliency model"):
+        load_model(weights)
 
 
 def test_a_config_from_before_these_settings_is_still_read(saved: Path, tmp_path: Path) -> None:

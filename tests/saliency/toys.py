@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from saliency_gan.images.writing import write_image
 from saliency_gan.masks.shards import encode_pair, shard_name, write_shard
-from saliency_gan.saliency.model import SaliencyArchitecture
+from saliency_gan.saliency.network import SaliencyArchitecture
 from saliency_gan.storage.files import sha256_of, write_json
 
 TINY_ARCHITECTURE = SaliencyArchitecture(decoder_channels=(16, 8, 8), resolution=32)

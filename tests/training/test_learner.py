@@ -8,7 +8,8 @@ from torch import nn
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.encoders.pretrained import DepthwiseConv2d, SameDepthwiseConv2d
 from saliency_gan.errors import UserError
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel
+from saliency_gan.saliency.model import SaliencyModel
+from saliency_gan.saliency.network import SaliencyArchitecture
 from saliency_gan.training.learner import Learner, freeze, learning_rate, one_cycle, saliency_loss
 from tests.saliency.toys import TINY_ARCHITECTURE, discs
 

@@ -12,7 +12,8 @@ import torch
 from saliency_gan.config import TrainStudentConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images.reading import read_image
-from saliency_gan.saliency.model import SaliencyArchitecture, SaliencyModel, load_model
+from saliency_gan.saliency.model import SaliencyModel, load_model
+from saliency_gan.saliency.network import SaliencyArchitecture
 from saliency_gan.saliency.predictor import resize
 from saliency_gan.training import learner, self_training
 from saliency_gan.training.learner import Learner
