@@ -1,8 +1,7 @@
 """Two trainings beside each other, whose waiting threads sleep or spin: `python benchmarks/side_by_side.py`.
 
-The command sets OMP_WAIT_POLICY=passive where nobody has set it, see `processes.wait_asleep`; the reference sets it to
-active, which
-is what most builds of OpenMP do by themselves. Each job is a discover of its own.
+The command sets OMP_WAIT_POLICY=passive where nobody has set it, see `processes.wait_asleep`. The reference sets it to
+active, which is what most builds of OpenMP do by themselves. Each job is a discover of its own.
 """
 
 import argparse

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
@@ -18,6 +17,9 @@ from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity
 from saliency_gan.results.directions import BackgroundDirection
 from saliency_gan.runs.random_streams import Stream, random_stream
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 COARSE_SAMPLES = 16
 """Number of images on which every candidate is scored first."""
@@ -42,7 +44,7 @@ class Choice:
 
 
 def choose_background(
-    config: DiscoverConfig, generator: Generator, matrix: Tensor, among: Sequence[int] | None, fabric: Fabric
+    config: DiscoverConfig, generator: Generator, matrix: Tensor, among: Sequence[int] | None, fabric: "Fabric"
 ) -> Choice:
     """Scores every direction with both signs at several magnitudes, and chooses the best one.
 
@@ -88,7 +90,7 @@ class _Jury:
     """Scores all candidates on the same images. The images are spread over the classes as evenly as possible."""
 
     def __init__(
-        self, config: DiscoverConfig, generator: Generator, among: Sequence[int] | None, fabric: Fabric
+        self, config: DiscoverConfig, generator: Generator, among: Sequence[int] | None, fabric: "Fabric"
     ) -> None:
         random = random_stream(config.seed, Stream.BACKGROUND)
         count = config.background_samples

@@ -4,11 +4,11 @@ import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,6 +27,9 @@ from saliency_gan.results.directions import Directions, load_directions
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 from saliency_gan.storage.files import write_bytes
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 CHANGEABLE = {
     "rca_samples", "rca_every", "method", "background_shifts", "background_samples", "theta", "direction", "sign",
@@ -134,7 +137,7 @@ def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
 def _choose(
     config: DiscoverConfig,
     generator: Generator,
-    fabric: Fabric,
+    fabric: "Fabric",
     learned: Tensor,
     rca: dict[str, float],
     folder: StageFolder,

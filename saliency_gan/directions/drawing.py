@@ -1,15 +1,19 @@
 """Draws images without gradients, in batches, and lays them out as sheets."""
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from saliency_gan.generators.base import Generator
 from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 def images_at_once(generator: Generator) -> int:
@@ -18,7 +22,7 @@ def images_at_once(generator: Generator) -> int:
 
 
 @torch.no_grad()
-def draw(generator: Generator, latents: Tensor, classes: Tensor, fabric: Fabric) -> Tensor:
+def draw(generator: Generator, latents: Tensor, classes: Tensor, fabric: "Fabric") -> Tensor:
     """G(z, c) for any number of latents, in fabric's precision.
 
     Args:
@@ -39,7 +43,7 @@ def draw(generator: Generator, latents: Tensor, classes: Tensor, fabric: Fabric)
     return torch.cat(parts)
 
 
-def draw_shifted(generator: Generator, latents: Tensor, classes: Tensor, offsets: Tensor, fabric: Fabric) -> Tensor:
+def draw_shifted(generator: Generator, latents: Tensor, classes: Tensor, offsets: Tensor, fabric: "Fabric") -> Tensor:
     """G(z + offset, c) for every offset and every (z, c).
 
     Args:

@@ -3,10 +3,9 @@
 from dataclasses import fields
 from math import hypot
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
@@ -24,6 +23,9 @@ from saliency_gan.results.directions import load_directions
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.storage.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 TILE = 64
 
@@ -58,7 +60,7 @@ def eigen(config: EigenConfig) -> Path:
     return page
 
 
-def _measure(config: EigenConfig, generator: EigenGAN, fabric: Fabric) -> dict[str, Any]:
+def _measure(config: EigenConfig, generator: EigenGAN, fabric: "Fabric") -> dict[str, Any]:
     """Returns the content of eigen.json: importance, share and effects per dimension, orthogonality error per layer."""
     latents, classes = _subjects(config, generator, config.measured, number=0)
     names = _names_given(config, generator)
@@ -101,7 +103,7 @@ def _orthogonality_error(basis: Tensor) -> float:
     return float((product - torch.eye(len(product), device=product.device)).abs().max())
 
 
-def _draw(config: EigenConfig, generator: EigenGAN, fabric: Fabric, folder: Path) -> None:
+def _draw(config: EigenConfig, generator: EigenGAN, fabric: "Fabric", folder: Path) -> None:
     """Draws one sheet per dimension, with one row per sample. Along a row, only z_ij changes, from -reach to reach."""
     latents, classes = _subjects(config, generator, config.samples, number=1)
     values = torch.linspace(-config.reach, config.reach, config.frames)

@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,6 +24,9 @@ from saliency_gan.results.directions import BackgroundDirection
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import write_text
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 RANKING_ROWS = 3
 RANKING_TILE = 64
 GALLERY_SHIFTS = (-8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0)
@@ -37,7 +39,7 @@ def draw_ranking(
     candidates: Sequence[tuple[dict[str, Any], Tensor]],
     chosen: BackgroundDirection,
     among: Sequence[int] | None,
-    fabric: Fabric,
+    fabric: "Fabric",
 ) -> ImageArray:
     """Draws one block with a caption per direction. Along a row, s of G(z + s h, c) goes from 0 to the shift.
 
@@ -78,7 +80,7 @@ def write_gallery(
     scores: Sequence[dict[str, Any]],
     names: Mapping[int, str],
     among: Sequence[int] | None,
-    fabric: Fabric,
+    fabric: "Fabric",
 ) -> None:
     """Writes direction-000.png ... and index.html. Each row shows one latent, G(z + s h, c) with s from -8 to 8.
 

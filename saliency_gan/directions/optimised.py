@@ -1,10 +1,10 @@
 """Finds h_bg by gradient descent instead of by discovery, after Melas-Kyriazi et al. 2022."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
@@ -14,12 +14,15 @@ from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity, brightness
 from saliency_gan.runs.random_streams import Stream, random_stream
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 EDGE_WEIGHT = 5.0
 LEARNING_RATE = 0.02
 
 
 def optimise_direction(
-    config: DiscoverConfig, generator: Generator, polarity: Polarity, among: Sequence[int] | None, fabric: Fabric
+    config: DiscoverConfig, generator: Generator, polarity: Polarity, among: Sequence[int] | None, fabric: "Fabric"
 ) -> Tensor:
     """Searches for the unit vector h whose shift clears the background and keeps the object's edges.
 

@@ -2,9 +2,9 @@
 
 from math import sqrt
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.fabric import Fabric
 from tqdm import tqdm
 
 from saliency_gan.compute.processes import share, total
@@ -13,13 +13,16 @@ from saliency_gan.directions.reconstructor import Reconstructor
 from saliency_gan.directions.shifts import ShiftSampler, draw_both
 from saliency_gan.runs.random_streams import Stream, random_stream
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 
 @torch.no_grad()
 def measure_rca(
     sampler: ShiftSampler,
     deformator: Deformator,
     reconstructor: Reconstructor,
-    fabric: Fabric,
+    fabric: "Fabric",
     samples: int,
     batch: int,
     seed: int,

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.units import watched
 from saliency_gan.runs.random_streams import Stream
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 BATCH = 32
 
@@ -44,7 +47,7 @@ class Sampler:
 
     generator: Generator
     layers: Sequence[str]
-    fabric: Fabric
+    fabric: "Fabric"
     seed: int
     among: Sequence[int] | None
 

@@ -5,11 +5,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -43,6 +42,9 @@ from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 from saliency_gan.storage.files import write_json
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 CHANGEABLE = {"distance_images"}
 """Settings that only change what is measured. They may differ when a run is continued."""
@@ -124,7 +126,7 @@ def _read_images(config: TrainGanConfig) -> TrainingImages:
 class _Trainer:
     """Holds the two networks, their optimisers and the EMA generator, and does the training steps."""
 
-    def __init__(self, config: TrainGanConfig, data: TrainingImages, fabric: Fabric) -> None:
+    def __init__(self, config: TrainGanConfig, data: TrainingImages, fabric: "Fabric") -> None:
         torch.manual_seed(config.seed)
         generator = new_generator(config, data.names)
         generator.initialise(random_stream(config.seed, Stream.GAN_WEIGHTS))
@@ -325,7 +327,7 @@ class _Trainer:
         self.step = state["step"]
 
 
-def _setup(fabric: Fabric, module: nn.Module, rate: float) -> tuple[Any, Any]:
+def _setup(fabric: "Fabric", module: nn.Module, rate: float) -> tuple[Any, Any]:
     module = synchronise(module, fabric.device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.Adam(module.parameters(), lr=rate, betas=(0.0, 0.99), fused=fabric.device.type != "mps")
     return fabric.setup(module, optimiser)

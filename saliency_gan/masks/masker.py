@@ -1,9 +1,9 @@
 """Computes the inputs of the rules of a run with the generator, h_bg and the units that vote, and applies the rules."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from saliency_gan.config import MasksConfig
@@ -12,6 +12,9 @@ from saliency_gan.generators.units import watched
 from saliency_gan.masks.rules import SHIFTS, Evidence, consensus, object_masks
 from saliency_gan.results.directions import Directions
 from saliency_gan.results.painters import Painters
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Masker:
         generator: Generator,
         directions: Directions | None,
         painters: Painters | None,
-        fabric: Fabric,
+        fabric: "Fabric",
     ) -> None:
         self.config, self.generator, self.painters, self._fabric = config, generator, painters, fabric
         self.shift, self.polarity = config.shift, None

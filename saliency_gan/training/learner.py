@@ -3,12 +3,11 @@
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from torch import Tensor
 
 from saliency_gan.compute.averaging import measure_statistics, update_average
@@ -18,6 +17,9 @@ from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.tensors import to_signed
 from saliency_gan.saliency.model import SaliencyModel
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 Loss = Literal["bce", "bce+dice", "bce+iou", "iou", "paper"]
 
@@ -46,7 +48,7 @@ class Learner:
     def __init__(
         self,
         model: SaliencyModel,
-        fabric: Fabric,
+        fabric: "Fabric",
         loss: Loss = "bce+dice",
         optimiser: Literal["adamw", "adam"] = "adamw",
         weight_decay: float = 0.0,

@@ -6,11 +6,10 @@ This is our own method, not the paper's. `train-student` and `adapt` use these r
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from tqdm import tqdm
 
 from saliency_gan.compute.processes import is_main, own_parts, total, world_size
@@ -34,6 +33,9 @@ from saliency_gan.training.photos import MIN_PHOTOS, Photos, read_photos
 from saliency_gan.training.round_pictures import comparison, drawn, preview
 from saliency_gan.training.validation import PhotoCheck
 
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 COMPARED_PHOTOS = 12
 """Number of held-out photos in rounds.png."""
@@ -47,7 +49,7 @@ PATHS = ("run", "images", "teacher", "weights", "shards", "photos")
 def run_rounds(
     config: SelfTrainingConfig,
     folder: StageFolder,
-    fabric: Fabric,
+    fabric: "Fabric",
     teacher: SaliencyModel,
     new_model: Callable[[int, SaliencyModel], SaliencyModel],
     synthetic: Sequence[Part] = (),
@@ -133,7 +135,7 @@ class _Rounds:
     def __init__(
         self,
         config: SelfTrainingConfig,
-        fabric: Fabric,
+        fabric: "Fabric",
         teacher: SaliencyModel,
         new_model: Callable[[int, SaliencyModel], SaliencyModel],
         photos: Photos,

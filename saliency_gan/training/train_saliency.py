@@ -2,12 +2,11 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from tqdm import tqdm
 
 from saliency_gan.compute.devices import make_fabric, peak_memory
@@ -27,6 +26,9 @@ from saliency_gan.training.learner import Learner, learning_rate
 from saliency_gan.training.pairs import Mixture, Pairs, Part
 from saliency_gan.training.sources import Source, open_source
 from saliency_gan.training.validation import PhotoCheck, measure_pairs, predict_squares
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 PREVIEW_PAIRS = 16
@@ -87,7 +89,7 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
 class _Training:
     """Holds the learner, its validation data, and the best model so far."""
 
-    def __init__(self, config: TrainSaliencyConfig, source: Source, fabric: Fabric) -> None:
+    def __init__(self, config: TrainSaliencyConfig, source: Source, fabric: "Fabric") -> None:
         architecture = SaliencyArchitecture(
             architecture=config.architecture,
             encoder=config.encoder,
