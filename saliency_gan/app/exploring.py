@@ -130,12 +130,10 @@ class Explorer:
         else:
             column = self._directions.matrix[:, self._directions.index_of(direction)]
         latents = latents + shift * F.normalize(column, dim=0)
-        evidence = self._masker.look(latents, classes)
-        found = self._masker.masks(evidence).chosen.cpu().numpy()
+        images = to_uint8(self._masker.draw(latents, classes))
+        found = self._masker.masks(self._masker.look(latents, classes)).chosen.cpu().numpy()
         masks = np.stack([clean(mask, self._config) for mask in found]) * np.uint8(255)
-        return Moved(
-            _row(to_uint8(evidence.plain)), _row(np.repeat(masks[:, :, :, None], 3, axis=3), cv2.INTER_NEAREST)
-        )
+        return Moved(_row(images), _row(np.repeat(masks[:, :, :, None], 3, axis=3), cv2.INTER_NEAREST))
 
     def _ranked(self) -> list[dict[str, Any]]:
         """The scores, best first; directions without a score are last."""

@@ -4,7 +4,8 @@ import itertools
 from collections import abc
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from saliency_gan.results.directions import load_directions
 from saliency_gan.results.painters import load_painters
 from saliency_gan.runs.random_streams import Stream
 from saliency_gan.saliency.generated import mark_generated
-from saliency_gan.saliency.model import load_model
+from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.storage.files import sha256_of
 
 
@@ -37,7 +38,7 @@ class Candidate:
     Attributes:
         number: Position in the order of the random seed; `draw_latents` draws its z and c again.
         class_name: Its class.
-        image: G(z, c), uint8 [H, W, 3].
+        image: G(z, c), uint8 [H, W, 3]; for a rejected candidate [0, 0, 3], because it need not be drawn.
         mask: The cleaned mask, uint8 [H, W], 1 on the object.
         rejected_by: The check that rejected it; None for an accepted pair.
         fit: IoU of the mask with what the judge marks on the image, in [0, 1]; None without a judge, or if another
@@ -100,9 +101,9 @@ class CandidateSource:
         Batches always begin at multiples of the batch size, so the pixels of a candidate do not depend on `first`.
         """
         size = self.config.batch
-        with ThreadPoolExecutor(thread_name_prefix="check") as judging:
+        with ThreadPoolExecutor(thread_name_prefix="check") as checking:
             for batch in itertools.count(first // size):
-                for candidate in self._judged(list(judging.map(self._check, self._draw(batch)))):
+                for candidate in self._draw(range(batch * size, (batch + 1) * size), checking):
                     if candidate.number >= first:
                         yield candidate
 
@@ -110,64 +111,62 @@ class CandidateSource:
         """Computes the inputs of the rules for the candidates with these numbers."""
         return self._masker.look(*draw_latents(self.generator, self.config.seed, numbers, self._among))
 
-    def _draw(self, batch: int) -> list["_Drawn"]:
-        size = self.config.batch
-        numbers = range(batch * size, (batch + 1) * size)
-        latents, classes = draw_latents(self.generator, self.config.seed, numbers, self._among)
+    def _draw(self, numbers: Sequence[int], checking: ThreadPoolExecutor) -> list[Candidate]:
+        """Draws and checks a batch. Images that only the last checks need are drawn for what the first ones left."""
+        config = self.config
+        latents, classes = draw_latents(self.generator, config.seed, numbers, self._among)
         evidence = self._masker.look(latents, classes)
+        masks, verdicts = self._checked(evidence, checking)
+        if config.min_stability and (left := _accepted(verdicts)):
+            halfway = self._masker.look_halfway(evidence.of(left), latents[left], classes[left])
+            halves = checking.map(self._clean, self._masker.masks(halfway).chosen.cpu().numpy())
+            for index, half in zip(left, halves, strict=True):
+                if intersection_over_union(masks[index], half) < config.min_stability:
+                    verdicts[index] = "min_stability"
+        images: dict[int, ImageArray] = {}
+        fits: dict[int, float] = {}
+        if left := _accepted(verdicts):
+            drawn = evidence.of(left).plain
+            pictures = to_uint8(self._masker.draw(latents[left], classes[left]) if drawn is None else drawn)
+            images = dict(zip(left, pictures, strict=True))
+            if self._judge:
+                fits = dict(zip(left, self._fits(self._judge, pictures, [masks[index] for index in left]), strict=True))
+            for index, fit in fits.items():
+                if fit < config.min_fit:
+                    verdicts[index] = "min_fit"
+        nothing: ImageArray = np.empty((0, 0, 3), np.uint8)
+        names = [self.generator.class_names[index] for index in classes.tolist()]
+        return [
+            Candidate(number, name, images.get(index, nothing), mask, verdict, fits.get(index))
+            for index, (number, name, mask, verdict) in enumerate(zip(numbers, names, masks, verdicts, strict=True))
+        ]
+
+    def _checked(self, evidence: Evidence, checking: ThreadPoolExecutor) -> tuple[list[Mask], list[str | None]]:
+        """The cleaned masks of a batch, and the verdicts of the checks that need no other images."""
         masks = self._masker.masks(evidence)
-        compared = masks.by_rule if self.config.min_agreement else masks.by_rule[:0]
-        light: Iterable[NDArray[np.float32] | None] = [None] * size
+        cleaned = list(checking.map(self._clean, masks.chosen.cpu().numpy()))
+        light: Iterable[NDArray[np.float32] | None] = [None] * len(cleaned)
         if self.config.two_peaks and evidence.plus is not None:
             light = brightness(evidence.plus).cpu().numpy()
-        halves: Iterable[NDArray[np.bool_] | None] = [None] * size
-        if self.config.min_stability:
-            halves = self._masker.masks(self._masker.look_halfway(evidence, latents, classes)).chosen.cpu().numpy()
-        columns = (
-            numbers,
-            classes.tolist(),
-            to_uint8(evidence.plain),
-            light,
-            masks.chosen.cpu().numpy(),
-            compared.transpose(0, 1).cpu().numpy(),
-            halves,
-        )
-        return [_Drawn(*values) for values in zip(*columns, strict=True)]
+        compared: Iterable[list[Mask]] = [[]] * len(cleaned)
+        if self.config.min_agreement:
+            compared = ([self._clean(one) for one in each] for each in masks.by_rule.transpose(0, 1).cpu().numpy())
+        checked = checking.map(partial(rejected_by, config=self.config), cleaned, light, compared)
+        return cleaned, list(checked)
 
-    def _check(self, drawn: "_Drawn") -> Candidate:
-        mask = clean(drawn.mask, self.config)
-        compared = [clean(one, self.config) for one in drawn.compared]
-        half = None if drawn.half is None else clean(drawn.half, self.config)
-        verdict = rejected_by(mask, drawn.light, compared, half, self.config)
-        class_name = self.generator.class_names[drawn.class_index]
-        return Candidate(drawn.number, class_name, drawn.image, mask, verdict)
+    def _clean(self, mask: NDArray[np.bool_]) -> Mask:
+        return clean(mask, self.config)
 
-    def _judged(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The same candidates; the judge measures the fit of the accepted ones and may reject them."""
-        accepted = [index for index, candidate in enumerate(candidates) if candidate.rejected_by is None]
-        if self._judge is None or not accepted:
-            return candidates
-        images = to_signed(np.stack([candidates[index].image for index in accepted]), self._masker.device)
+    def _fits(self, judge: SaliencyModel, images: ImageArray, masks: Sequence[Mask]) -> list[float]:
+        """IoU of each mask with what the judge marks on its image."""
         with torch.no_grad():
-            marked = (mark_generated(self._judge, images) >= 0.5).to(torch.uint8).cpu().numpy()
-        for index, mark in zip(accepted, marked, strict=True):
-            fit = intersection_over_union(candidates[index].mask, mark)
-            verdict = "min_fit" if fit < self.config.min_fit else None
-            candidates[index] = replace(candidates[index], fit=fit, rejected_by=verdict)
-        return candidates
+            marked = mark_generated(judge, to_signed(images, self._masker.device)) >= 0.5
+        marks = marked.to(torch.uint8).cpu().numpy()
+        return [intersection_over_union(mask, mark) for mask, mark in zip(masks, marks, strict=True)]
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """Results of the generator and the rules for one candidate, before the checks."""
-
-    number: int
-    class_index: int
-    image: ImageArray
-    light: NDArray[np.float32] | None
-    mask: NDArray[np.bool_]
-    compared: NDArray[np.bool_]
-    half: NDArray[np.bool_] | None
+def _accepted(verdicts: Sequence[str | None]) -> list[int]:
+    return [index for index, verdict in enumerate(verdicts) if verdict is None]
 
 
 def draw_latents(

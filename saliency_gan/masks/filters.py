@@ -46,17 +46,17 @@ def rejected_by(
     mask: Mask,
     shifted: NDArray[np.float32] | None,
     compared: Sequence[Mask],
-    half: Mask | None,
     config: MasksConfig,
 ) -> str | None:
-    """Returns the first check that a pair fails, a key of `CHECKS`, or None if it passes all but the judge's.
+    """Returns the first check that a pair fails, a key of `CHECKS`, or None.
+
+    Stability and fit are not checked here, because they need other images.
 
     Args:
         mask: The cleaned mask.
         shifted: Brightness of G(z + h_bg, c), float [H, W] in [0, 1]; None if `two_peaks` is off.
         compared: The cleaned masks of the rules that have to agree; empty if `min_agreement` is 0.
-        half: The cleaned mask at half of the shift; None if `min_stability` is 0.
-        config: `min_area`, `max_area`, `max_border`, `two_peaks`, `min_agreement` and `min_stability` are used.
+        config: `min_area`, `max_area`, `max_border`, `two_peaks` and `min_agreement` are used.
     """
     area = mask.mean()
     if area < config.min_area:
@@ -69,8 +69,6 @@ def rejected_by(
         return "two_peaks"
     if compared and agreement(compared) < config.min_agreement:
         return "min_agreement"
-    if half is not None and intersection_over_union(mask, half) < config.min_stability:
-        return "min_stability"
     return None
 
 

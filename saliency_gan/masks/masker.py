@@ -73,9 +73,11 @@ class Masker:
         """
         latents, classes = latents.to(self._fabric.device), classes.to(self._fabric.device)
         layers = self.painters.layers if self.painters else []
-        with self._fabric.autocast(), watched(self.generator, layers) as features:
-            plain = self.generator(latents, classes)
-        votes = self.painters.votes(features, self.generator.resolution) if self.painters else None
+        plain, votes = None, None
+        if layers or "lighting" in self.config.rules:
+            with self._fabric.autocast(), watched(self.generator, layers) as features:
+                plain = self.generator(latents, classes)
+            votes = self.painters.votes(features, self.generator.resolution) if self.painters else None
         plus, minus = self._shifted(latents, classes, self._offset)
         return Evidence(plain, plus, minus, votes)
 
@@ -85,6 +87,12 @@ class Masker:
         latents, classes = latents.to(self._fabric.device), classes.to(self._fabric.device)
         plus, minus = self._shifted(latents, classes, self._offset / 2)
         return replace(evidence, plus=plus, minus=minus)
+
+    @torch.inference_mode()
+    def draw(self, latents: Tensor, classes: Tensor) -> Tensor:
+        """Draws G(z, c), float [N, C, H, W] in [-1, 1]."""
+        with self._fabric.autocast():
+            return self.generator(latents.to(self._fabric.device), classes.to(self._fabric.device))
 
     def _shifted(self, latents: Tensor, classes: Tensor, offset: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """The images at +offset and -offset; None for one that no rule needs."""

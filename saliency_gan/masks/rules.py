@@ -1,5 +1,6 @@
 """Mask rules: they find the object's pixels from the brightness change of a shift along h_bg, or from units."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,17 +33,22 @@ class Evidence:
         votes: The object's share of the painters' votes for each pixel, float [N, H, W] in [0, 1].
     """
 
-    plain: Tensor
+    plain: Tensor | None = None
     plus: Tensor | None = None
     minus: Tensor | None = None
     votes: Tensor | None = None
 
     @property
     def shown(self) -> Tensor:
-        """The picture to show beside the image: G(z + h_bg, c), else the votes as a grey image, else the image."""
+        """The picture to show beside the image: G(z + h_bg, c), else the votes as a grey image."""
         if self.plus is not None:
             return self.plus
-        return self.plain if self.votes is None else 2 * self.votes[:, None].expand(-1, 3, -1, -1) - 1
+        return 2 * _given(self.votes, "the votes of units")[:, None].expand(-1, 3, -1, -1) - 1
+
+    def of(self, indices: Sequence[int]) -> "Evidence":
+        """The inputs for some images of the batch."""
+        parts = (self.plain, self.plus, self.minus, self.votes)
+        return Evidence(*(None if part is None else part[list(indices)] for part in parts))
 
 
 def object_masks(
@@ -79,7 +85,7 @@ def object_masks(
     if rule == "threshold":
         return threshold(light, theta)
     if rule == "lighting":
-        return lighting(brightness(evidence.plain, polarity), light, above)
+        return lighting(brightness(_given(evidence.plain, "G(z, c)"), polarity), light, above)
     dimmed = brightness(_given(evidence.minus, "G(z - h_bg, c)"), polarity)
     if rule == "difference":
         return lighting(dimmed, light, above)

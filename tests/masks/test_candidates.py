@@ -35,7 +35,7 @@ def test_a_candidate_is_the_image_and_the_mask_of_its_number(config: MasksConfig
     images, masks = to_uint8(disc(latents, classes)), disc.object_masks(latents, classes).numpy()
     assert [candidate.number for candidate in found] == list(range(20))
     for candidate, image, mask, label in zip(found, images, masks, classes, strict=True):
-        np.testing.assert_array_equal(candidate.image, image)
+        assert not candidate.image.size if candidate.rejected_by else (candidate.image == image).all()
         np.testing.assert_array_equal(candidate.mask, mask)
         assert candidate.class_name == disc.class_names[label]
         assert candidate.rejected_by == [None, "max_area", "min_area"][label]
@@ -63,25 +63,42 @@ def test_only_the_classes_asked_for_are_drawn(config: MasksConfig):
     assert {candidate.class_name for candidate in found} == {"disc", "empty"}
 
 
-@pytest.mark.parametrize(("rule", "drawn"), [("threshold", 2), ("lighting", 2), ("difference", 3), ("two-sided", 3)])
+@pytest.mark.parametrize(
+    ("rule", "drawn"), [("threshold", [+1]), ("lighting", [0, +1]), ("difference", [+1, -1]), ("two-sided", [+1, -1])]
+)
 def test_only_the_images_that_the_rule_looks_at_are_drawn(
-    config: MasksConfig, disc: DiscGenerator, monkeypatch: pytest.MonkeyPatch, rule: Any, drawn: int
+    config: MasksConfig, disc: DiscGenerator, monkeypatch: pytest.MonkeyPatch, rule: Any, drawn: list[int]
 ):
     forward, calls = disc.forward, []
     monkeypatch.setattr(disc, "forward", lambda latents, classes: calls.append(latents) or forward(latents, classes))
     seen = CandidateSource(replace(config, rule=rule, shift=2.5)).look([4, 7])
-    assert len(calls) == drawn
-    for call, shift in zip(calls, (0, 2.5, -2.5), strict=False):
-        torch.testing.assert_close(call, calls[0] + torch.tensor([shift, 0, 0, 0]))
-    assert (seen.minus is not None) == (drawn == 3)
+    latents, _ = draw_latents(disc, config.seed, [4, 7])
+    assert len(calls) == len(drawn)
+    for call, sign in zip(calls, drawn, strict=True):
+        torch.testing.assert_close(call, latents + sign * torch.tensor([2.5, 0, 0, 0]))
+    assert [part is not None for part in (seen.plain, seen.plus, seen.minus)] == [one in drawn for one in (0, +1, -1)]
 
 
-def test_the_second_rule_and_the_peaks_are_checked(config: MasksConfig):
+def test_later_images_are_drawn_only_for_candidates_that_passed_the_earlier_checks(
+    config: MasksConfig, disc: DiscGenerator, monkeypatch: pytest.MonkeyPatch
+):
+    forward, calls = disc.forward, []
+    monkeypatch.setattr(disc, "forward", lambda latents, classes: calls.append(classes) or forward(latents, classes))
+    source = CandidateSource(replace(config, batch=30, min_stability=0.9))
+    found = list(islice(source.stream(), 30))
+    shifted, half, plain = calls
+    assert len(shifted) == 30
+    assert len(half) == sum(one.rejected_by in (None, "min_stability") for one in found) < 30
+    assert len(plain) == sum(one.rejected_by is None for one in found) > 0
+
+
+def test_the_second_rule_and_the_peaks_are_checked(config: MasksConfig, disc: DiscGenerator):
     """In plain white images of a disc, the shift changes nothing, so the lighting rule takes all for object."""
     agreeing = first(replace(config, min_agreement=0.9, seed=3), 60)
+    images = to_uint8(disc(*draw_latents(disc, 3, range(60))))
     assert {candidate.rejected_by for candidate in agreeing} == {None, "min_area", "max_area", "min_agreement"}
-    for candidate in agreeing:
-        ground_is_white = candidate.image[0, 0, 0] == 255
+    for candidate, image in zip(agreeing, images, strict=True):
+        ground_is_white = image[0, 0, 0] == 255
         if candidate.class_name == "disc":
             assert candidate.rejected_by == ("min_agreement" if ground_is_white else None)
     peaks = first(replace(config, two_peaks=True, max_area=1.0, max_border=1.0), 30)
