@@ -10,7 +10,7 @@ from pathlib import Path
 
 from timing import HEADER
 
-NAMES = ("start", "discovery", "masks", "training", "prediction", "dissection", "side_by_side", "memory")
+NAMES = ("start", "discovery", "masks", "training", "prediction", "runtimes", "dissection", "side_by_side", "memory")
 
 
 def main() -> None:
