@@ -22,8 +22,17 @@ def _not_marked(function: Any = None, *_: Any, **__: Any) -> Any:
     return function or _not_marked
 
 
+def _from_compiler(name: str) -> Any:
+    """Imports the compiler after all: other releases of the libraries may need more of it."""
+    if name.startswith("__"):  # inspect asks every module for its file
+        raise AttributeError(name)
+    if sys.modules.get(COMPILER) is stand_in:
+        del sys.modules[COMPILER]
+    return getattr(importlib.import_module(COMPILER), name)
+
+
 stand_in = ModuleType(COMPILER)
-vars(stand_in)["is_compile_supported"] = _is_compile_supported
+vars(stand_in).update(is_compile_supported=_is_compile_supported, __getattr__=_from_compiler)
 disable, imported_before = torch.compiler.disable, COMPILER in sys.modules
 if not imported_before:
     sys.modules[COMPILER], torch.compiler.disable = stand_in, _not_marked  # type: ignore[assignment]
@@ -33,7 +42,7 @@ try:
     from timm.layers import BatchNormAct2d, Conv2dSame
 finally:
     torch.compiler.disable = disable
-    if sys.modules[COMPILER] is stand_in:
+    if sys.modules.get(COMPILER) is stand_in:
         del sys.modules[COMPILER]
 
 __all__ = ["BatchNormAct2d", "Conv2dSame", "UnetDecoderBlock", "smp"]

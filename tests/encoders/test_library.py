@@ -25,6 +25,26 @@ print(sum(one.numel() for one in model.parameters()))
     assert int(done.stdout) > 1_000_000
 
 
+def test_libraries_that_need_the_whole_compiler_get_it() -> None:
+    code = """
+import sys
+import torch
+class Eager:
+    def find_spec(self, name, path=None, target=None):
+        if name == "timm":
+            import torch._dynamo
+sys.meta_path.insert(0, Eager())
+from saliency_gan.encoders.library import smp
+import torch._dynamo.utils
+assert torch._dynamo.utils is sys.modules["torch._dynamo.utils"] and torch._dynamo.utils.__file__
+compiled = torch.compile(lambda x: x + 1, backend="eager")
+print(int(compiled(torch.ones(1))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "2"
+
+
 def test_marking_works_as_before() -> None:
     assert torch.compiler.disable is library.disable
     marked = torch.compiler.disable(lambda: 3)
