@@ -107,7 +107,7 @@ class Editor:
             raise UserError(f"There is no set of units {chosen}: there are {len(self.sets)}.")
         some = self.sets[chosen]
         levels = (some.on if action == "insert" else some.off)[:count]
-        region = torch.from_numpy(painted.astype(np.float32))
+        region = torch.from_numpy(painted.astype(np.float32))[None]
         with edited(self._generator, some.layer, setting(some.units[:count], levels, region)):
             return self._draw(*self._subject(draw, class_index))
 

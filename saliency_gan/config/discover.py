@@ -8,6 +8,8 @@ from saliency_gan.compute.processes import own_parts
 from saliency_gan.config.checks import require, require_not_negative, require_positive
 from saliency_gan.config.generator import DrawingConfig
 
+Schedule = Literal["constant", "cosine"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiscoverConfig(DrawingConfig):
@@ -15,13 +17,15 @@ class DiscoverConfig(DrawingConfig):
 
     Args:
         K: Number of directions to train; 0 trains none and uses only the generator's own directions (EigenGAN).
-        deformator: Parametrisation of the direction matrix A: orthonormal, unit (columns of unit length) or linear;
-            coordinate and random are fixed baselines.
+        deformator: Parametrisation of the direction matrix A: orthonormal, unit (columns of unit length) or linear; mlp
+            is a network, whose directions are curves; coordinate and random are fixed baselines.
         reconstructor: Network R, which predicts direction and shift from a pair of images: resnet18 or lenet.
         steps: Training steps of A and R.
         batch: Pairs of images per step, summed over all processes of a torchrun job.
         lr_deformator: Adam's learning rate for A.
         lr_reconstructor: Adam's learning rate for R.
+        schedule: Both learning rates over the steps: constant, as published, or cosine, which falls to 0 in the last
+            step and gives a higher RCA in short runs.
         max_shift: The shift eps is drawn from U[-max_shift, max_shift], in units of a unit-length direction.
         min_shift: Smallest |eps|; smaller shifts are raised to it and keep their sign.
         regression_weight: lambda, the weight of the regression loss of the shift; the cross-entropy of the direction
@@ -48,12 +52,13 @@ class DiscoverConfig(DrawingConfig):
     """
 
     K: int = 120
-    deformator: Literal["orthonormal", "unit", "linear", "coordinate", "random"] = "orthonormal"
+    deformator: Literal["orthonormal", "unit", "linear", "mlp", "coordinate", "random"] = "orthonormal"
     reconstructor: Literal["resnet18", "lenet"] = "resnet18"
     steps: int = 100_000
     batch: int = 32
     lr_deformator: float = 1e-4
     lr_reconstructor: float = 1e-4
+    schedule: Schedule = "constant"
     max_shift: float = 6.0
     min_shift: float = 0.5
     regression_weight: float = 0.25

@@ -29,7 +29,8 @@ class DissectConfig(DrawingConfig):
             page.
         layer: Layer whose units are switched; by default the layer whose units agree best with the concept.
         units: Number of units switched together.
-        region: Where the units are switched: centre (the inner half of the width and of the height) or everywhere.
+        region: Where the units of an image are switched: masks (the mask of --concept in another image, drawn at
+            random), centre (the inner half of the width and of the height) or everywhere.
         effect_images: Images on which the average causal effect is measured; 0 skips it.
         mask_concept: Concept that `masks --rule units` turns into masks: salient object, or another concept of the
             page.
@@ -54,7 +55,7 @@ class DissectConfig(DrawingConfig):
     concept: str = "salient object"
     layer: str | None = None
     units: int = 20
-    region: Literal["centre", "everywhere"] = "centre"
+    region: Literal["masks", "centre", "everywhere"] = "masks"
     effect_images: int = 256
     alpha_steps: int = 60
     mask_concept: str = "salient object"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from saliency_gan.config.checks import require_positive
 from saliency_gan.config.discover import DiscoverConfig
 from saliency_gan.config.stage import StageConfig
 from saliency_gan.errors import UserError
@@ -30,10 +31,15 @@ class SweepConfig(StageConfig):
             every point. discover.lambda means discover.regression_weight. All other settings are those of the
             pipeline's discover section, but no gallery is drawn.
         seeds: Random seeds; every combination is run with each of them; by default only --seed.
+        jobs: Runs at the same time, each in a process of its own with an equal share of the cores.
     """
 
     over: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = None
+    jobs: int = 1
+
+    def check(self) -> None:
+        require_positive(self, "jobs")
 
     def __post_init__(self) -> None:
         swept_values(self.over)

@@ -1,7 +1,8 @@
 """Published ablations of stage 1, to compare the results of a sweep with.
 
-`ablations.csv` has one line for each generator, K and lambda; each was trained for 100,000 steps with a learned A. A
-field is empty if we did not find its value. We also found no values for a fixed A, random or coordinate.
+`ablations.csv` has one line for each generator, K and lambda; each was trained for 100,000 steps with a learned matrix
+A. A field is empty if we did not find its value. We also found no values for a fixed A, random or coordinate, and none
+for the network.
 """
 
 import csv
@@ -30,8 +31,8 @@ class PublishedAblation:
 
 
 def published_ablation(config: DiscoverConfig) -> PublishedAblation | None:
-    """The published row for generator, K and lambda of `config`; None for a fixed A or if there is no such row."""
-    if config.deformator in FIXED_KINDS:
+    """The published row for generator, K and lambda of `config`; None if A is no learned matrix or without a row."""
+    if config.deformator in (*FIXED_KINDS, "mlp"):
         return None
     table = (files("saliency_gan.directions") / "ablations.csv").read_text(encoding="utf-8")
     for line in csv.DictReader(table.splitlines()):

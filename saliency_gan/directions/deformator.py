@@ -1,5 +1,10 @@
-"""A, the matrix of latent directions (Voynov & Babenko 2020, section 3.1)."""
+"""A, which turns a direction and a shift into a latent shift: a matrix of directions, or a small network.
 
+Voynov & Babenko 2020, section 3.1.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -9,17 +14,19 @@ from torch.nn.utils.parametrizations import orthogonal
 
 from saliency_gan.errors import UserError
 
-DeformatorKind = Literal["orthonormal", "unit", "linear", "coordinate", "random"]
+DeformatorKind = Literal["orthonormal", "unit", "linear", "mlp", "coordinate", "random"]
 FIXED_KINDS: tuple[DeformatorKind, ...] = ("coordinate", "random")
 """The baselines, which are not trained."""
+MLP_WIDTH = 1024
 
 
 class Deformator(nn.Module):
     """A, whose column k is direction k; turns (k, eps) into the latent shift A (eps e_k).
 
     Args:
-        kind: orthonormal (columns orthogonal and of unit length), unit (unit length), linear (free), or fixed:
-            coordinate (the first K latent axes) and random (random orthonormal columns).
+        kind: orthonormal (columns orthogonal and of unit length), unit (unit length), linear (free), mlp (a network, so
+            every direction is a curve), or fixed: coordinate (the first K latent axes) and random (random orthonormal
+            columns).
         latent_dim: d, the number of rows.
         count: K, the number of directions.
         random: Random generator that the first A is drawn from.
@@ -32,12 +39,16 @@ class Deformator(nn.Module):
         super().__init__()
         if count < 1:
             raise UserError(f"K = {count} directions were asked for, but at least one is needed: raise --K.")
-        if count > latent_dim and kind not in ("unit", "linear"):
+        if count > latent_dim and kind not in ("unit", "linear", "mlp"):
             raise UserError(
                 f"K = {count} {kind} directions do not fit into {latent_dim} latent dimensions:"
                 f" use --K {latent_dim} or fewer, or --deformator unit."
             )
-        self.kind = kind
+        self.kind, self.count = kind, count
+        if kind == "mlp":
+            with _seeded(random):
+                self.network = CurvedShift(count, latent_dim)
+            return
         if kind == "coordinate":
             start = torch.eye(latent_dim, count)
         elif kind in ("orthonormal", "random"):
@@ -47,14 +58,19 @@ class Deformator(nn.Module):
         self.weight = nn.Parameter(start, requires_grad=kind not in FIXED_KINDS)
         if kind == "orthonormal":
             # The Cayley map costs a sixth of the matrix exponential at d = 120 and is as exact.
-            # `orthogonal` extends A to a square matrix with numbers from torch's global random generator.
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
+            # `orthogonal` extends A to a square matrix with random numbers.
+            with _seeded(random):
                 orthogonal(self, "weight", orthogonal_map="cayley")
 
     @property
     def matrix(self) -> Tensor:
-        """A, float32 [latent_dim, K], even under automatic mixed precision."""
+        """A, float32 [latent_dim, K], even under automatic mixed precision.
+
+        Of a network, column k is the mean slope of curve k between eps = -1 and 1.
+        """
+        if self.kind == "mlp":
+            every, one = torch.arange(self.count, device=self.device), torch.ones(self.count, device=self.device)
+            return (self(every, one) - self(every, -one)).T / 2
         with torch.autocast(self.device.type, enabled=False):
             return F.normalize(self.weight, dim=0) if self.kind == "unit" else self.weight
 
@@ -73,4 +89,39 @@ class Deformator(nn.Module):
         Returns:
             float32 [N, latent_dim].
         """
+        if self.kind == "mlp":
+            with torch.autocast(self.device.type, enabled=False):
+                return self.network(shifts[:, None] * F.one_hot(directions, self.count))
         return shifts[:, None] * self.matrix.T[directions]
+
+
+class CurvedShift(nn.Module):
+    """The network of the authors' public code: eps e_k [N, K] -> latent shift [N, latent_dim], both float32.
+
+    Each of three hidden layers also sees the sum of the linear parts of all layers before it. The network's result is
+    added to eps on the k-th latent axis.
+    """
+
+    def __init__(self, count: int, latent_dim: int) -> None:
+        super().__init__()
+        self.linears = nn.ModuleList(nn.Linear(inputs, MLP_WIDTH) for inputs in (count, MLP_WIDTH, MLP_WIDTH))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(MLP_WIDTH) for _ in self.linears)
+        self.last = nn.Linear(MLP_WIDTH, latent_dim)
+        self.axes: Tensor
+        self.register_buffer("axes", torch.eye(count, latent_dim), persistent=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Shifts along the curves."""
+        features, total = inputs, torch.zeros(())
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            total = total + linear(features)
+            features = F.elu(norm(total))
+        return self.last(features) + inputs @ self.axes
+
+
+@contextmanager
+def _seeded(random: torch.Generator) -> Iterator[None]:
+    """Lets torch's global random generator continue from `random`, and restores it afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=random)))
+        yield

@@ -64,7 +64,8 @@ def discover(config: DiscoverConfig) -> Path:
             if state := folder.load_checkpoint():
                 trainer.load_state(state)
             _train(trainer, folder)
-            rca, fabric, learned = _rca(trainer), trainer.fabric, trainer.deformator.matrix.detach().cpu()
+            rca, fabric = _rca(trainer), trainer.fabric
+            learned = trainer.deformator.eval().matrix.detach().cpu()
             if is_main():
                 _save_reconstructor(trainer, folder.path / "reconstructor.safetensors")
         else:

@@ -30,7 +30,7 @@ def measure_rca(
 ) -> dict[str, float]:
     """Measures R on new pairs: its accuracy for k (Voynov & Babenko 2020, section 4) and its mean error for eps.
 
-    Both images of a pair have the same class, as in training. R is in evaluation mode during the measurement.
+    Both images of a pair have the same class, as in training. A and R are in evaluation mode during the measurement.
 
     Args:
         sampler: Draws the pairs, as in training.
@@ -51,6 +51,7 @@ def measure_rca(
     correct = error = 0.0
     key = (seed, Stream.RCA) if step is None else (seed, Stream.RCA, step)
     was_training = reconstructor.training
+    deformator.eval()
     reconstructor.eval()
     for start in tqdm(share(range(0, samples, batch)), "measuring RCA", unit="batch", leave=False):
         sample = sampler.draw(min(batch, samples - start), random_stream(*key, start))
@@ -58,6 +59,7 @@ def measure_rca(
             logits, shifts = reconstructor(*draw_both(sampler.generator, deformator, sample))
         correct += float((logits.argmax(1) == sample.directions).sum())
         error += float((shifts.float() - sample.shifts).abs().sum())
+    deformator.train(was_training)
     reconstructor.train(was_training)
     correct, error = total((correct, error))
     low, high = wilson_interval(round(correct), samples)

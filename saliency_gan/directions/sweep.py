@@ -1,6 +1,8 @@
 """`sweep`: runs stage 1 over a grid of settings, one run per point, and writes a table and a picture of the results."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from saliency_gan.directions.discovery import CHANGEABLE, discover
 from saliency_gan.directions.sweep_figures import SweepResult, figures_of, markdown_table, picture
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.zoo import load_chosen
+from saliency_gan.runs.side_by_side import side_by_side
 from saliency_gan.runs.stage_folder import RESUMABLE_SETTINGS, StageFolder
 from saliency_gan.storage.files import read_json, write_bytes, write_json, write_text
 from saliency_gan.storage.locks import working_in
@@ -35,6 +38,7 @@ def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
         UserError: If a generator cannot be loaded.
         StageError: If a file cannot be written.
     """
+    config.check()
     choices = {point.discover.choice for point in points}
     sha256 = {choice: load_chosen(choice).sha256 for choice in choices}
     with working_in(config.run / "sweep", "--run"):
@@ -42,23 +46,49 @@ def sweep(config: SweepConfig, points: Sequence[SweepPoint]) -> int:
 
 
 def _run_points(config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[GeneratorChoice, str]) -> int:
-    results: list[SweepResult] = []
+    done: set[str] = set()
     failed: dict[str, str] = {}
-    for number, point in enumerate(points, start=1):
-        settings = point.discover
-        generator = sha256[settings.choice]
-        print(f"[{number}/{len(points)}] {point.slug}", flush=True)
-        try:
-            if not _is_done(settings, generator):
-                discover(settings)
-            results.append(_result(point))
-        except Exception as error:  # an error in one point must not stop the others
-            reason = str(error) if isinstance(error, UserError | StageError) else f"{type(error).__name__}: {error}"
-            failed[point.slug] = " ".join(reason.split())
-            print(f"{point.slug} failed: {failed[point.slug]}", flush=True)
-        _write(config, results, failed, unfinished=len(points) - number)
+    results: list[SweepResult] = []
+    for point, error in _computed(config, points, sha256):
+        done.add(point.slug)
+        if error is not None:
+            failed[point.slug] = error
+            print(f"{point.slug} failed: {error}", flush=True)
+        results = [_result(one) for one in points if one.slug in done - failed.keys()]
+        _write(config, results, failed, unfinished=len(points) - len(done))
     print(f"{config.run / 'sweep' / config.title}.md:\n{_table(config, results, failed)}", end="")
     return len(failed)
+
+
+def _computed(
+    config: SweepConfig, points: Sequence[SweepPoint], sha256: dict[GeneratorChoice, str]
+) -> Iterator[tuple[SweepPoint, str | None]]:
+    """Computes the points, and yields each of them when it ends, with the error if it failed."""
+    work = partial(_compute, sha256=sha256)
+    if config.jobs == 1:
+        for number, point in enumerate(points, start=1):
+            print(f"[{number}/{len(points)}] {point.slug}", flush=True)
+            yield point, work(point)
+        return
+    began = time.monotonic()
+    for number, (point, error) in enumerate(side_by_side(work, points, config.jobs), start=1):
+        minutes = (time.monotonic() - began) / 60
+        print(f"[{number}/{len(points)}] {point.slug} ended after {minutes:.1f} minutes", flush=True)
+        yield point, str(error) if error is not None else None
+
+
+def _compute(point: SweepPoint, sha256: dict[GeneratorChoice, str]) -> str | None:
+    """Runs `discover` unless its results are there. Returns the error as one line, which must not stop other points."""
+    settings = point.discover
+    try:
+        if not _is_done(settings, sha256[settings.choice]):
+            discover(settings)
+        if not _rca(point):
+            raise UserError(f"{point.slug} has no RCA: give --rca_samples above 0 in the pipeline's discover section.")
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError | StageError) else f"{type(error).__name__}: {error}"
+        return " ".join(reason.split())
+    return None
 
 
 def _is_done(settings: DiscoverConfig, generator_sha256: str) -> bool:
@@ -81,11 +111,13 @@ def _is_done(settings: DiscoverConfig, generator_sha256: str) -> bool:
     return same and found["generator"]["sha256"] == generator_sha256 and "shift_mae" in found["rca"]
 
 
-def _result(point: SweepPoint) -> SweepResult:
+def _rca(point: SweepPoint) -> dict[str, float]:
     rca: dict[str, float] = read_json(point.discover.run / "discover" / "directions.json")["rca"]
-    if not rca:
-        raise UserError(f"{point.slug} has no RCA: give --rca_samples above 0 in the pipeline's discover section.")
-    lines = StageFolder(point.discover, "discover").read_metrics()
+    return rca
+
+
+def _result(point: SweepPoint) -> SweepResult:
+    rca, lines = _rca(point), StageFolder(point.discover, "discover").read_metrics()
     steps = point.discover.steps
     curve = [(int(line["step"]), line["rca"]) for line in lines if "rca" in line and line["step"] < steps]
     return SweepResult(point, rca, [*curve, (steps, rca["accuracy"])])

@@ -17,7 +17,7 @@ COUNTING = (
 )
 SHOWN_SETTINGS = (
     "generator", "K", "regression_weight", "deformator", "reconstructor", "steps", "batch", "lr_deformator",
-    "lr_reconstructor",
+    "lr_reconstructor", "schedule",
 )  # fmt: skip
 """Settings that a table lists below its rows, unless they were swept."""
 

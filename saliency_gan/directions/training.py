@@ -1,5 +1,6 @@
 """Training of A and R on pairs of images of a frozen generator (Voynov & Babenko 2020, section 3)."""
 
+import math
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,6 +12,7 @@ from saliency_gan.compute.batch_norm import synchronise
 from saliency_gan.compute.devices import make_fabric, mean_over_processes
 from saliency_gan.compute.processes import own_parts
 from saliency_gan.config import DiscoverConfig
+from saliency_gan.config.discover import Schedule
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.reconstructor import Reconstructor
 from saliency_gan.directions.shifts import ShiftSample, ShiftSampler, draw_both
@@ -48,8 +50,11 @@ class DiscoveryTrainer:
         )
         self.deformator, self.deformator_optimiser = self._set_up(deformator, config.lr_deformator)
         self.reconstructor, self.reconstructor_optimiser = self._set_up(reconstructor, config.lr_reconstructor)
-        both = (self.deformator, self.deformator_optimiser), (self.reconstructor, self.reconstructor_optimiser)
-        self.trained = [(module, optimiser) for module, optimiser in both if optimiser]
+        both = (
+            (self.deformator, self.deformator_optimiser, config.lr_deformator),
+            (self.reconstructor, self.reconstructor_optimiser, config.lr_reconstructor),
+        )
+        self.trained = [(module, optimiser, rate) for module, optimiser, rate in both if optimiser]
         self.totals = torch.zeros(1 + len(METRICS), device=self.fabric.device)  # steps, then sums of METRICS
         self.step = 0
 
@@ -64,19 +69,21 @@ class DiscoveryTrainer:
     def train_step(self) -> None:
         """Updates A and R on new pairs and adds this step's metrics to `totals`."""
         sample = self.sampler.draw(self.config.batch, random_stream(self.config.seed, Stream.DISCOVERY_STEP, self.step))
-        for _, optimiser in self.trained:
+        for _, optimiser, rate in self.trained:
             optimiser.zero_grad()
+            for group in optimiser.param_groups:
+                group["lr"] = rate * rate_factor(self.config.schedule, self.step, self.config.steps)
         measured = torch.zeros_like(self.totals)
         for part in self.parts:
             with ExitStack() as stack:  # processes exchange gradients once per step
-                for module, _ in self.trained:
+                for module, *_ in self.trained:
                     stack.enter_context(self.fabric.no_backward_sync(module, enabled=part != self.parts[-1]))
                 losses = self._losses(sample.part(part))
                 self.fabric.backward(losses["loss"] / len(self.parts))
             one = torch.ones_like(losses["loss"])
             measured += torch.stack([one, *(losses[name] for name in METRICS)]).detach() / len(self.parts)
         measured = mean_over_processes(measured)
-        for _, optimiser in self.trained:
+        for _, optimiser, _ in self.trained:
             optimiser.step()
         self.step += 1
         self.totals += measured
@@ -135,6 +142,11 @@ class DiscoveryTrainer:
             "reconstructor_optimiser": self.reconstructor_optimiser,
         }
         return {name: part for name, part in parts.items() if part is not None}
+
+
+def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """What the learning rates are multiplied by in this step, in [0, 1]; `cosine` falls from 1 to 0 along a cosine."""
+    return 1.0 if schedule == "constant" else 0.5 + 0.5 * math.cos(math.pi * step / steps)
 
 
 def discovery_loss(

@@ -1,6 +1,6 @@
 """The units that `dissect` switches: those that agree best with a concept, those that alpha finds, and random ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from saliency_gan.dissection.interventions import (
 )
 from saliency_gan.dissection.layers import DissectedLayer
 from saliency_gan.dissection.sampling import Sampler
+from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
@@ -29,20 +30,51 @@ from saliency_gan.runs.random_streams import Stream, random_stream
 ALPHA_IMAGES = 256
 FIRST_EFFECT_IMAGE, FIRST_ALPHA_IMAGE = 1_000_000, 2_000_000
 """Numbers of the first images for switching units and for alpha; nothing before used these images."""
+OTHER_IMAGES = 500_000
+"""Distance from these numbers to those of the images that regions come from."""
 SHOWN = 8
 CONTROLS = 3
 """Number of sets of random units; their effects are averaged."""
 
 
-def _centre() -> Tensor:
-    """The inner half of the width and of the height."""
-    region = torch.zeros(8, 8)
-    region[2:6, 2:6] = 1.0
-    return region
+SMALLEST_REGION = 0.01
+"""Masks that cover less than this share of their image do not become regions."""
 
 
-REGIONS: dict[str, Callable[[], Tensor | None]] = {"everywhere": lambda: None, "centre": _centre}
-"""P, the region in which units are switched."""
+def regions(config: DissectConfig, sampler: Sampler, concepts: ConceptSource, images: range) -> Tensor | None:
+    """P, where the units of these images are switched, for `interventions.setting`; None means everywhere.
+
+    With `masks`, the region of each image is the mask that the concept has in another, randomly drawn image.
+
+    Args:
+        config: `region` and `concept`.
+        sampler: Draws the other images.
+        concepts: Where the concept is.
+        images: Numbers of the images whose units are switched.
+
+    Raises:
+        UserError: If the concept is in none of the other images.
+    """
+    if config.region == "everywhere":
+        return None
+    if config.region == "centre":  # the inner half of the width and of the height
+        centre = torch.zeros(1, 8, 8)
+        centre[:, 2:6, 2:6] = 1.0
+        return centre
+    others = range(images.start + OTHER_IMAGES, images.stop + OTHER_IMAGES)
+    index = concepts.names.index(config.concept)
+    masks = torch.cat([
+        concepts(seen.images)[:, index].float().cpu()
+        for seen in sampler.batches(others.start, len(others), "drawing the regions")
+    ])  # fmt: skip
+    masks = masks[masks.mean((1, 2)) >= SMALLEST_REGION]
+    if not len(masks):
+        raise UserError(
+            f"{config.concept} is in none of {len(others)} images, so no region can be drawn: choose --region centre or"
+            " another --concept."
+        )
+    random = random_stream(config.seed, Stream.REGIONS, images.start)
+    return masks[torch.randint(len(masks), (len(images),), generator=random)]
 
 
 def measure_interventions(
@@ -64,9 +96,10 @@ def measure_interventions(
         dissected, key=lambda name: float(_top(dissected[name].quality[:, index], config.units))
     )
     agreement, levels = dissected[layer].quality[:, index], dissected[layer].levels(index)
-    region = REGIONS[config.region]()
     measure = partial(concepts.share, concept=index)
-    latents, classes = sampler.subjects(range(FIRST_EFFECT_IMAGE, FIRST_EFFECT_IMAGE + config.effect_images))
+    numbers = range(FIRST_EFFECT_IMAGE, FIRST_EFFECT_IMAGE + config.effect_images)
+    latents, classes = sampler.subjects(numbers)
+    region = regions(config, sampler, concepts, numbers)
 
     def effect(units: Sequence[int] | Tensor) -> Effect:
         return causal_effect(sampler.generator, layer, units, levels, measure, latents, classes, region)
@@ -84,8 +117,17 @@ def measure_interventions(
     if config.alpha_steps and config.concept in concepts.graded:
         start = dissected[layer].iou[:, index].float()
         start = start / start.max().clamp(min=1e-6)
-        subjects = sampler.subjects(range(FIRST_ALPHA_IMAGE, FIRST_ALPHA_IMAGE + ALPHA_IMAGES))
-        alpha = optimise_alpha(sampler.generator, layer, start, levels, measure, *subjects, region, config.alpha_steps)
+        numbers = range(FIRST_ALPHA_IMAGE, FIRST_ALPHA_IMAGE + ALPHA_IMAGES)
+        alpha = optimise_alpha(
+            sampler.generator,
+            layer,
+            start,
+            levels,
+            measure,
+            *sampler.subjects(numbers),
+            regions(config, sampler, concepts, numbers),
+            config.alpha_steps,
+        )
         order = alpha.argsort(descending=True, stable=True)
         found["by_alpha"] = order[: config.units].tolist()
         found["alpha"] = [
@@ -93,7 +135,8 @@ def measure_interventions(
             for count in counts
         ]
     chosen = ranking[: config.units]
-    picture = _picture(sampler, layer, chosen, levels, latents[:SHOWN], classes[:SHOWN], region)
+    shown_region = region if region is None else region[:SHOWN]
+    picture = _picture(sampler, layer, chosen, levels, latents[:SHOWN], classes[:SHOWN], shown_region)
     write_image(folder / "interventions.png", picture)
     return found
 

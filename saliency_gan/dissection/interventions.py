@@ -45,7 +45,8 @@ def setting(units: Sequence[int] | Tensor, levels: Tensor, region: Tensor | None
     Args:
         units: Numbers of the units.
         levels: 0 or k of each unit, float [len(units)].
-        region: P as weights in [0, 1], float [H, W] of any size, resized to the features; None means everywhere.
+        region: P as weights in [0, 1], resized to the features: float [N, H, W] with one region for each image, or
+            [1, H, W] for all of them; None means everywhere.
 
     Raises:
         UserError: If the features have no such unit (raised when the edit is applied).
@@ -76,7 +77,7 @@ def blend(features: Tensor, alpha: Tensor, target: Tensor, region: Tensor | None
     """
     weight = alpha[:, None, None]
     if region is not None:
-        weight = weight * F.interpolate(region[None, None].to(features), features.shape[-2:], mode="area")[0]
+        weight = weight * F.interpolate(region[:, None].to(features), features.shape[-2:], mode="area")
     return features + weight * (target[:, None, None] - features)
 
 
@@ -123,10 +124,17 @@ def causal_effect(
     chosen = torch.as_tensor(units, dtype=torch.int64)
     shown = []
     for level in levels:
-        with torch.no_grad(), edited(generator, layer, setting(chosen, level.cpu()[chosen], region)):
-            parts = zip(latents.split(64), classes.split(64), strict=True)
-            shown.append(torch.cat([measure(generator(*part)) for part in parts]).cpu())
+        parts = []
+        for rows in torch.arange(len(latents), device=latents.device).split(64):
+            edit = setting(chosen, level.cpu()[chosen], _regions_of(region, rows))
+            with torch.no_grad(), edited(generator, layer, edit):
+                parts.append(measure(generator(latents[rows], classes[rows])).cpu())
+        shown.append(torch.cat(parts))
     return effect_of(shown[1] - shown[0])
+
+
+def _regions_of(region: Tensor | None, rows: Tensor) -> Tensor | None:
+    return region if region is None or len(region) == 1 else region[rows.to(region.device)]
 
 
 def effect_of(differences: Tensor) -> Effect:
@@ -180,9 +188,10 @@ def optimise_alpha(
 
     def delta(step: int) -> Tensor:
         rows = torch.arange(step * batch, (step + 1) * batch, device=latents.device) % len(latents)
+        where = _regions_of(region, rows)
         means = []
         for target in (on, off):
-            with edited(generator, layer, lambda features, k=target: blend(features, alpha, k, region)):  # type: ignore[misc]
+            with edited(generator, layer, lambda features, k=target: blend(features, alpha, k, where)):  # type: ignore[misc]
                 means.append(measure(generator(latents[rows], classes[rows])).mean())
         return means[0] - means[1]
 

@@ -39,6 +39,7 @@ class Stream(IntEnum):
     UNIT_INTERVALS = auto()
     RANDOM_UNITS = auto()
     PAINTERS = auto()
+    REGIONS = auto()
     UNIT_PROBE = 90
 
 

@@ -30,8 +30,8 @@ def test_a_row_holds_what_was_found_and_none_for_the_rest():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"deformator": "random"}, {"deformator": "coordinate"}, {"K": 65}, {"K": 16, "regression_weight": 2.0},
-     {"generator": "sngan-anime"}],
+    [{"deformator": "random"}, {"deformator": "coordinate"}, {"deformator": "mlp"}, {"K": 65},
+     {"K": 16, "regression_weight": 2.0}, {"generator": "sngan-anime"}],
 )  # fmt: skip
 def test_nothing_is_shown_beside_settings_that_were_not_published(settings):
     assert published(**settings) is None

@@ -74,7 +74,7 @@ def test_shift_is_eps_times_column_k(kind):
         assert torch.allclose(moved[row].double(), eps * matrix[:, k], atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", (*KINDS, "mlp"))
 def test_start_depends_on_the_stream_alone(kind):
     torch.manual_seed(1)
     first = Deformator(kind, 6, 4, random_stream(5))
@@ -94,7 +94,35 @@ def test_more_orthogonal_directions_than_dimensions_are_refused(kind):
         Deformator(kind, 12, 13, random_stream(0))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", (*KINDS, "mlp"))
 def test_no_direction_is_refused(kind):
     with pytest.raises(UserError, match="at least one"):
         Deformator(kind, 12, 0, random_stream(0))
+
+
+def test_the_network_matches_a_float64_computation():
+    deformator = Deformator("mlp", 5, 7, random_stream(1)).eval()
+    network = deformator.network
+    for norm in network.norms:
+        norm.running_mean.uniform_(-1, 1), norm.running_var.uniform_(0.5, 2)
+    directions, shifts = torch.tensor([6, 0, 3]), torch.tensor([2.0, -5.0, 0.5])
+    moved = deformator(directions, shifts)
+    for row, (k, eps) in enumerate(zip(directions.tolist(), shifts.double().tolist(), strict=True)):
+        inputs = torch.zeros(7, dtype=torch.float64)
+        inputs[k] = eps
+        features, seen = inputs, []
+        for linear, norm in zip(network.linears, network.norms, strict=True):
+            seen.append(linear.weight.double() @ features + linear.bias.double())
+            mean, deviation = norm.running_mean.double(), (norm.running_var.double() + norm.eps).sqrt()
+            normed = (sum(seen) - mean) / deviation
+            features = torch.where(normed > 0, normed, normed.exp() - 1)
+        expected = network.last.weight.double() @ features + network.last.bias.double() + inputs[:5]
+        assert torch.allclose(moved[row].double(), expected, atol=1e-5)
+
+
+def test_a_curve_bends_and_its_column_is_the_slope_near_the_start():
+    deformator = Deformator("mlp", 6, 4, random_stream(2)).eval()
+    ends = [deformator(torch.tensor([3]), torch.tensor([eps]))[0] for eps in (-6.0, -1.0, 1.0, 6.0)]
+    assert torch.allclose(deformator.matrix[:, 3], (ends[2] - ends[1]) / 2, atol=1e-6)
+    assert (ends[3] - ends[0] - 6 * (ends[2] - ends[1])).norm() > 1e-3
+    assert deformator.matrix.shape == (6, 4) and deformator.matrix.dtype == torch.float32

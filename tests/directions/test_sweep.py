@@ -87,6 +87,24 @@ def test_what_is_done_is_not_done_again_and_sweeps_share_it(tmp_path, base, call
     assert read(tmp_path, "deformator")["rows"][0]["runs"][0]["rca"] == read(tmp_path, "K")["rows"][1]["runs"][0]["rca"]
 
 
+def test_two_runs_at_the_same_time_find_what_one_after_the_other_finds(tmp_path, base, capfd):
+    contents = []
+    for name, jobs in (("one", 1), ("two", 2)):
+        config = SweepConfig(
+            run=tmp_path / name, over=("discover.K=13,4,2",), seeds=(0,), device="cpu", jobs=jobs
+        )  # 13 orthonormal directions do not fit into 12 dimensions
+        assert sweep(config, sweep_points(config, base)) == 1
+        contents.append(json.loads((tmp_path / name / "sweep" / "K.json").read_text()))
+    one, two = contents
+    assert one["failed"] == two["failed"] != {} and two["unfinished"] == 0
+    for first, second in zip(one["rows"], two["rows"], strict=True):
+        assert first["values"] == second["values"]
+        assert first["accuracy"] == second["accuracy"]
+        assert first["shift_mae"] == pytest.approx(second["shift_mae"], rel=1e-3)  # sums of one thread and of two
+    printed = capfd.readouterr()
+    assert "[3/3]" in printed.out and "Traceback" not in printed.err
+
+
 def test_an_interrupted_sweep_goes_on(tmp_path, base, monkeypatch, calls):
     config = config_of(tmp_path, "discover.K=2,3,4")
     points = sweep_points(config, base)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_gan.config import DiscoverConfig
+from saliency_gan.directions import deformator as deformator_module
 from saliency_gan.directions.rca import measure_rca
 from saliency_gan.directions.training import METRICS, DiscoveryTrainer, discovery_loss
 from saliency_gan.errors import UserError
@@ -162,3 +163,23 @@ def test_missing_part_is_refused():
 def test_unknown_class_is_refused():
     with pytest.raises(UserError, match="no class 'cat'"):
         trainer_of(tiny_biggan(), classes=("cat",))
+
+
+def test_a_cosine_lowers_both_rates_to_zero_and_a_constant_rate_stays():
+    for schedule, expected in (("cosine", [1.0, 0.8535534, 0.5, 0.1464466]), ("constant", [1.0] * 4)):
+        trainer = trainer_of(ThreeLamps(), schedule=schedule, steps=4, lr_deformator=2e-3, lr_reconstructor=1e-3)
+        for factor in expected:
+            trainer.train_step()
+            rates = [optimiser.param_groups[0]["lr"] for _, optimiser, _ in trainer.trained]
+            assert rates == pytest.approx([2e-3 * factor, 1e-3 * factor])
+
+
+def test_a_network_learns_curves_that_can_be_told_apart(monkeypatch):
+    monkeypatch.setattr(deformator_module, "MLP_WIDTH", 32)
+    trainer = trainer_of(ThreeLamps(), K=3, deformator="mlp", batch=32, lr_deformator=1e-2, lr_reconstructor=1e-2)
+    for _ in range(60):
+        trainer.train_step()
+    before = snapshot(trainer.deformator)
+    rca = measure_rca(trainer.sampler, trainer.deformator, trainer.reconstructor, trainer.fabric, 256, 64, 0)
+    assert rca["accuracy"] > 0.8
+    assert unchanged(trainer.deformator, before) and trainer.deformator.training

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from saliency_gan.config import DissectConfig
 from saliency_gan.dissection import dissect as stage
 from saliency_gan.dissection.concepts import Appearance, ConceptSource, Joined, Saliency
 from saliency_gan.dissection.dissect import dissect
+from saliency_gan.dissection.effects import regions
 from saliency_gan.dissection.interventions import blend, causal_effect, edited, effect_of, optimise_alpha, setting
 from saliency_gan.dissection.layers import dissect_layers
 from saliency_gan.dissection.sampling import Sampler
@@ -130,12 +132,12 @@ def test_switching_units_off_and_on_is_exact(world):
     outside = torch.ones(16, 16, dtype=torch.bool)
     outside[SQUARE] = False
     assert torch.equal(without[:, :, outside], plain[:, :, outside])
-    region = torch.zeros(16, 16)
-    region[0:2, 0:2] = 1
+    region = torch.zeros(1, 16, 16)
+    region[:, 0:2, 0:2] = 1
     with edited(world, "painter", setting([3], torch.tensor([2.0]), region)):
         inserted = world(latents, classes)
     assert (inserted[:, :, 0:2, 0:2] == 1).all()
-    region[0:2, 0:2] = 0
+    region[:, 0:2, 0:2] = 0
     inserted[:, :, 0:2, 0:2] = plain[:, :, 0:2, 0:2]
     assert torch.equal(inserted, plain)
     assert torch.equal(world(latents, classes), plain)  # nothing is left behind
@@ -158,11 +160,41 @@ def test_the_effect_by_hand(world):
     levels = torch.zeros(6), torch.tensor([0, 0, 0, 2.0, 0, 0])
     effect = causal_effect(world, "painter", [3], levels, white, latents, classes)
     assert (effect.ace, effect.low, effect.high) == (1.0, 1.0, 1.0)  # inserted everywhere, ablated everywhere
-    region = torch.zeros(16, 16)
-    region[:, :8] = 1
+    region = torch.zeros(1, 16, 16)
+    region[:, :, :8] = 1
     assert causal_effect(world, "painter", [3], levels, white, latents, classes, region).ace == pytest.approx(0.5)
     assert causal_effect(world, "painter", [1, 2], levels, white, latents, classes).ace == 0
     assert causal_effect(world, "painter", [], levels, white, latents, classes).ace == 0
+
+
+def test_every_image_has_a_region_of_its_own(world):
+    latents, classes = world.sample_latents(100, random_stream(5)), torch.zeros(100, dtype=torch.int64)
+    region = torch.zeros(100, 16, 16)
+    for number in range(100):
+        region[number, : number % 17] = 1
+
+    def white(images):
+        return (images[:, 0] > 0.5).float().mean((1, 2))
+
+    levels = torch.zeros(6), torch.tensor([0, 0, 0, 2.0, 0, 0])
+    effect = causal_effect(world, "painter", [3], levels, white, latents, classes, region)
+    assert torch.allclose(effect.images, torch.tensor([number % 17 / 16 for number in range(100)]))
+
+
+def test_regions_are_masks_of_the_concept_in_other_images(sampler):
+    config, source = DissectConfig(concept="white"), White()
+    drawn = regions(config, sampler, source, range(1000, 1040))
+    index = source.names.index("white")
+    others = source(torch.cat([sampler.draw([number + 500_000]).images for number in range(1000, 1040)]))[:, index]
+    possible = {mask.numpy().tobytes() for mask in others if mask.any()}
+    chosen = {region.bool().numpy().tobytes() for region in drawn}
+    assert drawn.shape == (40, 16, 16) and len(chosen) >= 1 and chosen <= possible
+    assert torch.equal(drawn, regions(config, sampler, source, range(1000, 1040)))
+    assert regions(replace(config, region="everywhere"), sampler, source, range(4)) is None
+    centre = regions(replace(config, region="centre"), sampler, source, range(4))
+    assert centre.shape[0] == 1 and centre.mean() == 0.25 and centre[0, 3, 3] == 1 and centre[0, 0, 0] == 0
+    with pytest.raises(UserError, match=r"green is in none of 4 images.*--region centre"):
+        regions(replace(config, concept="green"), sampler, Appearance(), range(4))
 
 
 def test_intervals_are_those_of_a_bootstrap():
@@ -200,7 +232,7 @@ def test_alpha_is_the_same_for_a_concept_that_fills_a_thousandth_as_much(world):
 
 def test_blending_by_hand():
     features = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    region = torch.tensor([[1.0, 0.0], [0.5, 0.0]])
+    region = torch.tensor([[[1.0, 0.0], [0.5, 0.0]]])
     mixed = blend(features, torch.tensor([0.5, 1.0]), torch.tensor([4.0, 3.0]), region)
     assert mixed[0, 0].tolist() == [[3.0, 2.0], [2.5, 2.0]]
     assert mixed[0, 1].tolist() == [[3.0, -1.0], [1.0, -1.0]]

@@ -1,0 +1,73 @@
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from saliency_gan.compute.processes import cores
+from saliency_gan.errors import StageError
+from saliency_gan.runs.side_by_side import side_by_side
+
+
+def squared(number: int) -> tuple[int, int, str]:
+    print("not shown")
+    return number**2, os.getpid(), os.environ["OMP_NUM_THREADS"]
+
+
+def met(folder: Path) -> bool:
+    """Ends only if another process runs this at the same time."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return True
+
+
+def killed(number: int) -> int:
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def saved_on_interrupt(folder: Path) -> None:
+    (folder / f"{os.getpid()}.begun").touch()
+    try:
+        time.sleep(120)
+    except KeyboardInterrupt:
+        (folder / f"{os.getpid()}.saved").touch()
+        raise
+
+
+def test_every_task_has_a_process_and_its_share_of_the_cores(capfd, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    results = dict(side_by_side(squared, [3, 4, 5], 2))
+    assert {task: result[0] for task, result in results.items()} == {3: 9, 4: 16, 5: 25}
+    assert len({result[1] for result in results.values()} - {os.getpid()}) == 3
+    assert {result[2] for result in results.values()} == {str(max(1, cores() // 2))}
+    assert "OMP_NUM_THREADS" not in os.environ and "not shown" not in capfd.readouterr().out
+
+
+def test_tasks_run_at_the_same_time(tmp_path):
+    assert [result for _, result in side_by_side(met, [tmp_path, tmp_path], 2)] == [True, True]
+
+
+def test_a_killed_process_is_an_error_and_the_others_go_on():
+    results = dict(side_by_side(killed, [0, 1, 2], 1))
+    assert (results[0], results[2]) == (0, 2)
+    assert isinstance(results[1], StageError) and "killed" in str(results[1])
+
+
+def test_an_interrupt_reaches_every_process_once_and_waits_until_it_saved(tmp_path):
+    def interrupt() -> None:
+        while len(list(tmp_path.glob("*.begun"))) < 2:
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(side_by_side(saved_on_interrupt, [tmp_path, tmp_path, tmp_path], 2))
+    begun = {path.stem for path in tmp_path.glob("*.begun")}
+    assert len(begun) == 2 and begun == {path.stem for path in tmp_path.glob("*.saved")}
