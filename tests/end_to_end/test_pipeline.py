@@ -23,9 +23,10 @@ def test_every_stage_leaves_its_files(finished: Path) -> None:
 
 def test_the_manifest_counts_the_pairs_that_the_shards_hold(finished: Path) -> None:
     from saliency_gan.masks.shards import open_shards
+    from tests.masks.reading import read_all
 
     shards = open_shards(finished / "masks")
-    images, masks, infos = shards.read_all()
+    images, masks, infos = read_all(shards)
     assert len(images) == len(masks) == len(infos) == shards.manifest["pairs"] == 48
     assert set(np.unique(masks)) <= {0, 255}
     area = np.array([info["area"] for info in infos])

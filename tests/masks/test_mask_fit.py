@@ -18,6 +18,7 @@ from saliency_gan.masks.synthesis import synthesise
 from saliency_gan.saliency.generated import mark_generated
 from saliency_gan.saliency.model import SaliencyModel
 from tests.masks.discs import DiscGenerator
+from tests.masks.reading import read_all
 from tests.saliency.toys import TINY_ARCHITECTURE
 
 
@@ -50,7 +51,7 @@ def test_every_pair_the_manifest_and_the_log_have_the_fit(
     judged: MasksConfig, disc: DiscGenerator, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shards = open_shards(synthesise(judged))
-    _, masks, infos = shards.read_all()
+    _, masks, infos = read_all(shards)
     expected = fits_of(masks)
     assert expected.std() > 0.05
     np.testing.assert_allclose([info["fit"] for info in infos], expected, atol=1e-4)
@@ -68,12 +69,12 @@ def test_a_judge_alone_changes_no_pair_and_min_fit_rejects(
 ) -> None:
     plain = open_shards(synthesise(replace(config, directions=config.run / "discover", run=tmp_path / "plain")))
     with_judge = open_shards(synthesise(judged))
-    for one, other in zip(plain.read_all()[:2], with_judge.read_all()[:2], strict=True):
+    for one, other in zip(read_all(plain)[:2], read_all(with_judge)[:2], strict=True):
         np.testing.assert_array_equal(one, other)
     assert plain.manifest["fit"] == {} and "judge_sha256" not in plain.manifest
     directions, run = judged.run / "discover", tmp_path / "strict"
     strict = open_shards(synthesise(replace(judged, directions=directions, run=run, min_fit=0.3)))
-    assert fits_of(strict.read_all()[1]).min() >= 0.3
+    assert fits_of(read_all(strict)[1]).min() >= 0.3
     assert strict.manifest["rejections"]["min_fit"] > 0
 
 

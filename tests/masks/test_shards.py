@@ -14,6 +14,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.images.writing import encode
 from saliency_gan.masks import shards
 from saliency_gan.masks.shards import encode_pair, open_shards, shard_name, write_shard
+from tests.masks.reading import read_all
 
 SIDE = 16
 
@@ -78,7 +79,7 @@ def good_members(key: str = "00000000") -> list[tuple[str, bytes | str]]:
 def test_pairs_come_back_as_they_were(tmp_path: Path):
     found = open_shards(write_set(tmp_path / "masks"))
     assert (len(found), found.resolution, found.manifest["generator"]["name"]) == (5, SIDE, "disc")
-    images, masks, infos = found.read_all()
+    images, masks, infos = read_all(found)
     for number, (image, mask, info) in enumerate(found):
         for content, expected in zip((image, mask, info), pair(number), strict=True):
             np.testing.assert_array_equal(content, expected)
@@ -197,7 +198,7 @@ def test_a_shard_cut_short_is_refused_even_where_the_manifest_fits_it(tmp_path: 
     (folder / shard_name(0)).write_bytes((folder / shard_name(0)).read_bytes()[:cut])
     describe(folder, [3, 2])
     with pytest.raises(UserError, match=r"shard-000000.tar is damaged"):
-        open_shards(folder).read_all()
+        read_all(open_shards(folder))
 
 
 @pytest.mark.parametrize("sizes", [[2, 2], [4, 2]])
@@ -212,7 +213,7 @@ def test_paths_in_a_shard_never_reach_the_disk(tmp_path: Path):
     before = set(tmp_path.rglob("*"))
     folder = forge(tmp_path / "in" / "masks", members)
     with pytest.raises(UserError, match="it should hold 1 pairs"):
-        open_shards(folder).read_all()
+        read_all(open_shards(folder))
     assert set(tmp_path.rglob("*")) - before == {folder.parent, folder, *folder.iterdir()}
 
 
@@ -261,3 +262,28 @@ def test_pairs_that_are_not_what_they_should_be_are_refused(tmp_path: Path):
         members = {name: content for name, content in good_members() if name != f"00000000.{suffix}"}
         with pytest.raises(UserError, match="has no"):
             list(open_shards(forge(tmp_path / f"without-{suffix}", list(members.items()))))
+
+
+def test_pairs_are_read_in_any_order_from_their_places(tmp_path: Path):
+    found = open_shards(write_set(tmp_path))
+    images, masks, _ = read_all(found)
+    places = found.places()
+    assert places.shape == (5, 5) and places[:, 0].tolist() == [0, 0, 0, 1, 1]
+    order = [4, 0, 3, 0]
+    read = found.read(places[order])
+    np.testing.assert_array_equal(read[0], images[order])
+    np.testing.assert_array_equal(read[1], masks[order])
+    assert found.read(places[:0])[0].shape == (0, SIDE, SIDE, 3)
+    (tmp_path / shard_name(1)).unlink()
+    with pytest.raises(UserError, match=r"shard-000001.tar is damaged.*No such file"):
+        found.read(places[order])
+
+
+def test_places_are_only_found_in_whole_sets(tmp_path: Path):
+    members = [member for member in good_members() if not member[0].endswith("mask.png")]
+    with pytest.raises(UserError, match=r"has no mask.png file"):
+        open_shards(forge(tmp_path / "without", members)).places()
+    junk = dict(good_members()) | {"00000000.png": b"no image"}
+    found = open_shards(forge(tmp_path / "junk", list(junk.items())))
+    with pytest.raises(UserError, match=r"shard-000000.tar is damaged.*cannot identify.*run masks again"):
+        found.read(found.places())

@@ -13,6 +13,7 @@ from saliency_gan.masks.candidates import draw_latents
 from saliency_gan.masks.shards import open_shards
 from saliency_gan.masks.synthesis import synthesise
 from saliency_gan.results.directions import BackgroundDirection, Directions
+from tests.masks.reading import read_all
 
 from .discs import DiscGenerator
 
@@ -52,7 +53,7 @@ def test_objects_that_change_along_the_shift_are_rejected(
         whole, half = whole & masks(-SHIFT), half & masks(-SHIFT / 2)
     steady = iou(whole, half) >= ENOUGH
     assert 0.2 < steady.mean() < 0.9
-    assert [info["seed"] for info in shards.read_all()[2]] == np.flatnonzero(steady).tolist()
+    assert [info["seed"] for info in read_all(shards)[2]] == np.flatnonzero(steady).tolist()
     assert shards.manifest["rejections"] == {"min_stability": int((~steady).sum())}
 
 

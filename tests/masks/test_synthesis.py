@@ -31,6 +31,7 @@ from saliency_gan.masks.synthesis import PairStream, synthesise
 from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.storage import files
 from saliency_gan.storage.files import sha256_of
+from tests.masks.reading import read_all
 
 from .discs import DiscGenerator, elsewhere, save_directions
 
@@ -61,7 +62,7 @@ def interrupt_after(shards: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_masks_are_the_discs(config: MasksConfig, disc: DiscGenerator, rule: Any, theta: Any, polarity: Polarity):
     save_directions(config.run / "discover", disc, polarity)
     config = replace(config, rule=rule, theta=theta, classes=("disc",), pairs=12)
-    images, masks, infos = open_shards(synthesise(config)).read_all()
+    images, masks, infos = read_all(open_shards(synthesise(config)))
     latents, classes = draw_latents(disc, config.seed, [info["seed"] for info in infos], [0])
     truth = disc.object_masks(latents, classes).numpy()
     np.testing.assert_array_equal(images, to_uint8(disc(latents, classes)))
@@ -78,7 +79,7 @@ def test_the_masks_are_the_discs(config: MasksConfig, disc: DiscGenerator, rule:
 def test_the_manifest_adds_up(config: MasksConfig, disc: DiscGenerator):
     folder = synthesise(config)
     manifest = open_shards(folder).manifest
-    last = open_shards(folder).read_all()[2][-1]["seed"]
+    last = read_all(open_shards(folder))[2][-1]["seed"]
     _, classes = draw_latents(disc, config.seed, range(last + 1))
     drawn = Counter(disc.class_names[label] for label in classes)
     assert manifest["accepted_by_class"] == {"disc": 20} == {"disc": drawn["disc"]}
@@ -230,7 +231,7 @@ def test_the_preview_shows_image_shift_and_mask(config: MasksConfig, disc: DiscG
     folder = synthesise(replace(config, pairs=50, shard_size=50))
     sheet = cv2.cvtColor(cv2.imread(str(folder / "preview.png")), cv2.COLOR_BGR2RGB)
     assert sheet.shape == (8 * (32 + 6) - 6, 6 * (3 * 32 + 6) - 6, 3)
-    images, masks, infos = open_shards(folder).read_all()
+    images, masks, infos = read_all(open_shards(folder))
     tile = sheet[38 : 38 + 32, :96]  # the seventh pair
     image, shifted, mask = tile[:, :32], tile[:, 32:64], tile[:, 64:]
     outlined = (image == (255, 0, 60)).all(axis=2)
@@ -242,7 +243,7 @@ def test_the_preview_shows_image_shift_and_mask(config: MasksConfig, disc: DiscG
 
 
 def test_pairs_on_the_fly_are_those_of_the_shards(config: MasksConfig):
-    images, masks, _ = open_shards(synthesise(config)).read_all()
+    images, masks, _ = read_all(open_shards(synthesise(config)))
     stream = PairStream(config, batch=5)
     assert stream.resolution == 32
     for index, (some_images, some_masks) in enumerate(islice(stream, 4)):

@@ -61,7 +61,9 @@ def _try(path: Path, content: bytes, read: Callable[[Path], object]) -> bool:
 
 
 def _read_shards(path: Path) -> None:
-    open_shards(path.parent).read_all()
+    shards = open_shards(path.parent)
+    list(shards)
+    shards.read(shards.places())
 
 
 @fuzzed(220)

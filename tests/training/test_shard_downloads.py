@@ -32,7 +32,8 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
 
 @pytest.mark.parametrize("address", ["set", "set/", "set/manifest.json"])
 def test_the_pairs_are_those_of_the_folder(mirror: Mirror, tmp_path: Path, address: str) -> None:
-    pairs, identity = read_shards(mirror.url(address))
+    found, identity = read_shards(mirror.url(address))
+    pairs = found.subset(range(len(found)))
     for part, expected in zip((pairs.images, pairs.masks), discs(20), strict=True):
         np.testing.assert_array_equal(part, expected)
     assert identity == read_shards(tmp_path / "masks")[1]

@@ -114,7 +114,8 @@ def test_the_papers_setting_trains(config: TrainSaliencyConfig) -> None:
 
 def test_held_out_pairs_are_never_trained_on(config: TrainSaliencyConfig) -> None:
     source = sources.open_source(config, None)
-    held_out, trained_on = ({image.tobytes() for image in part.images} for part in (source.held_out, source.typical))
+    training = source.typical.subset(range(len(source.typical)))
+    held_out, trained_on = ({image.tobytes() for image in part.images} for part in (source.held_out, training))
     assert (len(held_out), len(trained_on)) == (4, 16)
     assert not held_out & trained_on
 
@@ -149,6 +150,17 @@ def test_pairs_drawn_on_the_fly_are_seen_once(config: TrainSaliencyConfig, disc_
     source = sources.open_source(config, disc_masks)
     images = np.concatenate([source.held_out.images, *(images for images, _ in source.batches(0, 4))])
     assert len({image.tobytes() for image in images}) == 4 + 4 * 8
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pair_that_cannot_be_read_any_more_ends_the_run_with_one_sentence(
+    config: TrainSaliencyConfig, workers: int
+) -> None:
+    source = sources.open_source(replace(config, workers=workers), None)
+    for shard in (config.run / "masks").glob("*.tar"):
+        shard.write_bytes(bytes(shard.stat().st_size))
+    with pytest.raises(UserError, match=r"^\S+shard-\d{6}.tar is damaged .{0,200}: delete it and run masks again.$"):
+        next(source.batches(0, 2))
 
 
 def test_other_pairs_are_refused_when_a_run_goes_on(config: TrainSaliencyConfig) -> None:
