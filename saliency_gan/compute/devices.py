@@ -1,6 +1,7 @@
 """The device of a stage, its precision and its peak memory."""
 
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 
-def pick_device(device: Device) -> torch.device:
+def pick_device(device: Device, shared: bool = False) -> torch.device:
     """Turns `auto` into CUDA, MPS or CPU, in this order. Under torchrun every process of a machine has its own GPU.
+
+    Args:
+        device: The name.
+        shared: Whether several processes may share a GPU. They cannot if they exchange gradients.
 
     Raises:
         UserError: If this machine does not have the requested device, or has fewer of them than processes.
@@ -31,12 +36,12 @@ def pick_device(device: Device) -> torch.device:
     if processes.world_size() == 1 or device == "cpu":
         return torch.device(device)
     count = torch.cuda.device_count() if device == "cuda" else 1
-    if processes.local_world_size() > count:
+    if processes.local_world_size() > count and not shared:
         raise UserError(
             f"torchrun started {processes.local_world_size()} processes on a machine with {count} of the device"
             f" {device}: give --nproc-per-node {count} to torchrun, or --device cpu."
         )
-    return torch.device(device, processes.local_rank())
+    return torch.device(device, processes.local_rank() % count)
 
 
 def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32", "bf16"]:
@@ -55,28 +60,31 @@ def pick_precision(precision: Precision, device: torch.device) -> Literal["fp32"
     return "bf16" if native else "fp32"
 
 
-def make_fabric(device: Device, precision: Precision) -> "Fabric":
+def make_fabric(device: Device, precision: Precision, shared: bool = False) -> "Fabric":
     """Lightning Fabric with one device per process; bf16 means automatic mixed precision.
 
-    Under torchrun, modules that `fabric.setup` returns average their gradients over the processes.
+    Under torchrun, modules that `fabric.setup` returns average their gradients over the processes, unless the device is
+    `shared`, see `pick_device`.
     """
     # Importing it takes as long as predicting fifty photos, and prediction does not need it.
     from lightning.fabric import Fabric
     from lightning.fabric.strategies import DDPStrategy
 
-    chosen = pick_device(device)
+    chosen = pick_device(device, shared)
     mixed = pick_precision(precision, chosen) == "bf16"
     processes.join()
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # older torch knows only this name
-    local = processes.local_world_size()
-    fabric = Fabric(
-        accelerator=chosen.type,
-        devices=local,
-        num_nodes=processes.world_size() // local,
-        # The only buffers are those of batch_norm.synchronise, which are the same in all processes.
-        strategy=DDPStrategy(broadcast_buffers=False) if processes.world_size() > 1 else "auto",
-        precision="bf16-mixed" if mixed else "32-true",
-    )
+    build = partial(Fabric, accelerator=chosen.type, precision="bf16-mixed" if mixed else "32-true")
+    if shared or processes.world_size() == 1:
+        fabric = build(devices=1 if chosen.index is None else [chosen.index])
+    else:
+        local = processes.local_world_size()
+        fabric = build(
+            devices=local,
+            num_nodes=processes.world_size() // local,
+            # The only buffers are those of batch_norm.synchronise, which are the same in all processes.
+            strategy=DDPStrategy(broadcast_buffers=False),
+        )
     fabric.launch()
     return fabric
 

@@ -131,7 +131,8 @@ def _predictor(config: PredictConfig) -> PhotoPredictor:
     from saliency_gan.saliency.predictor import Predictor
 
     model = load_model(config.model.path)
-    return Predictor(model, pick_device(config.device), config.resolution, config.scales, config.flip, config.precision)
+    device = pick_device(config.device, shared=True)
+    return Predictor(model, device, config.resolution, config.scales, config.flip, config.precision)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def load_saliency_model(path: Path | str | None = None, device: Device = "auto")
     Raises:
         UserError: If a file is missing, damaged, or not of a saliency model, or the device does not exist.
     """
-    return Predictor(load_model(None if path is None else Path(path)), pick_device(device))
+    return Predictor(load_model(None if path is None else Path(path)), pick_device(device, shared=True))
 
 
 class Predictor(PhotoPredictor):

@@ -3,9 +3,11 @@ import re
 import pytest
 import torch
 
+from saliency_gan.compute import processes
 from saliency_gan.compute.devices import make_fabric, peak_memory, pick_device, pick_precision
 from saliency_gan.compute.processes import own_parts
 from saliency_gan.errors import UserError
+from tests.jobs import run_job
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,20 @@ def test_every_process_of_a_machine_has_its_own_gpu(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     with pytest.raises(UserError, match="started 4 processes on a machine with 2 of the device cuda: give --nproc"):
         pick_device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert pick_device("cuda", shared=True) == torch.device("cuda", 1)
+
+
+def _gradients(shared: bool) -> float:
+    fabric, rank = make_fabric("cpu", "fp32", shared), processes.rank()
+    layer = fabric.setup_module(torch.nn.Linear(1, 1, bias=False))
+    fabric.backward(layer(torch.full((1, 1), float(rank))).sum())
+    return float(next(layer.parameters()).grad)
+
+
+def test_processes_that_share_a_device_keep_their_gradients_to_themselves():
+    assert run_job(_gradients, True) == [0.0, 1.0]
+    assert run_job(_gradients, False) == [0.5, 0.5]
 
 
 def test_the_memory_of_a_step_is_that_of_the_process():

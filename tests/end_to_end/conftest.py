@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,6 +12,8 @@ import yaml
 from saliency_gan.cli.main import main
 
 SIDE = 32
+SHARED_VERBS = ("discover", "masks", "train-saliency", "train-student", "adapt", "evaluate", "predict")
+"""What several processes do together, after the first stage."""
 
 
 def _disc_photo(random: np.random.Generator, dark: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -88,3 +94,30 @@ def finished(world: Path) -> Path:
     assert main(["evaluate", *config]) == 0
     assert main(["report", *config]) == 0
     return world / "run"
+
+
+def torchrun(world: Path, verb: str, run: Path, *settings: str, restarts: int = 0) -> subprocess.Popen[str]:
+    """Starts a verb in two processes, as docs/scale.md does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", str(restarts)]
+    command += ["--monitor-interval", "0.1", "-m", "--", "saliency_gan", verb]
+    if verb == "predict":
+        command += [str(world / "photos" / "images"), "--output", str(run / "predictions")]
+        command += ["--weights", str(run / "saliency" / "model.safetensors")]
+    config = ["--config", str(world / "pipeline.yaml"), "--run", str(run), *settings]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *config], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+@pytest.fixture(scope="session")
+def run(finished: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which two processes did every stage but the first one, on the generator of the one that `finished`."""
+    run = tmp_path_factory.mktemp("torchrun") / "run"
+    shutil.copytree(finished / "generator", run / "generator")
+    for verb in SHARED_VERBS:
+        job = torchrun(world, verb, run)
+        _, errors = job.communicate(timeout=600)
+        assert job.returncode == 0, errors
+        assert "Traceback" not in errors
+    return run

@@ -1,10 +1,7 @@
 """The stages as docs/scale.md starts them: two processes on the CPU, under torchrun."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +11,9 @@ import torch
 
 from saliency_gan.cli.main import main
 from saliency_gan.images.reading import read_mask
+from tests.end_to_end.conftest import torchrun
 
 pytestmark = pytest.mark.slow
-VERBS = ("discover", "masks", "train-saliency", "train-student", "adapt", "evaluate", "predict")
-
-
-def torchrun(world: Path, verb: str, *settings: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "saliency_gan", verb]
-    command += [str(world / "photos" / "images")] * (verb == "predict")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    config = ["--config", str(world / "pipeline.yaml"), *settings]
-    return subprocess.run([*command, *config], capture_output=True, text=True, env=environment, timeout=600)
-
-
-@pytest.fixture(scope="module")
-def run(finished: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run in which two processes did every stage but the first one, on the generator of the one that `finished`."""
-    run = tmp_path_factory.mktemp("torchrun") / "run"
-    shutil.copytree(finished / "generator", run / "generator")
-    for verb in VERBS:
-        output = ["--output", str(run / "predictions")] if verb == "predict" else []
-        done = torchrun(world, verb, "--run", str(run), *output)
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-    return run
 
 
 def test_two_processes_discover_what_one_does(run: Path, finished: Path) -> None:
@@ -89,8 +65,9 @@ def test_two_processes_predict_what_one_does(run: Path, finished: Path) -> None:
 
 def test_a_job_that_is_refused_says_one_sentence(run: Path, world: Path) -> None:
     for setting in ("--K=5", "--batch=3", "--kk=1"):  # refused by one process, by both, and before there are two
-        refused = torchrun(world, "discover", "--run", str(run), setting)
+        refused = torchrun(world, "discover", run, setting)
+        _, errors = refused.communicate(timeout=600)
         assert refused.returncode != 0
-        said = [line for line in refused.stderr.splitlines() if line.startswith("saliency-gan: ")]
-        assert len(said) == 1, refused.stderr
-        assert "saliency_gan/" not in refused.stderr  # no traceback through the package
+        said = [line for line in errors.splitlines() if line.startswith("saliency-gan: ")]
+        assert len(said) == 1, errors
+        assert "saliency_gan/" not in errors  # no traceback through the package

@@ -1,0 +1,79 @@
+"""Processes of a torchrun job that are killed at random moments: it restarts, and writes the same bytes.
+
+`SALIENCY_GAN_KILLS=10 python -m pytest -m slow tests/end_to_end/test_kills.py` kills ten times per verb.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import SHARED_VERBS, torchrun
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")]
+KILLS = int(os.environ.get("SALIENCY_GAN_KILLS", "1"))
+FOLDERS = {
+    "train-gan": "generator", "discover": "discover", "masks": "masks", "train-saliency": "saliency",
+    "train-student": "student", "adapt": "saliency-adapted", "evaluate": "evaluation", "predict": "predictions",
+}  # fmt: skip
+COMPARED = {".safetensors", ".tar", ".png"}
+
+
+@pytest.mark.parametrize("verb", ["train-gan", *SHARED_VERBS])
+def test_a_job_whose_processes_are_killed_writes_what_an_undisturbed_one_writes(
+    run: Path, world: Path, tmp_path: Path, verb: str
+) -> None:
+    expected, chance = run, random.Random(verb)
+    began = time.monotonic()
+    if verb == "train-gan":  # in the run that finished, one process did it
+        expected, _ = disturbed(world, verb, run, tmp_path / "whole", 0, chance, 0.0)
+    else:
+        disturbed(world, verb, run, tmp_path / "whole", 0, chance, 0.0)
+    duration, killed, attempt = time.monotonic() - began, 0, 0
+    while killed < KILLS:
+        attempt += 1
+        found, count = disturbed(world, verb, run, tmp_path / str(attempt), KILLS - killed, chance, duration)
+        killed += count
+        assert results(found / FOLDERS[verb]) == results(expected / FOLDERS[verb])
+        shutil.rmtree(found)
+    print(f"{verb}: {killed} kills in {attempt} runs")
+
+
+def disturbed(
+    world: Path, verb: str, before: Path, run: Path, kills: int, chance: random.Random, duration: float
+) -> tuple[Path, int]:
+    """Does a verb in a copy of the run `before` while random processes are killed. Returns the copy and the kills."""
+    shutil.copytree(before, run, ignore=lambda folder, _: [FOLDERS[verb]] if folder == str(before) else [])
+    job = torchrun(world, verb, run, restarts=kills)
+    killed = 0
+    while killed < kills:
+        with suppress(subprocess.TimeoutExpired):
+            job.wait(chance.uniform(0.2, 1.0) * duration)
+        if job.poll() is not None:
+            break
+        if ranks := Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(chance.choice(ranks)), signal.SIGKILL)
+                killed += 1
+    _, errors = job.communicate(timeout=600)
+    assert job.returncode == 0, errors
+    return run, killed
+
+
+def results(folder: Path) -> dict[str, object]:
+    """Everything that a stage is run for: name -> content."""
+    files = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in COMPARED and "checkpoints" not in path.parts
+    }
+    figures = {path.name: json.loads(path.read_text())["model"] for path in folder.glob("*.json") if not files}
+    assert files or figures
+    return files | figures
