@@ -3,6 +3,9 @@
 Both draw two images a pair in the same precision and batches, in turns, so that whatever else the computer does meets
 both. The bare loop only calls the generator; stage 2 is the whole command: drawing z and c, rule, cleaning, checks,
 encoding and writing shards. Every candidate is accepted, so every one is encoded and written: the slowest case.
+
+With --processes, a torchrun job on the same device is measured as well. Its start is not counted, because the time of a
+small set is subtracted from that of a larger one.
 """
 
 import argparse
@@ -10,7 +13,10 @@ import contextlib
 import dataclasses
 import io
 import math
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -33,6 +39,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="pairs a forward pass")
     parser.add_argument("--pairs", type=int, default=3840, help="pairs a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; their median ratio counts")
+    parser.add_argument("--processes", type=int, default=0, help="processes of a torchrun job that is measured, too")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda", "mps"))
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "fp32"))
     options = parser.parse_args()
@@ -57,9 +64,13 @@ def main() -> None:
             bare.append(options.pairs / time_bare(generator, config))
             whole.append(options.pairs / time_stage(config, Path(folder) / str(number)))
             print(f"round {number + 1}: bare {bare[-1]:.1f} pairs/s, stage 2 {whole[-1]:.1f} pairs/s")
+        job = job_rate(config, options.processes) if options.processes else 0.0
     ratio = median_ratio(whole, bare)
     measured = f"{ratio:.0%} ({statistics.median(whole):.0f} pairs/s)"
     print_row(f"`masks`, {options.generator}", "two bare forward passes a pair", "95 %", measured)
+    if job:
+        measured = f"{job / statistics.median(bare):.0%} ({job:.0f} pairs/s)"
+        print_row(f"the same in {options.processes} processes", "the same, in one process", "70 % on a GPU", measured)
 
 
 def random_direction(generator: Generator) -> Directions:
@@ -91,6 +102,21 @@ def time_stage(config: MasksConfig, run: Path) -> float:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         synthesise(dataclasses.replace(config, run=run))
     return time.perf_counter() - began
+
+
+def job_rate(config: MasksConfig, processes: int) -> float:
+    """Pairs per second of a torchrun job whose processes share the device."""
+    seconds = []
+    for pairs in (config.pairs, 4 * config.pairs):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        command += ["-m", "--", "saliency_gan", "masks", "--run", str(config.run / f"job-{pairs}")]
+        command += ["--directions", str(config.directions), "--pairs", str(pairs), "--shard-size", str(config.batch)]
+        names = ("generator", "device", "precision", "batch", "min_area", "max_area", "max_border")
+        command += [f"--{name}={getattr(config, name)}" for name in names]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env={"OMP_NUM_THREADS": "1", **os.environ})
+        seconds.append(time.perf_counter() - began)
+    return 3 * config.pairs / (seconds[1] - seconds[0])
 
 
 if __name__ == "__main__":
