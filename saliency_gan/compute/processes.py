@@ -131,8 +131,13 @@ def join() -> None:
         return
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and torch.distributed.is_nccl_available() else "gloo"
+    store, own, count = next(torch.distributed.rendezvous("env://", timeout=PATIENCE))
+    if os.environ.get("GROUP_WORLD_SIZE") == "1":
+        # On one machine, torchrun keeps its store when it restarts the processes, and the store still holds the
+        # addresses of the dead ones. On several machines it begins a new store.
+        store = torch.distributed.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     with _noticing_losses():
-        torch.distributed.init_process_group(backend, timeout=PATIENCE)
+        torch.distributed.init_process_group(backend, store=store, rank=own, world_size=count, timeout=PATIENCE)
     atexit.register(torch.distributed.destroy_process_group)
 
 
