@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from saliency_gan.compute.processes import end_with_parent
 from saliency_gan.evaluation.baselines import BASELINES, Image
 from saliency_gan.evaluation.metrics import ImageScores, Map, score_image
 
@@ -83,5 +84,6 @@ class ScoringPool:
 
 
 def _start_worker() -> None:
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     cv2.setNumThreads(1)

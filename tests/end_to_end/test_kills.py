@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 
 from tests.end_to_end.conftest import SHARED_VERBS, torchrun
 
@@ -70,10 +71,15 @@ def disturbed(
 def results(folder: Path) -> dict[str, object]:
     """Everything that a stage is run for: name -> content."""
     files = {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): tensors_of(path) if path.suffix == ".safetensors" else path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.suffix in COMPARED and "checkpoints" not in path.parts
     }
     figures = {path.name: json.loads(path.read_text())["model"] for path in folder.glob("*.json") if not files}
     assert files or figures
     return files | figures
+
+
+def tensors_of(path: Path) -> dict[str, bytes]:
+    """The bytes of every tensor; the file's header also has the path of the run."""
+    return {name: tensor.numpy().tobytes() for name, tensor in safetensors.torch.load_file(path).items()}

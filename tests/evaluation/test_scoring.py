@@ -1,5 +1,8 @@
+import multiprocessing
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from saliency_gan.evaluation.baselines import BASELINES, centre_prior
 from saliency_gan.evaluation.metrics import METRICS, score_image
 from saliency_gan.evaluation.scoring import ScoringPool, fit, score_maps
+from tests.jobs import launch
 
 KEYS = [key for key in METRICS if key not in ("max_f", "mean_f")]
 
@@ -63,3 +67,25 @@ def test_an_error_reaches_the_caller():
 def test_scoring_processes_load_no_torch():
     code = "import sys, saliency_gan.evaluation.scoring; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _score_until_killed(pipe) -> None:
+    with ScoringPool(1) as pool:
+        image, truth, photo = next(examples(1))
+        list(pool.submit({"mine": image}, truth, photo, False))
+        list(pool.finish())
+        pipe.send([process.pid for process in multiprocessing.active_children()])
+        time.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_its_processes_end_when_their_parent_is_killed():
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+    parent = launch(_score_until_killed, theirs)
+    (worker,) = ours.recv()
+    parent.kill()
+    parent.join()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
