@@ -107,7 +107,7 @@ class _Jury:
         latents, classes, originals = self.latents[:samples], self.classes[:samples], self.originals[:samples]
         at_once = max(1, images_at_once(self.generator) // len(latents))
         found = []
-        with tqdm(total=len(candidates), desc=progress, unit="shift", disable=progress is None) as bar:
+        with tqdm(total=len(candidates), desc=progress, unit="shift") if progress else tqdm(disable=True) as bar:
             for start in range(0, len(candidates), at_once):
                 some = candidates[start : start + at_once]
                 offsets = torch.stack([sign * shift * vector for vector, sign, shift in some])
