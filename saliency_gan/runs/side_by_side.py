@@ -71,6 +71,7 @@ def _start(work: Callable[[Task], Result], task: Task, jobs: int) -> tuple[Conne
 def _run(work: Callable[[Task], Result], task: Task, sender: Connection) -> None:
     end_with_parent()
     os.setsid()  # the main process handles Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     sys.stdout = open(os.devnull, "w")  # lines of several tasks would be mixed
     with suppress(KeyboardInterrupt):
         sender.send(work(task))

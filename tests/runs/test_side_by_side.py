@@ -60,14 +60,24 @@ def test_a_killed_process_is_an_error_and_the_others_go_on():
     assert isinstance(results[1], StageError) and "killed" in str(results[1])
 
 
-def test_an_interrupt_reaches_every_process_once_and_waits_until_it_saved(tmp_path):
+@pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
+def test_an_interrupt_reaches_every_process_once_and_waits_until_it_saved(tmp_path, name):
+    """With SIGUSR1, this process ignores SIGINT, as those that a shell starts in the background do."""
+    sent = signal.Signals[name]
+
     def interrupt() -> None:
         while len(list(tmp_path.glob("*.begun"))) < 2:
             time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), sent)
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        list(side_by_side(saved_on_interrupt, [tmp_path, tmp_path, tmp_path], 2))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(sent, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            list(side_by_side(saved_on_interrupt, [tmp_path, tmp_path, tmp_path], 2))
+    finally:
+        signal.signal(sent, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, before)
     begun = {path.stem for path in tmp_path.glob("*.begun")}
     assert len(begun) == 2 and begun == {path.stem for path in tmp_path.glob("*.saved")}
