@@ -159,7 +159,7 @@ def test_dashes_stand_for_underscores() -> None:
         (["disco"], "did you mean 'discover'"),
         (["discover", "--stepps", "3"], "did you mean --steps"),
         (["discover", "--K", "many"], "K is many, but has to be a whole number."),
-        (["discover", "--deformator", "orthogonl"], "linear, coordinate or random: did you mean orthonormal?"),
+        (["discover", "--deformator", "orthogonl"], "linear, mlp, coordinate or random: did you mean orthonormal?"),
         (["discover", "--threshold"], "discover has no setting --threshold: saliency-gan discover --help lists"),
         (["train-saliency", "--arch", "Unet"], "did you mean --architecture?"),
         (
