@@ -4,6 +4,7 @@ Without torchrun there is one process, and nothing is communicated. Importing th
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -142,13 +143,17 @@ def join() -> None:
 
 
 def end_with_parent() -> None:
-    """Makes the kernel kill this worker when its parent process ends for any reason; only on Linux.
+    """Makes the kernel kill this worker when its parent process ends for any reason; only on Linux. If the parent has
+    ended already, the worker ends now.
 
     A worker that outlives its parent keeps the parent's connections open, so the other processes of a job would wait
     for a killed process.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent and not parent.is_alive():  # it ended before the kernel knew
+        os._exit(1)
 
 
 def quieten() -> None:
