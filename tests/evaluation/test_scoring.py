@@ -1,4 +1,6 @@
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from saliency_gan.compute.processes import end_with_parent
 from saliency_gan.evaluation.baselines import BASELINES, centre_prior
 from saliency_gan.evaluation.metrics import METRICS, score_image
 from saliency_gan.evaluation.scoring import ScoringPool, fit, score_maps
@@ -89,3 +92,26 @@ def test_its_processes_end_when_their_parent_is_killed():
     while Path(f"/proc/{worker}").exists() and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def _outlive(folder: Path) -> None:
+    while multiprocessing.parent_process().is_alive():
+        time.sleep(0.02)
+    (folder / "begun").touch()
+    end_with_parent()
+    (folder / "survived").touch()
+
+
+def _start_and_die(folder: Path) -> None:
+    multiprocessing.get_context("spawn").Process(target=_outlive, args=(folder,)).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_whose_parent_was_killed_while_it_started_ends(tmp_path):
+    launch(_start_and_die, tmp_path).join()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(1)
+    assert not (tmp_path / "survived").exists()
