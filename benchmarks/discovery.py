@@ -20,6 +20,7 @@ from pathlib import Path
 import pytorch_pretrained_biggan as package
 import torch
 import torch.nn.functional as F
+from pytorch_pretrained_biggan.model import BigGANBatchNorm
 from timing import ROUNDS, print_row, take_turns, times
 from torch import nn
 from torchvision.models import resnet18
@@ -58,13 +59,17 @@ def random_biggan_deep(folder: Path) -> Path:
     """Writes BigGAN-deep-128 at its true size with random weights, which are as fast as trained ones.
 
     Spectral norm divides by what it took for the largest singular value, at first a random guess: it has to iterate,
-    or values grow from layer to layer until they are infinite.
+    or values grow from layer to layer until they are infinite. And the package allocates the weights of its
+    unconditional batch norm without filling them, so they hold whatever was in memory.
     """
     torch.manual_seed(0)
     config = package.BigGANConfig()  # the 128 px model is the package's default
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     model = package.BigGAN(config).train()
     for module in model.modules():
+        if isinstance(module, BigGANBatchNorm) and not module.conditional:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
         for hook in module._forward_pre_hooks.values():
             for _ in range(POWER_ITERATIONS):
                 hook(module, None)
