@@ -143,8 +143,8 @@ def join() -> None:
 
 
 def end_with_parent() -> None:
-    """Makes the kernel kill this worker when its parent process ends for any reason; only on Linux. If the parent has
-    ended already, the worker ends now.
+    """Makes the kernel kill this worker when its parent process ends for any reason, or the thread of it that started
+    the worker; only on Linux. If the parent has ended already, the worker ends now.
 
     A worker that outlives its parent keeps the parent's connections open, so the other processes of a job would wait
     for a killed process.
@@ -152,7 +152,13 @@ def end_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()
-    if parent and not parent.is_alive():  # it ended before the kernel knew
+    if parent is None:
+        return
+    if multiprocessing.get_start_method() == "forkserver":  # the server starts the workers
+        orphaned = not parent.is_alive()
+    else:  # a worker that was forked later holds what tells that the parent is alive, so the number decides
+        orphaned = os.getppid() != parent.pid
+    if orphaned:  # the parent ended before the kernel knew
         os._exit(1)
 
 

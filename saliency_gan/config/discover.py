@@ -8,6 +8,7 @@ from saliency_gan.compute.processes import own_parts
 from saliency_gan.config.checks import require, require_not_negative, require_positive
 from saliency_gan.config.generator import DrawingConfig
 
+DeformatorKind = Literal["orthonormal", "unit", "linear", "mlp", "coordinate", "random"]
 Schedule = Literal["constant", "cosine"]
 
 
@@ -24,8 +25,8 @@ class DiscoverConfig(DrawingConfig):
         batch: Pairs of images per step, summed over all processes of a torchrun job.
         lr_deformator: Adam's learning rate for A.
         lr_reconstructor: Adam's learning rate for R.
-        schedule: Both learning rates over the steps: constant, as published, or cosine, which falls to 0 in the last
-            step and gives a higher RCA in short runs.
+        schedule: Both learning rates over the steps: constant, as published, or cosine, which falls to 0 and gives a
+            higher RCA in short runs. With cosine, a run cannot be continued with more steps.
         max_shift: The shift eps is drawn from U[-max_shift, max_shift], in units of a unit-length direction.
         min_shift: Smallest |eps|; smaller shifts are raised to it and keep their sign.
         regression_weight: lambda, the weight of the regression loss of the shift; the cross-entropy of the direction
@@ -52,7 +53,7 @@ class DiscoverConfig(DrawingConfig):
     """
 
     K: int = 120
-    deformator: Literal["orthonormal", "unit", "linear", "mlp", "coordinate", "random"] = "orthonormal"
+    deformator: DeformatorKind = "orthonormal"
     reconstructor: Literal["resnet18", "lenet"] = "resnet18"
     steps: int = 100_000
     batch: int = 32

@@ -3,6 +3,7 @@
 import difflib
 import itertools
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -40,6 +41,8 @@ class SweepConfig(StageConfig):
 
     def check(self) -> None:
         require_positive(self, "jobs")
+        if self.jobs > 1 and sys.platform == "win32":
+            raise UserError("--jobs above 1 does not work on Windows: leave it out.")
 
     def __post_init__(self) -> None:
         swept_values(self.over)

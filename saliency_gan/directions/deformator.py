@@ -5,16 +5,15 @@ Voynov & Babenko 2020, section 3.1.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
+from saliency_gan.config.discover import DeformatorKind
 from saliency_gan.errors import UserError
 
-DeformatorKind = Literal["orthonormal", "unit", "linear", "mlp", "coordinate", "random"]
 FIXED_KINDS: tuple[DeformatorKind, ...] = ("coordinate", "random")
 """The baselines, which are not trained."""
 MLP_WIDTH = 1024

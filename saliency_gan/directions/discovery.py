@@ -16,6 +16,7 @@ from saliency_gan.compute.devices import make_fabric, peak_memory
 from saliency_gan.compute.processes import is_main
 from saliency_gan.config import DiscoverConfig, to_plain
 from saliency_gan.directions.background import choose_background
+from saliency_gan.directions.deformator import FIXED_KINDS
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
 from saliency_gan.directions.rca import measure_rca
 from saliency_gan.directions.training import DiscoveryTrainer
@@ -102,7 +103,7 @@ def _check_directions(config: DiscoverConfig, generator: Generator) -> None:
     if isinstance(config.direction, int) and not 0 <= config.direction < count:
         raise UserError(f"--direction {config.direction} does not exist among K = {count}: give 0 to {count - 1}.")
     is_learned = isinstance(config.direction, int) and config.direction < config.K
-    untrained = config.steps == 0 or config.deformator in ("coordinate", "random")
+    untrained = config.steps == 0 or config.deformator in FIXED_KINDS
     if is_learned and not untrained and not (config.run / "discover" / "directions.json").exists():
         raise UserError(
             f"--direction {config.direction} names a direction that is not trained yet: {config.run} has no directions"

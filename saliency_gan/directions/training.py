@@ -106,6 +106,7 @@ class DiscoveryTrainer:
         """Returns everything needed to resume. Random streams depend only on the seed and the step."""
         return {
             "step": self.step,
+            "steps": self.config.steps,
             "generator_sha256": self.generator.sha256,
             "totals": self.totals,
             **{name: part.state_dict() for name, part in self._parts().items()},
@@ -115,12 +116,18 @@ class DiscoveryTrainer:
         """Restores `state()`.
 
         Raises:
-            UserError: If the checkpoint belongs to another generator or is damaged.
+            UserError: If the checkpoint belongs to another generator or is damaged, or if its learning rate falls
+                along a cosine of another length.
         """
         if state.get("generator_sha256") != self.generator.sha256:
             raise UserError(
                 f"{self.config.run}/discover was begun on other weights than those of {self.generator.name}"
                 f" ({self.generator.sha256[:12]}): give back the first generator or choose another folder with --run."
+            )
+        if self.config.schedule == "cosine" and state.get("steps") != self.config.steps:
+            raise UserError(
+                f"The learning rate of {self.config.run}/discover falls along a cosine of {state.get('steps')} steps,"
+                " so it cannot go on with another number of --steps: give the same number, or begin anew with --run."
             )
         try:
             for name, part in self._parts().items():
@@ -145,7 +152,8 @@ class DiscoveryTrainer:
 
 
 def rate_factor(schedule: Schedule, step: int, steps: int) -> float:
-    """What the learning rates are multiplied by in this step, in [0, 1]; `cosine` falls from 1 to 0 along a cosine."""
+    """What the learning rates are multiplied by in this step, in [0, 1]; `cosine` falls from 1 in step 0 to 0 after
+    the last one."""
     return 1.0 if schedule == "constant" else 0.5 + 0.5 * math.cos(math.pi * step / steps)
 
 

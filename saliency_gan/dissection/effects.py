@@ -35,8 +35,6 @@ OTHER_IMAGES = 500_000
 SHOWN = 8
 CONTROLS = 3
 """Number of sets of random units; their effects are averaged."""
-
-
 SMALLEST_REGION = 0.01
 """Masks that cover less than this share of their image do not become regions."""
 

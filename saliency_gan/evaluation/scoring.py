@@ -1,6 +1,6 @@
 """Scores maps in separate processes, while the main process predicts the next maps.
 
-Like `metrics`, this module imports neither torch nor the rest of the package, because every process would load them.
+Like `metrics`, this module imports nothing that imports torch, because every process would load it.
 """
 
 import multiprocessing

@@ -8,11 +8,14 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from multiprocessing.resource_tracker import ensure_running
 from typing import TypeVar
 
+from saliency_gan.compute.allocator import keep_freed_memory
 from saliency_gan.compute.processes import cores, end_with_parent
 from saliency_gan.errors import StageError
 
+HANDLED = (signal.SIGINT, signal.SIGTERM)
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -20,7 +23,8 @@ Result = TypeVar("Result")
 def side_by_side(
     work: Callable[[Task], Result], tasks: Sequence[Task], jobs: int
 ) -> Iterator[tuple[Task, Result | StageError]]:
-    """Computes `work(task)` for every task, `jobs` of them at the same time. Each has an equal share of the cores.
+    """Computes `work(task)` for every task, `jobs` of them at the same time. Each has an equal share of the cores,
+    unless OMP_NUM_THREADS says otherwise. Not on Windows.
 
     Ctrl-C interrupts every process once, and waits until each has saved its work.
 
@@ -31,8 +35,10 @@ def side_by_side(
         jobs: Number of processes.
 
     Yields:
-        A task and its result, in the order in which they end. If a process was killed, the result is an error.
+        A task and its result, in the order in which they end. If a process ended without a result, the
+            result is an error.
     """
+    jobs = min(jobs, len(tasks))
     waiting, running = list(tasks), dict[Connection, tuple[BaseProcess, Task]]()
     try:
         while waiting or running:
@@ -44,8 +50,9 @@ def side_by_side(
                 process, task = running[connection]
                 try:
                     result = connection.recv()
-                except EOFError:
-                    result = StageError("Its process was killed, perhaps for lack of memory: try fewer --jobs.")
+                except EOFError:  # it ended without a result
+                    process.join()
+                    result = StageError(_why(process.exitcode or 0))
                 process.join()
                 del running[connection]
                 yield task, result
@@ -62,19 +69,41 @@ def _start(work: Callable[[Task], Result], task: Task, jobs: int) -> tuple[Conne
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(work, task, sender))
-    with _environment(OMP_NUM_THREADS=str(max(1, cores() // jobs)), TQDM_DISABLE="1"):
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
+    ensure_running()  # its start would end the next line's effect
+    with _interrupts_wait(), _environment(OMP_NUM_THREADS=threads, TQDM_DISABLE="1"):
         process.start()
     sender.close()
     return receiver, (process, task)
 
 
+def _why(exit_code: int) -> str:
+    if exit_code < 0:
+        return "Its process was killed, perhaps for lack of memory: try fewer --jobs."
+    return "Its process failed with the error above." if exit_code else "Its process was interrupted: try again."
+
+
 def _run(work: Callable[[Task], Result], task: Task, sender: Connection) -> None:
+    """Does a task in its own process. Imports have been done, and interrupts wait until they can be handled."""
     end_with_parent()
     os.setsid()  # the main process handles Ctrl-C
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    for number in HANDLED:  # a shell's background jobs ignore the first one
+        signal.signal(number, signal.default_int_handler)
+    keep_freed_memory()
     sys.stdout = open(os.devnull, "w")  # lines of several tasks would be mixed
     with suppress(KeyboardInterrupt):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         sender.send(work(task))
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Blocks Ctrl-C and SIGTERM, also in a process that is started meanwhile: it unblocks them itself."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
 
 @contextmanager

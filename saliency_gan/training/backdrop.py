@@ -1,5 +1,7 @@
 """Puts objects on new backgrounds, because generated backgrounds are plainer than those of photos."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,10 @@ HORIZON_SHARE = 0.5
 
 
 def change_backdrop(
-    image: ImageArray, mask: ImageArray, others: ImageArray, random: np.random.Generator
+    image: ImageArray,
+    mask: ImageArray,
+    draw_other: Callable[[np.random.Generator], ImageArray],
+    random: np.random.Generator,
 ) -> tuple[ImageArray, ImageArray]:
     """Cuts out the masked object, resizes, rotates and moves it, and puts it on textures from other images.
 
@@ -26,16 +31,16 @@ def change_backdrop(
     Args:
         image: uint8 [side, side, 3].
         mask: uint8 [side, side], 0 to 255.
-        others: Images that patches are taken from, uint8 [N, side, side, 3].
+        draw_other: Draws an image, uint8 [side, side, 3], that a patch is taken from.
         random: Random generator for all choices.
 
     Returns:
         The new image and its mask, with shapes and types as `image` and `mask`.
     """
     image, mask = _move(image, mask, random)
-    ground = _texture(others[random.integers(len(others))], random)
+    ground = _texture(draw_other(random), random)
     if random.random() < HORIZON_SHARE:
-        upper = _texture(others[random.integers(len(others))], random)
+        upper = _texture(draw_other(random), random)
         ground = _blend(upper, ground, _above_horizon(len(mask), random))
     opacity = cv2.GaussianBlur(mask, (0, 0), random.uniform(0.4, 0.9) * len(mask) / 64)
     return _blend(image, ground, np.divide(opacity, 255, dtype=np.float32)), mask

@@ -1,8 +1,9 @@
 """Augmented batches of pairs. Worker processes make them while the network trains."""
 
+import functools
 import os
 import signal
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Protocol
@@ -103,8 +104,10 @@ class Mixture:
         first = 0
         for part in self._parts:
             drawn = torch.randint(len(part.pairs), (part.count,), generator=random).tolist()
-            own = [position - first for position in self._own]
-            made += _augmented(part.pairs.subset(drawn), self._augmentation, random, part.backdrop, own)
+            own = {position - first for position in self._own}
+            made += _augmented(
+                _read_once(part.pairs, drawn), part.count, self._augmentation, random, part.backdrop, own
+            )
             first += part.count
         return _stack(made)
 
@@ -160,22 +163,44 @@ def augment(
     Only pairs in `own` are made. For the other pairs, only random numbers are drawn, so the results do not depend on
     `own`.
     """
-    wanted = range(len(pairs)) if own is None else list(chain(*own))
-    return _stack(list(_augmented(pairs, augmentation, random, backdrop, wanted)))
+    count = len(pairs)
+    wanted = range(count) if own is None else set(chain(*own))
+    return _stack(list(_augmented(_read_once(pairs, range(count)), count, augmentation, random, backdrop, wanted)))
+
+
+def _read_once(pairs: PairSource, drawn: Sequence[int]) -> Callable[[int], tuple[ImageArray, ImageArray]]:
+    """A function that returns the image and the mask of a pair among `drawn`. It reads each of them when it is first
+    needed."""
+
+    @functools.cache
+    def read(number: int) -> tuple[ImageArray, ImageArray]:
+        pair = pairs.subset([drawn[number]])
+        return pair.images[0], pair.masks[0]
+
+    return read
 
 
 def _augmented(
-    pairs: Pairs, augmentation: Augmentation, random: torch.Generator, backdrop: float, own: Collection[int]
+    read: Callable[[int], tuple[ImageArray, ImageArray]],
+    count: int,
+    augmentation: Augmentation,
+    random: torch.Generator,
+    backdrop: float,
+    own: Collection[int],
 ) -> Iterator[tuple[ImageArray, ImageArray]]:
-    for number, (image, mask) in enumerate(zip(pairs.images, pairs.masks, strict=True)):
+    def draw_other(random: np.random.Generator) -> ImageArray:
+        return read(int(random.integers(count)))[0]
+
+    for number in range(count):
         seed = None
         if backdrop and torch.rand((), generator=random) < backdrop:
             seed = int(torch.randint(2**63 - 1, (), generator=random))
         if number not in own:
             torch.randint(2**63 - 1, (2,), generator=random)  # as many random numbers as Augmentation draws
             continue
+        image, mask = read(number)
         if seed is not None:
-            image, mask = change_backdrop(image, mask, pairs.images, np.random.default_rng(seed))
+            image, mask = change_backdrop(image, mask, draw_other, np.random.default_rng(seed))
         yield augmentation(image, mask, random)
 
 
@@ -194,6 +219,7 @@ def _prepare_worker(_: int) -> None:
     process. A TERM signal to the worker itself still ends it, because multiprocessing uses that to stop workers.
     """
     end_with_parent()
-    os.setsid()
+    if hasattr(os, "setsid"):  # not on Windows
+        os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)

@@ -165,6 +165,14 @@ def test_unknown_class_is_refused():
         trainer_of(tiny_biggan(), classes=("cat",))
 
 
+def test_a_cosine_goes_on_only_with_as_many_steps():
+    states = {kind: trainer_of(ThreeLamps(), schedule=kind, steps=4).state() for kind in ("constant", "cosine")}
+    trainer_of(ThreeLamps(), schedule="constant", steps=8).load_state(states["constant"])
+    trainer_of(ThreeLamps(), schedule="cosine", steps=4).load_state(states["cosine"])
+    with pytest.raises(UserError, match="falls along a cosine of 4 steps"):
+        trainer_of(ThreeLamps(), schedule="cosine", steps=8).load_state(states["cosine"])
+
+
 def test_a_cosine_lowers_both_rates_to_zero_and_a_constant_rate_stays():
     for schedule, expected in (("cosine", [1.0, 0.8535534, 0.5, 0.1464466]), ("constant", [1.0] * 4)):
         trainer = trainer_of(ThreeLamps(), schedule=schedule, steps=4, lr_deformator=2e-3, lr_reconstructor=1e-3)

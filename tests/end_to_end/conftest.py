@@ -1,7 +1,9 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -104,10 +106,20 @@ def torchrun(world: Path, verb: str, run: Path, *settings: str, restarts: int = 
         command += [str(world / "photos" / "images"), "--output", str(run / "predictions")]
         command += ["--weights", str(run / "saliency" / "model.safetensors")]
     config = ["--config", str(world / "pipeline.yaml"), "--run", str(run), *settings]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LOGLEVEL": "INFO" if restarts else "WARNING"}
     return subprocess.Popen(
-        [*command, *config], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+        [*command, *config],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+    )  # fmt: skip
+
+
+def errors_of(job: subprocess.Popen[str]) -> str:
+    """Waits until a job has ended, and returns what it wrote to stderr. A job that hangs is killed."""
+    try:
+        return job.communicate(timeout=600)[1]
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")
@@ -117,7 +129,7 @@ def run(finished: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -
     shutil.copytree(finished / "generator", run / "generator")
     for verb in SHARED_VERBS:
         job = torchrun(world, verb, run)
-        _, errors = job.communicate(timeout=600)
+        errors = errors_of(job)
         assert job.returncode == 0, errors
         assert "Traceback" not in errors
     return run

@@ -11,7 +11,7 @@ import torch
 
 from saliency_gan.cli.main import main
 from saliency_gan.images.reading import read_mask
-from tests.end_to_end.conftest import torchrun
+from tests.end_to_end.conftest import errors_of, torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ def test_two_processes_predict_what_one_does(run: Path, finished: Path) -> None:
 def test_a_job_that_is_refused_says_one_sentence(run: Path, world: Path) -> None:
     for setting in ("--K=5", "--batch=3", "--kk=1"):  # refused by one process, by both, and before there are two
         refused = torchrun(world, "discover", run, setting)
-        _, errors = refused.communicate(timeout=600)
+        errors = errors_of(refused)
         assert refused.returncode != 0
         said = [line for line in errors.splitlines() if line.startswith("saliency-gan: ")]
         assert len(said) == 1, errors

@@ -32,6 +32,14 @@ def killed(number: int) -> int:
     return number
 
 
+def failing(_: int) -> object:
+    return threading.Lock()  # cannot be sent back
+
+
+def interrupted(_: int) -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
 def saved_on_interrupt(folder: Path) -> None:
     (folder / f"{os.getpid()}.begun").touch()
     try:
@@ -58,6 +66,38 @@ def test_a_killed_process_is_an_error_and_the_others_go_on():
     results = dict(side_by_side(killed, [0, 1, 2], 1))
     assert (results[0], results[2]) == (0, 2)
     assert isinstance(results[1], StageError) and "killed" in str(results[1])
+
+
+@pytest.mark.parametrize(("work", "why"), [(failing, "the error above"), (interrupted, "interrupted")])
+def test_a_process_that_ends_without_a_result_is_an_error(work, why):
+    ((task, result),) = side_by_side(work, [7], 2)
+    assert task == 7 and isinstance(result, StageError) and why in str(result)
+
+
+def test_threads_that_the_user_chose_are_kept(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert dict(side_by_side(squared, [3], 1))[3][2] == "7"
+
+
+def test_one_task_has_all_cores_however_many_jobs_are_allowed(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert dict(side_by_side(squared, [3], 2))[3][2] == str(cores())
+
+
+def test_an_interrupt_while_a_process_starts_is_not_lost(capfd):
+    """Imports take longer than the start of this test's thread."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    try:
+        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            list(side_by_side(time.sleep, [60], 2))
+        assert time.monotonic() - began < 40
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, before)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])

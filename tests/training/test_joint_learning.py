@@ -79,6 +79,21 @@ def test_a_process_makes_its_part_of_the_same_batch():
     np.testing.assert_array_equal(some[0], whole[0][3:5])
 
 
+def test_a_process_reads_only_the_pairs_that_its_part_needs():
+    class Counted(Pairs):
+        def subset(self, indices):
+            read.extend(indices)
+            return super().subset(indices)
+
+    read: list[int] = []
+    source = Counted(*discs(1000))
+    Mixture([Part(source, 64)], Augmentation("none", 32), 0, own=[range(8, 16)])[0]
+    assert len(read) == 8
+    read.clear()
+    Mixture([Part(source, 64, 1.0)], Augmentation("none", 32), 0, own=[range(8, 16)])[0]
+    assert 8 < len(read) <= 24  # and one or two textures for each new background
+
+
 def test_a_batch_that_cannot_be_cut_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"--batch 8 cannot be cut .* with --accumulate 3: give a multiple"):
         train_saliency(TrainSaliencyConfig(run=tmp_path, **TINY, accumulate=3))
