@@ -82,7 +82,7 @@ def dissect(config: DissectConfig) -> Path:
         )
     if (artifacts := found["artifacts"]) and artifacts["units"]:
         units = ",".join(map(str, artifacts["units"]))
-        print(f"without its artifact units: --ablate_units {artifacts['layer']}:{units}")
+        print(f"without its artifact units: --ablate-units {artifacts['layer']}:{units}")
     print(f"dissection written to {page}")
     return page
 

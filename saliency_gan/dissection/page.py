@@ -168,7 +168,7 @@ def _artifacts(found: dict[str, Any], folder: Path) -> Section:
         f"The units of {found['layer']} whose ablation improves realism most by the {found['ranked_by']}, ranked in"
         f" {found['images']} images; what leaving them out does was measured in {2 * found['images']} others. A"
         " distance improves where it falls.",
-        f"--ablate_units {found['layer']}:{units} leaves them out of what any command generates."
+        f"--ablate-units {found['layer']}:{units} leaves them out of what any command generates."
         if units
         else "No unit improves it beyond chance.",
     ]

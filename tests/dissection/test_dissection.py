@@ -310,7 +310,7 @@ def test_the_verb_writes_a_page_about_everything(world, tmp_path, monkeypatch):
     assert effects["curve"][0]["random_ace"] == pytest.approx(np.mean(drawn))
     assert effects["curve"][0]["margin"] == pytest.approx(1 - np.mean(drawn))
     assert found["artifacts"]["ranked_by"] == "feature distance"
-    assert ("--ablate_units painter:" in page) == bool(found["artifacts"]["units"])
+    assert ("--ablate-units painter:" in page) == bool(found["artifacts"]["units"])
     before = (tmp_path / "dissect" / "dissection.json").read_bytes()
     dissect(config)
     assert (tmp_path / "dissect" / "dissection.json").read_bytes() == before
