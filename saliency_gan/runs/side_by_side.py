@@ -35,8 +35,7 @@ def side_by_side(
         jobs: Number of processes.
 
     Yields:
-        A task and its result, in the order in which they end. If a process ended without a result, the
-            result is an error.
+        A task and its result, in the order in which they end. If a process ended without a result, that is an error.
     """
     jobs = min(jobs, len(tasks))
     waiting, running = list(tasks), dict[Connection, tuple[BaseProcess, Task]]()
