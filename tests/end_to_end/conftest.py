@@ -104,7 +104,6 @@ def torchrun(world: Path, verb: str, run: Path, *settings: str, restarts: int = 
     command += ["--monitor-interval", "0.1", "-m", "--", "saliency_gan", verb]
     if verb == "predict":
         command += [str(world / "photos" / "images"), "--output", str(run / "predictions")]
-        command += ["--weights", str(run / "saliency" / "model.safetensors")]
     config = ["--config", str(world / "pipeline.yaml"), "--run", str(run), *settings]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "LOGLEVEL": "INFO" if restarts else "WARNING"}
     return subprocess.Popen(
