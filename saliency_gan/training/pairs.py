@@ -1,6 +1,5 @@
 """Augmented batches of pairs. Worker processes make them while the network trains."""
 
-import functools
 import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -105,9 +104,8 @@ class Mixture:
         for part in self._parts:
             drawn = torch.randint(len(part.pairs), (part.count,), generator=random).tolist()
             own = {position - first for position in self._own}
-            made += _augmented(
-                _read_once(part.pairs, drawn), part.count, self._augmentation, random, part.backdrop, own
-            )
+            read = _read_once(part.pairs, drawn, own)
+            made += _augmented(read, part.count, self._augmentation, random, part.backdrop, own)
             first += part.count
         return _stack(made)
 
@@ -165,17 +163,24 @@ def augment(
     """
     count = len(pairs)
     wanted = range(count) if own is None else set(chain(*own))
-    return _stack(list(_augmented(_read_once(pairs, range(count)), count, augmentation, random, backdrop, wanted)))
+    read = _read_once(pairs, range(count), wanted)
+    return _stack(list(_augmented(read, count, augmentation, random, backdrop, wanted)))
 
 
-def _read_once(pairs: PairSource, drawn: Sequence[int]) -> Callable[[int], tuple[ImageArray, ImageArray]]:
-    """A function that returns the image and the mask of a pair among `drawn`. It reads each of them when it is first
-    needed."""
+def _read_once(
+    pairs: PairSource, drawn: Sequence[int], own: Collection[int]
+) -> Callable[[int], tuple[ImageArray, ImageArray]]:
+    """A function that returns the image and the mask of a pair among `drawn`. It reads those in `own` together, and
+    each of the others when it is first needed."""
+    positions = [number for number in range(len(drawn)) if number in own]
+    found: dict[int, tuple[ImageArray, ImageArray]] = {}
 
-    @functools.cache
     def read(number: int) -> tuple[ImageArray, ImageArray]:
-        pair = pairs.subset([drawn[number]])
-        return pair.images[0], pair.masks[0]
+        if number not in found:
+            together = positions if number in own else [number]
+            some = pairs.subset([drawn[index] for index in together])
+            found.update(zip(together, zip(some.images, some.masks, strict=True), strict=True))
+        return found[number]
 
     return read
 
