@@ -56,7 +56,7 @@ def disturbed(
     job = torchrun(world, verb, run, restarts=kills)
     for _ in range(kills):
         with suppress(subprocess.TimeoutExpired):
-            job.wait(chance.uniform(0.4, 1.0) * duration)
+            job.wait(chance.uniform(0.2, 1.0) * duration)
         if job.poll() is not None:
             break
         if ranks := Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split():
