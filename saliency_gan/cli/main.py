@@ -186,7 +186,14 @@ def _run(words: list[str]) -> int:
     inputs = _inputs(verb, config, options)
     if inputs and processes.is_main():
         print(", ".join(f"{title}: {found}" for title, found in inputs.items()), file=sys.stderr)
-    return _run_verb(verb, config, options)
+    try:
+        return _run_verb(verb, config, options)
+    except (MemoryError, RuntimeError) as error:
+        from saliency_gan.compute.failures import explain
+
+        if explanation := explain(error, config):
+            raise explanation from error
+        raise
 
 
 def _interrupt(*_: object) -> None:

@@ -28,6 +28,11 @@ class AdaptConfig(SelfTrainingConfig):
     synthetic_share: float = 0.0
     backdrop: float = 0.85
 
+    @property
+    def synthetic_pairs(self) -> int:
+        """Number of synthetic pairs in each batch."""
+        return round(self.batch * self.synthetic_share)
+
     def inputs(self) -> dict[str, Input]:
         inputs = {"model": self.layout.saliency_model(self.weights, ["student", "saliency"])}
         pairs = self.layout.pairs(self.shards)
@@ -36,7 +41,11 @@ class AdaptConfig(SelfTrainingConfig):
     def check(self) -> None:
         super().check()
         require_share(self, "synthetic_share", "backdrop")
-        require(self, "synthetic_share", self.synthetic_share < 1, "below 1, so that photos are left: say 0.25")
+        photos = self.batch - self.synthetic_pairs
+        enough = self.synthetic_share == 0 or (self.synthetic_pairs >= 1 and photos >= 1)
+        least, most = 1 / self.batch, 1 - 1 / self.batch
+        expected = f"0, or from {least:g} to {most:g}, so that a batch of {self.batch} has both pairs and photos"
+        require(self, "synthetic_share", enough, expected)
 
     def writes(self) -> list[Path]:
         return [self.run / "saliency-adapted" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]

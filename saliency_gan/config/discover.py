@@ -89,6 +89,7 @@ class DiscoverConfig(DrawingConfig):
         least = 2 * self.accumulate
         require(self, "batch", self.batch >= least, f"{least} or more, for batch normalisation in R")
         require_positive(self, "background_samples", "checkpoint_every", "log_every")
+        require_not_negative(self, "lr_deformator", "lr_reconstructor")
         positive = "positive: --sign flips a direction"
         require(self, "background_shifts", min(self.background_shifts, default=0) > 0, positive)
         require(self, "shift", self.shift > 0, positive)

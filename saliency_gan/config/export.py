@@ -46,7 +46,7 @@ class ExportConfig(LendingConfig):
         """The file to write."""
         if self.model.origin == "bundled":
             return self.output or exported_file()
-        return self.output or (self.run or Path("runs")) / "export" / "saliency.onnx"
+        return self.output or self.layout.export
 
     def inputs(self) -> dict[str, Input]:
         return {"model": self.model}

@@ -120,7 +120,10 @@ class MasksConfig(DrawingConfig):
         require(self, "max_area", 0 <= self.min_area <= self.max_area <= 1, "from min_area to 1")
         require(self, "opening", self.opening in (0, *range(1, 256, 2)), "0 or an odd number of pixels")
         require_share(self, "min_component", "max_border", "min_agreement", "min_stability", "min_fit")
-        require(self, "min_stability", self.shifts or not self.min_stability, "0 for a rule without a shift")
+        makers = self.consensus if self.rule == "consensus" else (self.rule,)
+        shifted = any(rule != "units" for rule in makers)
+        require(self, "min_stability", shifted or not self.min_stability, "0 for a rule without a shift")
+        require(self, "shift", self.shift is None or self.shift > 0, "above 0: discover --sign flips h_bg")
         judged = self.judge is not None or not self.min_fit
         require(self, "min_fit", judged, "0 without a --judge, for example --judge bundled")
 

@@ -8,7 +8,7 @@ from saliency_gan.compute.types import Device, Precision
 from saliency_gan.config.checks import LARGEST_RESOLUTION, require, require_positive
 from saliency_gan.config.stage import LendingConfig
 from saliency_gan.errors import UserError
-from saliency_gan.storage.run_layout import MODEL_STAGES, Input
+from saliency_gan.storage.run_layout import Input
 
 Kind = Literal["map", "map16", "mask", "cutout", "overlay"]
 EdgeRefinement = Literal["none", "guided", "solver", "matting"]
@@ -37,7 +37,7 @@ class PredictConfig(LendingConfig):
         smooth: For videos, the weight of the earlier frames in the moving average of the maps, from 0 to below 1.
         weights: Saliency model: model.safetensors or its folder, or `bundled`; for runtime onnx a file of `export`. By
             default the run's adapted model, else its student, else its U-Net trained on generated pairs, else the
-            bundled model.
+            bundled model; for runtime onnx the export of this model.
         runtime: torch, or onnx, which starts faster and needs onnxruntime and a file of `export`.
         resolution: Side in pixels of the square to which photos are resized, 32 or more; rounded to a multiple of 32;
             by default the model's own.
@@ -68,8 +68,10 @@ class PredictConfig(LendingConfig):
 
     @property
     def model(self) -> Input:
-        """The saliency model; for runtime onnx the one in `weights`, or the export of the bundled one."""
-        return self.layout.saliency_model(self.weights, () if self.runtime == "onnx" else MODEL_STAGES)
+        """The saliency model; for runtime onnx its export."""
+        if self.runtime == "onnx":
+            return self.layout.exported_model(self.weights)
+        return self.layout.saliency_model(self.weights)
 
     def inputs(self) -> dict[str, Input]:
         return {"model": self.model}

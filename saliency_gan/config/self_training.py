@@ -20,6 +20,9 @@ from saliency_gan.errors import UserError
 MarkRefinement = Literal["solver", "grabcut", "none"]
 Value = TypeVar("Value")
 
+MIN_PHOTOS = 16
+"""Number of photos that training needs."""
+
 ROUND_SETTINGS = ("resolutions", "thresholds", "refine", "loss", "restart")
 """Settings with one value for each round, or one value for all rounds."""
 
@@ -111,8 +114,10 @@ class SelfTrainingConfig(StageConfig):
 
     def check(self) -> None:
         require(self, "images", bool(self.images), "the folder with the photos, as in --images DIR")
-        require_positive(self, "batch", "held_out", "max_images", "mark_side", "grabcut_iterations")
+        require_positive(self, "batch", "held_out", "mark_side", "grabcut_iterations")
+        require(self, "max_images", self.max_images >= MIN_PHOTOS, f"{MIN_PHOTOS} or more")
         require_positive(self, "checkpoint_every", "log_every")
+        require_not_negative(self, "lr")
         require(self, "steps", min(self.steps, default=0) >= 1, "1 or more for each round")
         for name in ROUND_SETTINGS:
             values = getattr(self, name, (True,))

@@ -6,7 +6,12 @@ from typing import Literal
 
 from saliency_gan.compute.processes import own_parts
 from saliency_gan.compute.types import Precision
-from saliency_gan.config.checks import require
+from saliency_gan.config.checks import (
+    require,
+    require_not_negative,
+    require_positive,
+    require_share,
+)
 from saliency_gan.config.stage import StageConfig
 from saliency_gan.errors import UserError
 
@@ -56,7 +61,7 @@ class TrainGanConfig(StageConfig):
         translation: Differentiable augmentation: largest shift as a share of the side.
         colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
         distance_images: Number of generated images that are compared with the training photos at the end, in the
-            features of EfficientNet-Lite2, which GAN training does not use; 0 skips this.
+            features of EfficientNet-Lite2, which GAN training does not use; 0 skips this, and so does a single photo.
         precision: fp32, bf16 (automatic mixed precision), or auto: bf16 if the hardware supports it, else fp32.
         compile: Compile both networks with torch.compile; takes a minute at the start.
         sample_every: Steps between grids of samples.
@@ -100,6 +105,15 @@ class TrainGanConfig(StageConfig):
     log_every: int = 50
 
     def check(self) -> None:
+        require_positive(self, "resolution", "latent_dim", "subspace_dim", "batch", "r1_every")
+        require_positive(self, "sample_every", "checkpoint_every", "log_every")
+        require_not_negative(self, "min_images", "embedding_dim", "attention_at", "steps", "r1", "distance_images")
+        require_not_negative(self, "lr_generator", "lr_discriminator")
+        require_share(self, "translation", "colour")
+        require(self, "ema", 0 <= self.ema < 1, "from 0 to below 1")
+        require(self, "distance_images", self.distance_images != 1, "2 or more, or 0 for no distance")
+        weight = 0 if self.orthogonality == "exact" else self.orthogonality
+        require(self, "orthogonality", weight >= 0, "0 or more, or exact")
         own_parts(self.batch, accumulate=1)
         require(self, "image_channels", self.image_channels in (1, 3), "3 for colour or 1 for grey")
         colour = self.image_channels == 3 or self.family == "sngan"

@@ -78,9 +78,18 @@ def clean_name(name: str) -> str:
     cleaned = " ".join(unicodedata.normalize("NFC", name).split())
     if not cleaned or len(cleaned) > LONGEST_NAME or not cleaned.isprintable():
         raise UserError(f"The name {cleaned[:60]!r} cannot be used: give 1 to {LONGEST_NAME} visible characters.")
-    if cleaned.lstrip("+-").isdecimal() or cleaned.lower() in RESERVED:
+    if _is_number(cleaned) or cleaned.lower() in RESERVED:
         raise UserError(f"The name {cleaned!r} would be taken for an index or for no direction: give a word.")
     return cleaned
+
+
+def _is_number(name: str) -> bool:
+    """Whether the command line reads a name as a whole number, such as 12, +3, 0x10 or 1_000."""
+    try:
+        int(name, 0)
+    except ValueError:
+        return name.lstrip("+-").isdecimal()  # such as 012
+    return True
 
 
 def _listing(directions: Directions) -> list[str]:

@@ -194,10 +194,19 @@ def _rca(trainer: DiscoveryTrainer, step: int | None = None) -> dict[str, float]
 
 
 def _names_given(folder: Path, matrix: Tensor, learned: int) -> dict[int, str]:
-    """Names that directions had before. Prints a warning if a named one of the `learned` columns may have changed."""
+    """Names that directions had before.
+
+    Prints a warning if a named one of the `learned` columns may have changed. Also prints one if the file that holds
+    the names is damaged, and renames this file.
+    """
+    file = folder / "directions.json"
+    if not file.exists():
+        return {}
     try:
         before = load_directions(folder)
-    except UserError:  # there is nothing to keep
+    except UserError as error:
+        aside = file.replace(file.with_name("directions.damaged.json"))
+        print(f"{error} The names in it are not taken over; the file is {aside} now.")
         return {}
     if any(index < learned for index in before.names) and not torch.equal(before.matrix, matrix):
         print("The directions were named before A was trained further: look at the gallery again and check the names.")

@@ -1,5 +1,6 @@
 """Finds which concepts the units of each layer agree with: thresholds on some images, the IoU on others."""
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +9,15 @@ from torch import Tensor
 
 from saliency_gan.dissection.concepts import ConceptSource
 from saliency_gan.dissection.painting import Painting
-from saliency_gan.dissection.sampling import BATCH, Sampler
+from saliency_gan.dissection.sampling import Sampler
 from saliency_gan.dissection.units import MIN_QUALITY, AgreementCounts, JointCounts, threshold_candidates
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 TOP_IMAGES = 5
+LOOKED_AT = 64
+"""Number of images whose activations give the candidates for thresholds."""
+LOOKED_SIDE = 64
+"""Activations at more positions than this along a side are taken at regular distances, which saves memory."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +68,16 @@ def dissect_layers(
     Returns:
         Layer -> its results.
     """
-    look = sampler.draw(range(min(2 * BATCH, images)))
-    candidates = {layer: threshold_candidates(features) for layer, features in look.features.items()}
+    candidates = {
+        layer: threshold_candidates(features) for layer, features in _look(sampler, min(LOOKED_AT, images)).items()
+    }
     joint = {layer: JointCounts(some, len(concepts.names)) for layer, some in candidates.items()}
     sums = {
         layer: torch.zeros(len(some), len(concepts.names), dtype=torch.float64) for layer, some in candidates.items()
     }
     pixels = {layer: torch.zeros(len(concepts.names), dtype=torch.float64) for layer in candidates}
     whole = {layer: torch.zeros(len(some), dtype=torch.float64) for layer, some in candidates.items()}
+    places: Counter[str] = Counter()
     strongest: dict[str, list[Tensor]] = {layer: [] for layer in candidates}
     for seen in sampler.batches(0, images, "choosing thresholds"):
         where = concepts(seen.images)
@@ -80,6 +87,7 @@ def dissect_layers(
             sums[layer] += torch.einsum("nuhw,nchw->uc", features, small).double().cpu()
             pixels[layer] += small.sum((0, 2, 3)).double().cpu()
             whole[layer] += features.sum((0, 2, 3)).double().cpu()
+            places[layer] += features[:, 0].numel()
             strongest[layer].append(features.amax((2, 3)).cpu())
     best = {layer: counts.best_thresholds() for layer, counts in joint.items()}
     if painting:
@@ -98,9 +106,8 @@ def dissect_layers(
     for layer, (chosen, quality) in best.items():
         result = agreements[layer].result()
         top = torch.cat(strongest[layer]).topk(min(TOP_IMAGES, images), dim=0).indices.T.tolist()
-        places = images * look.features[layer][0, 0].numel()
         present = sums[layer] / pixels[layer].clamp(min=1e-6)
-        absent = (whole[layer][:, None] - sums[layer]) / (places - pixels[layer]).clamp(min=1e-6)
+        absent = (whole[layer][:, None] - sums[layer]) / (places[layer] - pixels[layer]).clamp(min=1e-6)
         found[layer] = DissectedLayer([], result.iou, quality, present, absent)
         for unit, concept in enumerate(quality.argmax(1).tolist()):
             named = bool(result.iou[unit, concept] > min_iou and quality[unit, concept] > MIN_QUALITY)
@@ -121,3 +128,13 @@ def dissect_layers(
                 }
             )
     return found
+
+
+def _look(sampler: Sampler, images: int) -> dict[str, Tensor]:
+    """Activations of every layer on a few images, float [N, units, h, w] with h and w at most LOOKED_SIDE."""
+    found: defaultdict[str, list[Tensor]] = defaultdict(list)
+    for seen in sampler.batches(0, images, "looking"):
+        for layer, features in seen.features.items():
+            step = -(-features.shape[-1] // LOOKED_SIDE)
+            found[layer].append(features[..., ::step, ::step])
+    return {layer: torch.cat(parts) for layer, parts in found.items()}

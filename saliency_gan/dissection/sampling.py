@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 BATCH = 32
+"""Images at once at 64 px and below; fewer at larger sizes, because the features of all layers are kept."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,15 @@ class Sampler:
             images = self.generator(*self.subjects(numbers)).float()
         return Seen(numbers[0], images, features)
 
+    @property
+    def batch(self) -> int:
+        """Number of images that are drawn at once."""
+        return max(1, min(BATCH, BATCH * 64**2 // self.generator.resolution**2))
+
     def batches(self, first: int, count: int, progress: str) -> Iterator[Seen]:
         """Draws the images `first` to `first + count - 1` in batches."""
         with tqdm(desc=progress, total=count, unit="image") as bar:
-            for start in range(first, first + count, BATCH):
-                numbers = range(start, min(start + BATCH, first + count))
+            for start in range(first, first + count, self.batch):
+                numbers = range(start, min(start + self.batch, first + count))
                 yield self.draw(numbers)
                 bar.update(len(numbers))

@@ -13,6 +13,8 @@ LEVELS = 64
 """Number of thresholds that are tried for each unit: quantiles of its activations, closer together at the top."""
 MIN_QUALITY = 0.01
 """Information quality I / H that a unit needs for a concept, as in the authors' code."""
+ENLARGED_VALUES = 2**25
+"""Largest number of enlarged activations in memory at once; they take 8 bytes each."""
 REPLICATES = 100
 """Number of bootstrap samples of the images."""
 
@@ -177,17 +179,16 @@ def joint_histogram(activations: Tensor, concepts: Tensor, candidates: Tensor) -
     """
     levels = candidates.shape[1]
     pixel_set, members = _concept_sets(concepts.transpose(0, 1).flatten(1))
-    small = activations.float().contiguous(memory_format=torch.channels_last)  # three times as fast to enlarge
-    large = F.interpolate(small, concepts.shape[-2:], mode="bilinear").transpose(0, 1).flatten(1)
-    exceeded = torch.searchsorted(candidates, large.contiguous(), out_int32=True)
-    places = exceeded.mul_(len(members)).add_(pixel_set)
     every, present = [], []
-    for row in places:
-        counts = (
-            torch.bincount(row, minlength=(levels + 1) * len(members)).view(levels + 1, len(members)).double().cpu()
-        )
-        every.append(counts.sum(1))
-        present.append(counts @ members)
+    at_once = max(1, ENLARGED_VALUES // len(pixel_set))
+    for some, thresholds in zip(activations.split(at_once, 1), candidates.split(at_once), strict=True):
+        small = some.float().contiguous(memory_format=torch.channels_last)  # three times as fast to enlarge
+        large = F.interpolate(small, concepts.shape[-2:], mode="bilinear").transpose(0, 1).flatten(1)
+        exceeded = torch.searchsorted(thresholds, large.contiguous(), out_int32=True)
+        for row in exceeded.mul_(len(members)).add_(pixel_set):
+            counts = torch.bincount(row, minlength=(levels + 1) * len(members)).view(levels + 1, len(members))
+            every.append(counts.double().cpu().sum(1))
+            present.append(counts.double().cpu() @ members)
     return torch.stack(every), torch.stack(present)
 
 

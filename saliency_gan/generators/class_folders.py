@@ -27,10 +27,12 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
     if not root.is_dir():
         raise UserError(f"There is no folder {root}: --images needs one that holds a subfolder of images per class.")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    missing = sorted(set(exclude).difference(folder.name for folder in folders))
+    left_out = [f"{root / name} should be left out, but does not exist." for name in missing]
     folders = [folder for folder in folders if folder.name not in exclude]
     files = [path for folder in folders for path in find_files(folder)]
     results = list(zip(files, read_squares(files, side), strict=True))
-    left_out = [str(result) for _, result in results if isinstance(result, UnreadableImageError)]
+    left_out += [str(result) for _, result in results if isinstance(result, UnreadableImageError)]
     readable = [(path.parent.name, result) for path, result in results if isinstance(result, np.ndarray)]
     counts = Counter(name for name, _ in readable)
     names = tuple(folder.name for folder in folders if counts[folder.name] >= max(1, min_images))

@@ -107,7 +107,7 @@ def train_gan(config: TrainGanConfig) -> Path:
             generator = trainer.finished_generator()
             save_generator(generator, output)
             save_discriminator(trainer.discriminator.module, folder.path / "discriminator.safetensors")
-            if config.distance_images:
+            if config.distance_images and len(data.labels) > 1:
                 found, nearest = measure_generator(generator, data, config.distance_images, fabric.device, config.seed)
                 write_json(folder.path / "distance.json", asdict(found))
                 write_image(folder.path / "nearest.png", nearest)

@@ -3,9 +3,10 @@
 import io
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,7 +129,8 @@ def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Imag
     if kind := unread_kind(name):
         raise UnreadableImageError(f"{name} is a {kind.title}, which is not read: {kind.advice}.")
     try:
-        with Image.open(file, formats=pillow_formats(name)) as image:
+        # Given the path of an uncompressed TIFF, Pillow maps the file and mixes up the sides of a turned image.
+        with _opened(file) as data, Image.open(data, formats=pillow_formats(name)) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             converted = convert(image)
@@ -146,6 +148,10 @@ def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Imag
         ) from None
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
         raise UnreadableImageError(f"{name} cannot be read as an image ({_first_line(error)}).") from None
+
+
+def _opened(file: Path | io.BytesIO) -> AbstractContextManager[BinaryIO]:
+    return open(file, "rb") if isinstance(file, Path) else nullcontext(file)
 
 
 def _warn_of_frames(image: Image.Image, name: object) -> None:

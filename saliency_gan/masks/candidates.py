@@ -92,6 +92,7 @@ class CandidateSource:
         self._among = self.generator.class_indices(config.classes)
         fabric = make_fabric(config.device, config.precision, shared=True)
         self.generator.to(fabric.device).to(memory_format=torch.channels_last)
+        self._autocast = fabric.autocast
         self._masker = Masker(config, self.generator, directions, painters, fabric)
         self.polarity, self.shift = self._masker.polarity, self._masker.shift
 
@@ -159,7 +160,7 @@ class CandidateSource:
 
     def _fits(self, judge: SaliencyModel, images: ImageArray, masks: Sequence[Mask]) -> list[float]:
         """IoU of each mask with what the judge marks on its image."""
-        with torch.no_grad():
+        with torch.no_grad(), self._autocast():
             marked = mark_generated(judge, to_signed(images, self._masker.device)) >= 0.5
         marks = marked.to(torch.uint8).cpu().numpy()
         return [intersection_over_union(mask, mark) for mask, mark in zip(masks, marks, strict=True)]

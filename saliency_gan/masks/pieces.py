@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 from collections.abc import Generator as Stream
 from pathlib import Path
 from typing import Any
@@ -53,10 +52,6 @@ class Pieces:
                     if candidate.number >= first:
                         yield candidate
             index += world_size()
-
-    def remove(self) -> None:
-        """Removes the remaining pieces after the set is complete."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _draw(self, index: int) -> None:
         if self._verdicts(index) is not None:

@@ -59,11 +59,13 @@ def synthesise(config: MasksConfig) -> Path:
                 _draw_shards(folder.path, source, records)
             except HopelessError:
                 if not records:  # no shard exists, so the user may try other settings in this folder
+                    meet()  # wait, so that no process reads a piece that is removed now
+                    _remove_pieces(folder.path)
                     (folder.path / "config.yaml").unlink(missing_ok=True)
                 raise
         if not is_main():
             return folder.path
-        Pieces(folder.path / "pieces", source).remove()
+        _remove_pieces(folder.path)
         manifest = _manifest(source, records)
         write_json(folder.path / "manifest.json", manifest)
     print(
@@ -120,7 +122,7 @@ class PairStream:
 def _draw_shards(folder: Path, source: CandidateSource, records: list[Record]) -> None:
     """Draws the missing shards and appends their records. Of n processes in a job, each writes every n-th shard."""
     config = source.config
-    pieces = Pieces(folder / "pieces", source)
+    pieces = Pieces(_pieces(folder), source)
     stream = source.stream if world_size() == 1 else pieces.stream
     tally = Tally.from_plain(records[-1]["tally"]) if records else Tally()
     shown: list[Candidate] = []
@@ -231,6 +233,14 @@ def _refuse_fewer(folder: Path, pairs: int) -> None:
 
 def _pairs_of_shard(index: int, config: MasksConfig) -> int:
     return max(0, min(config.shard_size, config.pairs - index * config.shard_size))
+
+
+def _pieces(folder: Path) -> Path:
+    return folder / "pieces"
+
+
+def _remove_pieces(folder: Path) -> None:
+    shutil.rmtree(_pieces(folder), ignore_errors=True)
 
 
 def _record_path(folder: Path, index: int) -> Path:

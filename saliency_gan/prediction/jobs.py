@@ -14,7 +14,7 @@ from saliency_gan.images.formats import IMAGE_SUFFIXES
 from saliency_gan.images.reading import pixels_of
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES
 from saliency_gan.storage.files import is_folder
-from saliency_gan.storage.provenance import Source, Sources
+from saliency_gan.storage.provenance import Source, Sources, holds_data
 
 VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".wmv", ".flv",
@@ -104,16 +104,16 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
     """Lists every photo and video once, each with a unique name.
 
     A name keeps the file's suffix if the file's folder has another file with the same stem. If the name belongs to the
-    results of another file, it gets a number. So names do not depend on the other files of the call. In folders, hidden
-    files, results of earlier calls, and photos in formats that are not read are left out. Links are followed, and their
-    results have the name of the link.
+    results of another file, or to a file or folder that predict did not write, it gets a number. So names do not depend
+    on the other files of the call. In folders, hidden files, results of earlier calls, and photos in formats that are
+    not read are left out. Links are followed, and their results have the name of the link.
 
     Args:
         paths: Files, folders of files, and STREAM.
         sources: Sources of the output folder.
         recursive: Search folders with their subfolders.
     """
-    own = [_real(sources.output / kind) for kind in PHOTO_SUFFIXES]
+    own = [_real(sources.output / kind) for kind in sources.claimed]
     found: dict[Path, tuple[Path, Path]] = {}
     problems, left_out = [], Found()
     for path in paths:
@@ -130,8 +130,8 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
             resolved = _real(file)
             if not any(resolved.is_relative_to(folder) for folder in own):
                 found.setdefault(resolved, (file, file.relative_to(path)))
-    names = _Names(sources)
     jobs = [Job(path, relative, Source.of(path)) for path, relative in found.values()]
+    names = _Names(sources, jobs)
     named = [replace(job, name=names.free(job)) for job in jobs]
     return Listed(named, problems, left_out.remarks(), len(left_out.unread))
 
@@ -178,9 +178,10 @@ class _Names:
     """Gives every result a unique name. Upper and lower case count as the same, because some file systems ignore
     case."""
 
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sources, jobs: Sequence[Job]) -> None:
+        self._sources, self._claimed = sources, sources.claimed
         self._taken: set[tuple[bool, str]] = set()
+        self._folders = {str(folder).casefold() for job in jobs for folder in job.name.parents}
         self._numbers: defaultdict[tuple[bool, Path], Iterator[int]] = defaultdict(lambda: count(2))
         self._siblings: dict[Path, Counter[tuple[bool, str]]] = {}
 
@@ -194,11 +195,23 @@ class _Names:
                 continue
             full = name.with_name(candidate)
             key = job.is_video, str(full).casefold()
-            owner = self._sources[_key(full, job.is_video)]
-            if key not in self._taken and (owner is None or owner.is_the_file(job.source)):
+            if key not in self._taken and self._is_free(replace(job, name=full)):
                 self._taken.add(key)
                 return full
         raise AssertionError("there is no end of numbers")
+
+    def _is_free(self, job: Job) -> bool:
+        """Whether results of a file can have a name: no other file's results have it, and nothing else does."""
+        if owner := self._sources[job.key]:
+            return owner.is_the_file(job.source)
+        for kind in PHOTO_SUFFIXES:
+            folder = self._sources.output / kind
+            result = job.result(self._sources.output, kind)
+            if str(result.relative_to(folder)).casefold() in self._folders:
+                return False
+            if kind in self._claimed and (result.is_dir() or holds_data(result)):
+                return False
+        return True
 
     def _has_twin(self, job: Job) -> bool:
         """Whether the file's folder has another photo, or for a video another video, with the same stem."""

@@ -24,9 +24,10 @@ from saliency_gan.prediction.pipes import check_output_is_one, mark_to_output, r
 from saliency_gan.prediction.refinement import refine
 from saliency_gan.prediction.video import mark_video, video_kinds
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
-from saliency_gan.storage.files import remove_partials
+from saliency_gan.storage.files import remove_partials, sha256_of
 from saliency_gan.storage.locks import working_in
 from saliency_gan.storage.provenance import Sources
+from saliency_gan.storage.run_layout import MODEL_FILE
 
 
 def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
@@ -124,6 +125,13 @@ def _predictor(config: PredictConfig) -> PhotoPredictor:
         from saliency_gan.saliency.onnx_model import load_onnx_model
 
         network = load_onnx_model(config.model.path, config.device)
+        if config.model.origin == "run":
+            (own, *_) = config.layout.saliency_models()
+            if network.metadata.get("source_sha256") != sha256_of(own.folder / MODEL_FILE):
+                raise UserError(
+                    f"{network.name} is an export of another model than {own.name}: run saliency-gan export --run"
+                    f" {config.run} again."
+                )
         return PhotoPredictor(network, config.resolution, config.scales, config.flip)
 
     from saliency_gan.compute.devices import pick_device
@@ -198,6 +206,7 @@ def _mark_batch(
     maps = predictor.mark([photo.squares for photo in photos]) if photos else ()
     for photo, small in zip(photos, maps, strict=True):
         with _noting(photo.job, problems):
+            sources.begin(photo.job.key, photo.job.source)
             _write(photo, small, background, config)
             sources.add(photo.job.key, photo.job.source, config.save)
     return len(batch.jobs), problems
@@ -238,6 +247,7 @@ def _fails(
     """Marks a video; returns whether a part of it could not be read. Results of a damaged video count as done."""
     problems: list[str] = []
     with _noting(video, problems):
+        sources.begin(video.key, video.source)
         problems += mark_video(video, predictor, background, config)
         sources.add(video.key, video.source, video_kinds(config, background))
     return _complain(*problems) > 0

@@ -1,6 +1,7 @@
 """The directions file. Stage 1 writes it for stage 2 and the report."""
 
 import difflib
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity
 from saliency_gan.storage.bundled import bundled_folder, generators_with_directions
-from saliency_gan.storage.files import read_json, write_bytes, write_json
+from saliency_gan.storage.files import read_json, sha256_of, write_bytes, write_json
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,13 @@ class Directions:
         tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
         # One entry only, because safetensors writes several in any order, and the file's sha256 identifies A.
         metadata = {"directions": json.dumps({"generator": self.generator, "config": self.config})}
-        write_bytes(folder / "directions.safetensors", safetensors.torch.save(tensors, metadata))
+        file = safetensors.torch.save(tensors, metadata)
+        write_bytes(folder / "directions.safetensors", file)
         write_json(
             folder / "directions.json",
             {
                 "generator": self.generator,
+                "directions_sha256": hashlib.sha256(file).hexdigest(),
                 "latent_dim": self.matrix.shape[0],
                 "K": self.matrix.shape[1],
                 "rca": self.rca,
@@ -187,6 +190,8 @@ def load_directions(folder: Path | str) -> Directions:
             f"{folder / 'directions.json'} names directions that there are none of, or two alike"
             f" ({str(names)[:150]}): correct its entry names, or remove it."
         )
+    if description.get("directions_sha256") not in (None, sha256_of(path)):  # older files have no such entry
+        raise UserError(f"{path} is not the file that directions.json beside it describes: run discover again.")
     return Directions(matrix, vector, background, generator, scores, rca, config, names)
 
 

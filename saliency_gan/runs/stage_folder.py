@@ -112,7 +112,7 @@ class StageFolder:
         """Reads the last checkpoint; None if there is none. Metrics logged after it are dropped.
 
         Raises:
-            UserError: If the file is not a readable checkpoint.
+            UserError: If the file is not a readable checkpoint, or was trained for more steps than the settings have.
         """
         if not self._checkpoint.exists():
             self._truncate_metrics(-1)
@@ -120,6 +120,12 @@ class StageFolder:
         state = load_torch(self._checkpoint)
         if not isinstance(state.get("step"), int):
             raise UserError(f"{self._checkpoint} is not a checkpoint of this stage: delete it to begin again.")
+        steps = getattr(self.config, "steps", None)
+        if isinstance(steps, int) and state["step"] > steps:
+            raise UserError(
+                f"{self.path} was trained for {state['step']} steps already, more than the {steps} asked for: ask for"
+                " as many, or choose another folder with --run."
+            )
         self._truncate_metrics(state["step"])
         return state
 

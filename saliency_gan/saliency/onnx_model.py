@@ -43,7 +43,10 @@ def load_onnx_model(path: Path | None = None, device: Device = "auto") -> "OnnxN
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}: write it with saliency-gan export --output {path}.") from None
+        raise UserError(
+            f"There is no file {path}: write it with saliency-gan export --run RUN, or with --weights MODEL --output"
+            f" {path}."
+        ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): give a file of saliency-gan export.") from None
     return OnnxNetwork(data, str(path), device)

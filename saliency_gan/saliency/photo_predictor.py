@@ -17,6 +17,8 @@ from saliency_gan.images.reading import read_image, to_rgb
 SaliencyMap = NDArray[np.float32]
 STRIDE = 32
 """Networks of any depth accept sides that are multiples of this."""
+AT_ONCE = 32
+"""Number of photos in a forward pass of `mark_all`."""
 
 
 class Network(Protocol):
@@ -104,6 +106,19 @@ class PhotoPredictor:
     def mark(self, photos: Sequence[tuple[ImageArray, ...]]) -> SaliencyMap:
         """Computes maps of the results of `squeeze`, float32 [N, side, side] in [0, 1] at the largest scale."""
         return self.views(photos).mean(axis=0)
+
+    def mark_all(self, photos: Sequence[ImageArray]) -> SaliencyMap:
+        """Computes maps of any number of photos, AT_ONCE at a time, so that the memory does not grow with the number.
+
+        Args:
+            photos: uint8 [H, W, 3] each; the sizes may differ.
+
+        Returns:
+            float32 [N, side, side] in [0, 1], with the side of the largest scale.
+        """
+        numbers = range(len(photos))
+        parts = (numbers[start : start + AT_ONCE] for start in numbers[::AT_ONCE])
+        return np.concatenate([self.mark([self.squeeze(photos[number]) for number in part]) for part in parts])
 
     def views(self, photos: Sequence[tuple[ImageArray, ...]]) -> SaliencyMap:
         """Computes one map per scale and flip of the results of `squeeze`, float32 [views, N, side, side].

@@ -38,10 +38,13 @@ class Source:
             size, modified = status.st_size, status.st_mtime_ns
         return cls(file, size, modified)
 
-    def is_the_file(self, other: "Source") -> bool:
-        """Whether both are states of one file, which may have been changed, or moved to another folder."""
-        moved = composed(Path(self.file).name) == composed(Path(other.file).name)
-        return self.file == other.file or (moved and (self.bytes, self.modified) == (other.bytes, other.modified))
+    def is_the_file(self, now: "Source") -> bool:
+        """Whether `now` is a later state of this file, which may have been changed, or moved to another folder."""
+        if self.file == now.file:
+            return True
+        alike = composed(Path(self.file).name) == composed(Path(now.file).name)
+        alike = alike and (self.bytes, self.modified) == (now.bytes, now.modified)
+        return alike and not os.path.lexists(self.file)
 
 
 class Sources:
@@ -75,9 +78,9 @@ class Sources:
                 data set, and results with their names would replace them.
             StageError: If the folder cannot be written.
         """
-        new = sorted(set(kinds) - self._claimed - self.kinds)
+        new = sorted(set(kinds) - self.claimed)
         for kind in new:
-            if any(map(_holds_data, (self.output / kind).rglob("*"))):
+            if any(map(holds_data, (self.output / kind).rglob("*"))):
                 raise UserError(
                     f"{self.output / kind} holds files that predict did not write, and results could replace them:"
                     " choose another folder with --output, or move them away."
@@ -85,6 +88,11 @@ class Sources:
         if new:
             self._claimed.update(new)
             self._append({"claimed": new})
+
+    @property
+    def claimed(self) -> frozenset[str]:
+        """The kinds whose folders belong to predict."""
+        return self.kinds.union(self._claimed)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -99,6 +107,15 @@ class Sources:
         """Whether all given kinds of a result, such as map and mask, were made from a file in the given state."""
         known, made = self._known.get(result, (None, frozenset()))
         return known == source and made.issuperset(kinds)
+
+    def begin(self, result: str, source: Source) -> None:
+        """Records the source of a result before any kind of it is written, so that a file without a record is never
+        one of predict's.
+
+        Raises:
+            StageError: If the file cannot be written.
+        """
+        self.add(result, source, ())
 
     def add(self, result: str, source: Source, kinds: Collection[str]) -> None:
         """Records the source of some kinds of a result, after they were written.
@@ -123,6 +140,6 @@ class Sources:
             raise disk_error(self.output / FILE, error) from None
 
 
-def _holds_data(path: Path) -> bool:
+def holds_data(path: Path) -> bool:
     """Whether replacing a path would lose data: it is a file, and no link to data that has another name."""
     return path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1

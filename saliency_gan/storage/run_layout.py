@@ -174,6 +174,18 @@ class RunLayout:
         folders = [self._folder(stage) for stage in stages if self.run is not None]
         return [Input(str(folder), "run", folder) for folder in folders if (folder / MODEL_FILE).is_file()]
 
+    @property
+    def export(self) -> Path:
+        """Default path of the export of the run's saliency model."""
+        return (self.run or Path("runs")) / "export" / "saliency.onnx"
+
+    def exported_model(self, named: Path | None) -> Input:
+        """Export of a saliency model: the named one, else the run's if the run has a model, else that of the bundled
+        model, whose `path` is None."""
+        if named is not None or not self.saliency_models():
+            return self.saliency_model(named, MODEL_STAGES if self.run else ())
+        return Input(str(self.export), "run" if self.export.is_file() else "missing", self.export)
+
     def _find(self, named: Path | None, stage: str, file: str, generator: str) -> Input:
         if named is not None:
             return Input(str(named), "named", named)

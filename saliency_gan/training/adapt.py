@@ -49,5 +49,6 @@ def adapt(config: AdaptConfig) -> Path:
 
 def _synthetic(config: AdaptConfig) -> list[Part]:
     pairs = config.inputs().get("pairs")
-    count = round(config.batch * config.synthetic_share)
-    return [Part(read_shards(pairs.path or pairs.name)[0], count, config.backdrop)] if count and pairs else []
+    if not pairs:
+        return []
+    return [Part(read_shards(pairs.path or pairs.name)[0], config.synthetic_pairs, config.backdrop)]

@@ -24,7 +24,7 @@ def keep_area(model: SaliencyModel, predictor: Predictor, photos: Photos, area: 
         photos: The photos.
         area: Share of a photo to mark, as a mean over the photos.
     """
-    maps = predictor.mark([predictor.squeeze(photos[index]) for index in range(len(photos))])
+    maps = predictor.mark_all([photos[index] for index in range(len(photos))])
     value = float(np.quantile(maps, 1 - area).clip(1e-4, 1 - 1e-4))
     head: Any = model.network.segmentation_head
     scale = 1.0 if model.architecture.outputs == 1 else PAPER_TEMPERATURE

@@ -1,6 +1,7 @@
 """Unlabelled photos, compressed in memory. Ten thousand of them take half a gigabyte."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from saliency_gan.compute.processes import cores
+from saliency_gan.config.self_training import MIN_PHOTOS
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.folders import find_images
@@ -19,7 +21,6 @@ from saliency_gan.images.reading import read_image
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.saliency.predictor import resize
 
-MIN_PHOTOS = 16
 QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 
 
@@ -95,12 +96,12 @@ def _draw(folders: Sequence[Sequence[Path]], count: int, seed: int) -> list[Path
     dominate a short one.
     """
     random = random_stream(seed, Stream.PHOTOS)
-    turns: dict[Path, tuple[int, int, int, Path]] = {}
+    turns: dict[str, tuple[int, int, int, Path]] = {}
     for number, files in enumerate(folders):
-        new = [file for file in files if file.resolve() not in turns]
+        new = [file for file in files if os.path.realpath(file) not in turns]
         order = torch.randperm(len(new), generator=random).tolist()
         for turn, index in enumerate(order):
-            turns.setdefault(new[index].resolve(), (turn, number, index, new[index]))
+            turns.setdefault(os.path.realpath(new[index]), (turn, number, index, new[index]))
     drawn = sorted(turns.values())[:count]
     return [file for *_, file in sorted(drawn, key=lambda one: one[1:])]
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from saliency_gan.compute.processes import is_main, own_parts, total, world_size
 from saliency_gan.config import SelfTrainingConfig, to_plain
-from saliency_gan.config.self_training import ROUND_SETTINGS, at_round
+from saliency_gan.config.self_training import MIN_PHOTOS, ROUND_SETTINGS, at_round
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.writing import write_image
@@ -29,7 +29,7 @@ from saliency_gan.training.augmentation import Augmentation
 from saliency_gan.training.learner import Learner, freeze, one_cycle
 from saliency_gan.training.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, mark_photos, pack, unpack
 from saliency_gan.training.pairs import Mixture, Part
-from saliency_gan.training.photos import MIN_PHOTOS, Photos, read_photos
+from saliency_gan.training.photos import Photos, read_photos
 from saliency_gan.training.round_pictures import comparison, drawn, preview
 from saliency_gan.training.validation import PhotoCheck
 
@@ -320,6 +320,7 @@ class _Rounds:
             "finished": self.finished,
             "identity": self.identity,
             "schedule": self._schedule(self.number + 1),
+            "refined_by": self.config.refine[-1],
             "teacher": self.teacher.state_dict(),
             "kept": self.kept,
             "history": self.history,
@@ -334,6 +335,12 @@ class _Rounds:
         Raises:
             UserError: If the checkpoint was made from another model, on other photos, or with other rounds.
         """
+        now = self.config.refine[-1]
+        if (before := state.get("refined_by", now)) != now:
+            raise UserError(
+                f"The models in {self.config.run} were compared after --refine {before}, and these settings compare"
+                f" them after {now}: let --refine end with {before}, or choose another folder with --run."
+            )
         others = [name for name, value in self.identity.items() if state["identity"][name] != value]
         if any(
             past != now for past, now in zip(state["schedule"], self._schedule(len(self.config.steps)), strict=False)

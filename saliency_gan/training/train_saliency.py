@@ -60,6 +60,8 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
         progress = tqdm(total=config.steps, desc="train-saliency", initial=learner.step, unit="step")
         with progress, saving_on_interrupt(lambda: folder.save_checkpoint(training.state())):
             began, steps_before, first = time.perf_counter(), learner.step, learner.step
+            if training.is_due():  # an interrupt came between this step and its validation
+                _validate(training, folder)
             while learner.step < config.steps:
                 rate = learning_rate(learner.step, config.steps, config.lr, config.lr_drops, config.lr_factor)
                 with delaying_interrupt():
@@ -73,17 +75,25 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
                     folder.log(learner.step, loss=float(loss), learning_rate=rate, images_per_second=speed)
                     progress.set_postfix({"loss": f"{float(loss):.3f}", "images/s": f"{speed:.0f}", **training.shown()})
                     began, steps_before = time.perf_counter(), learner.step
-                if learner.step % config.checkpoint_every == 0 or learner.step == config.steps:
-                    folder.log(learner.step, **training.validate())
-                    if is_main():
-                        write_image(folder.path / "preview.png", training.preview())
-                    folder.save_checkpoint(training.state())
+                if training.is_due():
+                    _validate(training, folder)
                     began, steps_before = time.perf_counter(), learner.step
         output = folder.path / "model.safetensors"
         if is_main():
             training.finished_model().save(folder.path)
     print(f"saliency model written to {output}")
     return output
+
+
+def _validate(training: "_Training", folder: StageFolder) -> None:
+    """Measures the EMA model, shows it, and saves a checkpoint."""
+    measured = training.validate()
+    with delaying_interrupt():
+        folder.log(training.learner.step, **measured)
+        if is_main():
+            write_image(folder.path / "preview.png", training.preview())
+        training.validated = training.learner.step
+        folder.save_checkpoint(training.state())
 
 
 class _Training:
@@ -117,8 +127,14 @@ class _Training:
         )
         self.typical = [typical[number][0] for number in range(STATISTICS_BATCHES)]
         self.position = source.position
+        self.validated = 0
         self.measured: dict[str, float] = {}
         self.best: dict[str, Any] = {}
+
+    def is_due(self) -> bool:
+        """Whether the model has to be validated after this step and was not yet."""
+        step, config = self.learner.step, self.config
+        return step != self.validated and (step % config.checkpoint_every == 0 or step == config.steps)
 
     def validate(self) -> dict[str, float]:
         """Measures the EMA model, and stores it if it has the best IoU on the photos so far."""
@@ -163,6 +179,7 @@ class _Training:
             **self.learner.state(),
             "source": self.source.identity,
             "position": self.position,
+            "validated": self.validated,
             "measured": self.measured,
             "best": self.best,
         }
@@ -180,4 +197,5 @@ class _Training:
             )
         self.learner.load_state(state)
         self.source.position = self.position = state["position"]
+        self.validated = state.get("validated", 0)
         self.measured, self.best = state["measured"], state["best"]

@@ -87,6 +87,6 @@ class PhotoCheck:
     def measure(self, model: SaliencyModel) -> dict[str, float]:
         """Measures a model at the photos' original sizes; keys begin with photos_."""
         predictor = Predictor(model, self.device, precision=self.precision)
-        maps = predictor.mark([predictor.squeeze(photo) for photo in self.photos])
+        maps = predictor.mark_all(self.photos)
         full = [stretch(map_, mask.shape) for map_, mask in zip(maps, self.masks, strict=True)]
         return {f"photos_{name}": value for name, value in measure(full, self.masks).items()}

@@ -492,3 +492,17 @@ def test_a_full_disk_behind_standard_output_is_a_sentence(
     monkeypatch.setattr("saliency_gan.cli.main._run", fail)
     assert main(["generators"]) == 1
     assert capsys.readouterr().err == "saliency-gan: No space left on device: look at the output and try again.\n"
+
+
+def test_too_little_memory_is_explained_by_any_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr("saliency_gan.prediction.predict.predict", full)
+    (tmp_path / "photo.png").touch()
+    assert main(["predict", str(tmp_path / "photo.png"), "--output", str(tmp_path / "out"), "--batch", "3"]) == 1
+    assert capsys.readouterr().err.endswith(
+        "The memory is too small for a batch of 3: give --precision bf16 or --batch below 3.\n"
+    )

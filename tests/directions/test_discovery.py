@@ -41,7 +41,7 @@ def results(config: DiscoverConfig) -> tuple[bytes, bytes, dict, list]:
     folder = config.run / "discover"
     description = json.loads((folder / "directions.json").read_text())
     tensors = safetensors.torch.load_file(folder / "directions.safetensors")
-    del description["config"]
+    del description["config"], description["directions_sha256"]  # they depend on the run folder
     return (
         tensors["A"].numpy().tobytes() + tensors["background"].numpy().tobytes(),
         (folder / "reconstructor.safetensors").read_bytes(),
@@ -166,6 +166,17 @@ def test_a_person_names_directions_and_chooses_by_name(config, capsys):
         discover(replace(config, direction="backdrop"))
 
 
+def test_names_in_a_damaged_file_are_not_lost(config, capsys):
+    discover(replace(config, steps=1))
+    path = config.run / "discover" / "directions.json"
+    damaged = json.dumps(json.loads(path.read_text()) | {"names": {"1": "size", "2": "size"}})
+    path.write_text(damaged)
+    discover(replace(config, steps=1))
+    assert load_directions(path.parent).names == {}
+    assert (path.parent / "directions.damaged.json").read_text() == damaged
+    assert "two alike" in capsys.readouterr().out
+
+
 def test_optimised_direction_needs_no_training(config):
     folder = discover(replace(config, steps=0, method="optimise", optimise_steps=3, gallery_samples=0, rca_samples=0))
     directions = load_directions(folder)
@@ -196,6 +207,7 @@ def test_every_kind_of_deformator_runs_through(config, kind):
         ({"background_shifts": (4.0, -4.0)}, "positive"),
         ({"theta": 1.5}, "--theta is 1.5"),
         ({"background_samples": 0}, "--background_samples is 0"),
+        ({"lr_deformator": -1.0}, "--lr_deformator is -1"),
         ({"classes": ("nothing",)}, "no class 'nothing'"),
         ({"generator": "biggan-of-mars"}, "did you mean"),
     ],

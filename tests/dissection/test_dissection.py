@@ -6,8 +6,10 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import DissectConfig
 from saliency_gan.dissection import dissect as stage
+from saliency_gan.dissection import units
 from saliency_gan.dissection.concepts import Appearance, ConceptSource, Joined, Saliency
 from saliency_gan.dissection.dissect import dissect
 from saliency_gan.dissection.effects import random_sets, regions
@@ -87,6 +89,22 @@ def test_batches_add_up_to_one_batch():
         parts.add(features[some], concepts[some])
     assert torch.equal(whole.all, parts.all) and torch.equal(whole.present, parts.present)
     assert whole.total == 700
+
+
+def test_units_are_enlarged_in_parts_where_they_are_many(monkeypatch):
+    features, concepts = features_and_concepts(7)
+    candidates = threshold_candidates(features)
+    whole = joint_histogram(features, concepts, candidates)
+    monkeypatch.setattr(units, "ENLARGED_VALUES", 3 * concepts[:, 0].numel())
+    for found, expected in zip(joint_histogram(features, concepts, candidates), whole, strict=True):
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("side", "batch"), [(16, 32), (64, 32), (128, 8), (256, 2), (1024, 1)])
+def test_fewer_large_images_are_drawn_at_once(side, batch):
+    generator = SquareWorld()
+    generator.resolution = side
+    assert Sampler(generator, (), make_fabric("cpu", "fp32"), 0, None).batch == batch
 
 
 def test_more_concepts_than_an_integer_has_bits():

@@ -65,6 +65,9 @@ def test_other_files_hidden_ones_and_excluded_classes_are_passed_over(class_fold
     data = load_class_folders(class_folders, side=8, exclude=("apple",))
     assert data.names == ("boat", "cup") and data.left_out == ()
     assert data.labels.tolist() == [0] * 4 + [1] * 6
+    data = load_class_folders(class_folders, side=8, exclude=("Apple",))
+    assert data.names == ("apple", "boat", "cup")
+    assert data.left_out == (f"{class_folders / 'Apple'} should be left out, but does not exist.",)
 
 
 def test_small_classes_are_left_out_by_name(class_folders):

@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from saliency_gan.compute.averaging import measure_statistics
@@ -359,6 +360,30 @@ def test_an_sngan_goes_on_from_a_finished_one_but_not_from_another_family(digits
 def test_settings_that_an_sngan_does_not_have_are_refused(digits, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         train_gan(digits(**changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, 0) for name in ("resolution", "latent_dim", "batch", "r1_every")),
+        *((name, 0) for name in ("sample_every", "checkpoint_every", "log_every")),
+        *((name, -1) for name in ("steps", "embedding_dim", "attention_at", "distance_images")),
+        *((name, -0.1) for name in ("lr_generator", "lr_discriminator", "r1", "orthogonality")),
+        *((name, value) for name in ("translation", "colour") for value in (-0.1, 1.1)),
+        ("ema", 1.0),
+        ("distance_images", 1),
+    ],
+)
+def test_numbers_that_cannot_work_are_refused(config, name, value):
+    with pytest.raises(UserError, match=f"--{name} is {value}, but has to be"):
+        config(**{name: value}).check()
+
+
+def test_a_single_photo_has_no_distance(digits, tmp_path):
+    (tmp_path / "one").mkdir()
+    Image.new("L", (16, 16)).save(tmp_path / "one" / "photo.png")
+    path = train_gan(digits(images=tmp_path / "one", steps=1, distance_images=2))
+    assert path.exists() and not path.with_name("distance.json").exists()
 
 
 def test_a_grey_biggan_is_refused(config):

@@ -73,6 +73,18 @@ class TestReadImage:
         Image.fromarray(picture).save(tmp_path / "x.png", exif=exif)
         assert np.array_equal(read_image(tmp_path / "x.png"), upright(picture))
 
+    @pytest.mark.parametrize("mode", ["L", "I;16", "P", "RGB", "RGBA", "CMYK"])
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_a_turned_tiff_is_read_alike_from_its_path_and_from_its_bytes(self, tmp_path, mode, orientation):
+        values = np.arange(24 * 32, dtype=np.uint16).reshape(24, 32)
+        grey = Image.fromarray(values * 85 if mode == "I;16" else (values % 251).astype(np.uint8))
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        (grey if mode in ("L", "I;16") else grey.convert("RGB").convert(mode)).save(tmp_path / "x.tif", exif=exif)
+        turned = read_image(tmp_path / "x.tif")
+        assert turned.shape[:2] == ((24, 32) if orientation < 5 else (32, 24))
+        assert np.array_equal(turned, decode_image((tmp_path / "x.tif").read_bytes(), "x.tif"))
+
     def test_a_damaged_exif_block_does_not_hide_the_picture(self, tmp_path, picture):
         Image.fromarray(picture).save(tmp_path / "x.jpg", exif=b"Exif\0\0" + b"garbage!" * 4)
         assert read_image(tmp_path / "x.jpg").shape == (5, 7, 3)

@@ -87,6 +87,21 @@ def test_more_pairs_add_to_the_same_sums(judged: MasksConfig, tmp_path: Path) ->
         assert continued[name] == at_once[name]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_judge_computes_in_the_precision_of_the_run(
+    judged: MasksConfig, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    mixed = []
+
+    def mark(model: LeftHalf, images: Tensor) -> Tensor:
+        mixed.append(torch.is_autocast_enabled("cpu"))
+        return model.mark(images)
+
+    monkeypatch.setattr(candidates, "mark_generated", mark)
+    synthesise(replace(judged, precision=precision))
+    assert set(mixed) == {precision == "bf16"}
+
+
 def test_another_judge_or_none_is_refused(judged: MasksConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     synthesise(judged)
     monkeypatch.setattr(LeftHalf, "sha256", "another")

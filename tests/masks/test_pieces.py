@@ -10,7 +10,7 @@ import pytest
 
 from saliency_gan.compute.processes import rank
 from saliency_gan.config import MasksConfig
-from saliency_gan.masks import candidates, synthesis
+from saliency_gan.masks import candidates, synthesis, tally
 from saliency_gan.masks.candidates import CandidateSource
 from saliency_gan.masks.pieces import Pieces
 from saliency_gan.masks.shards import shard_name
@@ -69,6 +69,19 @@ def test_what_a_killed_process_did_not_finish_is_done_again(config, expected, pr
     assert contents(folder) == expected
 
 
+def _give_up_early(config: MasksConfig) -> None:
+    tally.HOPELESS_AFTER = 60
+    _synthesise(config)
+
+
+def test_other_settings_may_be_tried_after_a_hopeless_rule(config, expected):
+    with pytest.raises(JobError) as caught:
+        run_job(_give_up_early, replace(config, seed=7, min_area=0.5))
+    assert all("Only 0 of 60" in failure for failure in caught.value.failures.values())
+    run_job(_synthesise, config)
+    assert contents(config.run / "masks") == expected
+
+
 def test_pieces_hold_the_candidates_of_the_stream(config, folder):
     source = CandidateSource(config)
     assert Pieces(folder, source).length == 12  # whole batches of 6 that hold a shard of 8 candidates
@@ -108,5 +121,3 @@ def test_pieces_that_nobody_asks_for_again_are_removed(config, folder):
         pass
     assert sorted(path.stem for path in folder.glob("*.npy")) == ["piece-000002", "piece-000003"]
     stream.close()
-    pieces.remove()
-    assert not folder.exists()

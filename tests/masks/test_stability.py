@@ -64,3 +64,13 @@ def test_without_the_check_every_pair_is_accepted(changing: tuple[MasksConfig, T
 def test_a_rule_without_a_shift_has_no_stability(config: MasksConfig) -> None:
     with pytest.raises(UserError, match=r"--min_stability is 0\.5, but has to be 0 for a rule without a shift"):
         replace(config, rule="units", min_stability=0.5).check()
+    for other in ({"two_peaks": True}, {"min_agreement": 0.1}):  # they need shifted images, but the mask does not
+        with pytest.raises(UserError, match="0 for a rule without a shift"):
+            replace(config, rule="units", min_stability=0.5, **other).check()
+    replace(config, rule="consensus", min_stability=0.5).check()
+
+
+@pytest.mark.parametrize("shift", [0.0, -3.0])
+def test_a_shift_that_leads_nowhere_or_the_other_way_is_refused(config: MasksConfig, shift: float) -> None:
+    with pytest.raises(UserError, match=f"--shift is {shift}, but has to be above 0"):
+        replace(config, shift=shift).check()

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,36 @@ def test_raw_photos_and_heic_twins(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         names = {job.path.name: str(job.name) for job in listed.jobs}
         assert names == {"a.jpg": "a", "b.jpg": "b.jpg"} | ({"b.heic": "b.heic"} if is_read else {})
         assert listed.unread == (1 if is_read else 2) and len(listed.remarks) == listed.unread
+
+
+def test_a_file_that_only_looks_like_the_one_before_gets_a_name_of_its_own(tmp_path: Path) -> None:
+    first, second = (photo(tmp_path / folder / "0001.bmp") for folder in ("a", "b"))
+    for path in (first, second):
+        os.utime(path, (1e9, 1e9))
+    assert names_of([first], tmp_path / "out") == ["0001"]
+    assert names_of([second], tmp_path / "out") == ["0001.bmp"]
+    first.rename(tmp_path / "0001.bmp")
+    assert names_of([tmp_path / "0001.bmp"], tmp_path / "out") == ["0001"]  # it was moved
+
+
+def test_files_and_folders_of_the_user_are_never_the_place_of_a_result(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "mask" / "b.png").mkdir(parents=True)
+    sources = Sources(out)
+    sources.claim(("mask",))
+    photo(out / "mask" / "a.png")
+    photos = [photo(tmp_path / "in" / name) for name in ("a.jpg", "b.jpg", "c.png/d.jpg", "c.jpg")]
+    jobs, *_ = find_jobs([*photos[:2], tmp_path / "in"], sources)
+    assert [str(job.name) for job in jobs] == ["a.jpg", "b.jpg", "c.jpg", "c.png/d"]
+    sources.begin("a", Source.of(photos[0]))  # a kill may come before the result is recorded
+    assert str(find_jobs(photos[:1], Sources(out)).jobs[0].name) == "a"
+
+
+def test_subfolders_with_names_of_results_are_searched_if_they_are_the_user_s(tmp_path: Path) -> None:
+    for name in ("a.png", "overlay/b.png"):
+        photo(tmp_path / name)
+    sources = Sources(tmp_path)
+    sources.claim(("mask",))
+    sources.add("a", Source.of(tmp_path / "a.png"), ("mask",))
+    photo(tmp_path / "mask" / "a.png")
+    assert [str(job.name) for job in find_jobs([tmp_path], sources).jobs] == ["a", "overlay/b"]

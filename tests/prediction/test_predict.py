@@ -8,12 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from saliency_gan.config import PredictConfig
+from saliency_gan.config import ExportConfig, PredictConfig
 from saliency_gan.errors import UserError
 from saliency_gan.prediction import predict as predict_module
 from saliency_gan.prediction.predict import predict
+from saliency_gan.saliency.export import export
+from saliency_gan.saliency.model import load_model
 from saliency_gan.saliency.predictor import load_saliency_model
 from tests.prediction.test_video import write_video
+from tests.saliency.exported import save_tiny
 from tests.saliency.toys import disc
 
 
@@ -310,3 +313,33 @@ def test_files_of_others_are_never_replaced(config: PredictConfig, tmp_path: Pat
         assert predict(replace(config, save=("map",)), [tmp_path / "photo.jpg"]) == 0
         with pytest.raises(UserError, match="mask holds files that predict did not write"):
             predict(replace(config, save=("mask",)), [tmp_path / "photo.jpg"])
+
+
+def test_a_file_of_the_user_among_the_results_is_kept(config: PredictConfig, tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.png")
+    config = replace(config, save=("mask",))
+    assert predict(config, [tmp_path / "in"]) == 0
+    mine = photo(tmp_path / "out" / "mask" / "b.png", seed=3).read_bytes()
+    photo(tmp_path / "in" / "b.png", seed=4)
+    for _ in range(2):
+        assert predict(config, [tmp_path / "in"]) == 0
+        assert (tmp_path / "out" / "mask" / "b.png").read_bytes() == mine
+        assert results(tmp_path / "out") == ["mask/a.png", "mask/b.png", "mask/b.png.png"]
+
+
+def test_onnxruntime_takes_the_export_of_the_run_s_own_model(tmp_path: Path) -> None:
+    run, path = tmp_path / "run", photo(tmp_path / "photo.png")
+    save_tiny(run / "student")
+    config = PredictConfig(run=run, output=tmp_path / "out", runtime="onnx", save=("map16",), device="cpu")
+    with pytest.raises(UserError, match=r"no file .*export/saliency.onnx: write it with saliency-gan export --run"):
+        predict(config, [path])
+    export(ExportConfig(run=run))
+    assert predict(config, [path]) == 0
+    found = np.array(Image.open(tmp_path / "out" / "map16" / "photo.png")) / 65535
+    np.testing.assert_allclose(found, load_saliency_model(run / "student", "cpu").predict(path), atol=1e-3)
+    save_tiny(run / "saliency-adapted")
+    weights = load_model(run / "saliency-adapted")
+    next(iter(weights.parameters())).data.mul_(1.5)
+    weights.save(run / "saliency-adapted")
+    with pytest.raises(UserError, match=r"export of another model than .*saliency-adapted"):
+        predict(config, [path])

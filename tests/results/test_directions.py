@@ -148,3 +148,11 @@ def test_tensors_that_do_not_fit_are_refused(directions, tmp_path, change, messa
     safetensors.torch.save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
     with pytest.raises(UserError, match=message):
         load_directions(tmp_path)
+
+
+def test_two_files_of_which_a_kill_replaced_one_are_refused(directions, tmp_path, monkeypatch):
+    directions.save(tmp_path)
+    monkeypatch.setattr("saliency_gan.results.directions.write_json", lambda *_: None)
+    replace(directions, background_vector=directions.matrix[:, 1]).save(tmp_path)
+    with pytest.raises(UserError, match=r"directions.safetensors is not the file that directions.json beside it"):
+        load_directions(tmp_path)

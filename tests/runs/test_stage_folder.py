@@ -160,6 +160,15 @@ class TestCheckpoints:
             monkeypatch.undo()
             assert folder.load_checkpoint() == {"step": 1}
 
+    def test_fewer_steps_than_were_trained_are_refused(self, config):
+        with StageFolder(config, "generator") as folder:
+            folder.save_checkpoint({"step": 3})
+        with StageFolder(replace(config, steps=3), "generator") as folder:
+            assert folder.load_checkpoint() == {"step": 3}
+        refused = pytest.raises(UserError, match="generator was trained for 3 steps already, more than the 2 asked for")
+        with refused, StageFolder(replace(config, steps=2), "generator") as folder:
+            folder.load_checkpoint()
+
     @pytest.mark.parametrize("state", [{"weights": 1}, {"step": "3"}])
     def test_foreign_checkpoints_are_refused(self, config, state):
         with StageFolder(config, "generator") as folder:

@@ -76,3 +76,16 @@ def test_torch_is_not_imported() -> None:
     script = "import saliency_gan.saliency.photo_predictor, sys; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
+
+
+def test_any_number_of_photos_is_marked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    photos = [random.integers(0, 200, (40 + number, 60, 3), np.uint8) for number in range(7)]
+    predictor = PhotoPredictor(Reddish(), scales=(1.0, 2.0))
+    monkeypatch.setattr("saliency_gan.saliency.photo_predictor.AT_ONCE", 3)
+    seen: list[int] = []
+    maps = Reddish.maps
+    monkeypatch.setattr(Reddish, "maps", lambda self, squares: seen.append(len(squares)) or maps(self, squares))
+    found = predictor.mark_all(photos)
+    assert max(seen) == 6  # three photos and their mirror images
+    assert np.array_equal(found, predictor.mark([predictor.squeeze(photo) for photo in photos]))

@@ -131,7 +131,13 @@ def test_a_named_model_comes_first_and_bundled_is_a_name(tmp_path: Path) -> None
     assert PredictConfig(run=tmp_path, weights=Path("mine")).model.path == Path("mine")
     for config in (PredictConfig, ExportConfig, AppConfig):
         assert config(run=tmp_path, weights=Path("bundled")).model.origin == "bundled"
-    assert PredictConfig(run=tmp_path, runtime="onnx").model.origin == "bundled", "a run holds no export by that name"
+    assert PredictConfig(run=tmp_path, weights=Path("bundled"), runtime="onnx").model.path is None
+    assert PredictConfig(run=tmp_path, runtime="onnx").model.is_missing
+    assert PredictConfig(run=tmp_path / "other", runtime="onnx").model.origin == "bundled"
+    target = ExportConfig(run=tmp_path).target
+    target.parent.mkdir()
+    target.touch()
+    assert PredictConfig(run=tmp_path, runtime="onnx").model.path == target
 
 
 def test_a_students_teacher_is_never_taken_from_the_package_unasked(tmp_path: Path) -> None:

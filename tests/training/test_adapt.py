@@ -147,7 +147,10 @@ def test_a_model_that_is_unsure_of_every_photo_is_a_failure(config: AdaptConfig)
     ("change", "message"),
     [
         ({"synthetic_share": 1.5}, "synthetic_share is 1.5"),
-        ({"synthetic_share": 1.0}, "so that photos are left"),
+        ({"synthetic_share": 1.0}, r"from 0\.125 to 0\.875, so that a batch of 8 has both pairs and photos"),
+        ({"synthetic_share": 0.05}, "synthetic_share is 0.05"),
+        ({"synthetic_share": 0.95}, "synthetic_share is 0.95"),
+        ({"max_images": 15}, "max_images is 15, but has to be 16 or more"),
         ({"backdrop": -0.5}, "backdrop is -0.5"),
         ({"min_area": -0.1}, "min_area is -0.1"),
         ({"frozen_stride": 32}, "frozen_stride is 32, but the deepest map of resnet18 has stride 8"),

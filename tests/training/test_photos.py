@@ -128,3 +128,10 @@ def test_an_unreadable_photo_is_told_from_a_readable_one_by_its_content(tmp_path
     whole = cv2.imencode(".png", np.zeros((30, 30, 3), np.uint8))[1].tobytes()
     (folder / "cut.png").write_bytes(whole[:40])
     assert len(read_photos([folder], 8, 100, 0)) == 17
+
+
+def test_a_link_to_itself_is_reported_and_the_rest_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_greys(tmp_path, range(16))
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    assert len(read_photos([tmp_path], 8, 100, 0)) == 16
+    assert "loop.jpg" in capsys.readouterr().err

@@ -67,7 +67,8 @@ def test_the_defaults_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        *[({name: 0}, f"{name} is 0, but has to be 1 or more") for name in ("batch", "held_out", "max_images")],
+        *[({name: 0}, f"{name} is 0, but has to be 1 or more") for name in ("batch", "held_out")],
+        ({"max_images": 15}, "max_images is 15, but has to be 16 or more"),
         *[({name: 0}, f"{name} is 0") for name in ("mark_side", "grabcut_iterations", "checkpoint_every", "log_every")],
         ({"steps": ()}, "steps is empty"),
         ({"steps": (4, 0, 4, 4)}, "steps is 4,0,4,4"),

@@ -14,7 +14,7 @@ from saliency_gan.masks import candidates
 from saliency_gan.saliency.model import load_model
 from saliency_gan.training import sources
 from saliency_gan.training.learner import Learner
-from saliency_gan.training.train_saliency import train_saliency
+from saliency_gan.training.train_saliency import _Training, train_saliency
 from saliency_gan.training.validation import PhotoCheck
 from tests.masks.discs import DiscGenerator, save_directions
 from tests.saliency.toys import TINY, write_photos, write_shards
@@ -80,6 +80,28 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     resumed = train_saliency(config)
     assert resumed.read_bytes() == whole.read_bytes()
     assert metrics(config) == metrics(elsewhere(config, "whole"))
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_validation_that_was_interrupted_is_done_again(
+    config: TrainSaliencyConfig, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    config = replace(config, steps=4, photos=write_photos(config.run / "photos", 2))
+    whole = train_saliency(elsewhere(config, "whole"))
+    validate = _Training.validate
+
+    def interrupted(self: _Training) -> dict[str, float]:
+        if self.learner.step == step:
+            raise KeyboardInterrupt
+        return validate(self)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(_Training, "validate", interrupted)
+        train_saliency(config)
+    assert torch.load(config.run / "saliency" / "checkpoints" / "last.pt", weights_only=True)["step"] == step
+    assert train_saliency(config).read_bytes() == whole.read_bytes()
+    assert metrics(config) == metrics(elsewhere(config, "whole"))
+    assert (config.run / "saliency" / "preview.png").exists()
 
 
 def test_the_number_of_workers_changes_nothing(config: TrainSaliencyConfig) -> None:

@@ -367,6 +367,12 @@ def test_more_rounds_and_larger_ones_can_be_asked_for_later(
     assert (model.about["round"], model.architecture.resolution) == (2, 64)
 
 
+def test_rounds_that_would_be_compared_in_another_way_are_refused(quick: TrainStudentConfig) -> None:
+    train_student(quick)
+    with pytest.raises(UserError, match="compared after --refine none, and these settings compare them after grabcut"):
+        train_student(replace(quick, steps=(1, 1), refine=("none", "grabcut")))
+
+
 def test_a_checkpoint_of_something_else_is_refused(
     quick: TrainStudentConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
