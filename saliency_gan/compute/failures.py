@@ -47,8 +47,9 @@ def _out_of_memory(config: Any) -> StageError:
     if world_size() == 1 and accumulate:
         advice.append("spread it over more devices with torchrun")
     sizes = {name: getattr(config, name, None) for name in ("batch", "resolution")}
-    anew = [f"--{name} below {value}" for name, value in sizes.items() if value]
-    if getattr(config, "precision", "bf16") != "bf16":
+    least = {"batch": 1, "resolution": 32}
+    anew = [f"--{name} below {value}" for name, value in sizes.items() if value and value > least[name]]
+    if getattr(config, "precision", "auto") == "fp32" and getattr(config, "runtime", "torch") == "torch":
         anew.insert(0, "--precision bf16")
     if anew:
         advice.append(f"{'begin anew in another --run with' if accumulate else 'give'} {' or '.join(anew)}")

@@ -43,8 +43,8 @@ class PredictConfig(LendingConfig):
             by default the model's own.
         scales: Factors of the resolution; the maps of all scales are averaged.
         flip: Average the map with the map of the mirrored photo.
-        precision: For runtime torch: fp32, bf16 (automatic mixed precision; maps change by less than 0.01), or auto:
-            bf16 if the hardware supports it, else fp32.
+        precision: For runtime torch: fp32, bf16 (automatic mixed precision; maps change by less than 0.01 on average,
+            and by up to 0.1 at single pixels), or auto: bf16 if the hardware supports it, else fp32.
         batch: Photos that each core predicts at once; fewer if the photos have many megapixels.
         device: Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.
     """

@@ -2,7 +2,9 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.images.writing import write_image
-from saliency_gan.results.directions import Directions, load_directions
+from saliency_gan.results.directions import Directions, load_directions, read_names
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 from saliency_gan.storage.files import write_bytes
@@ -196,21 +198,28 @@ def _rca(trainer: DiscoveryTrainer, step: int | None = None) -> dict[str, float]
 def _names_given(folder: Path, matrix: Tensor, learned: int) -> dict[int, str]:
     """Names that directions had before.
 
-    Prints a warning if a named one of the `learned` columns may have changed. Also prints one if the file that holds
-    the names is damaged, and renames this file.
+    Prints a warning if a named one of the `learned` columns may have changed. Also prints one if the names cannot be
+    read, and renames their file.
     """
     file = folder / "directions.json"
     if not file.exists():
         return {}
     try:
-        before = load_directions(folder)
+        names = read_names(folder, matrix.shape[1])
     except UserError as error:
-        aside = file.replace(file.with_name("directions.damaged.json"))
-        print(f"{error} The names in it are not taken over; the file is {aside} now.")
+        print(f"{error} Its names are not taken over; the file is {file.replace(_unused(folder))} now.")
         return {}
-    if any(index < learned for index in before.names) and not torch.equal(before.matrix, matrix):
+    same = False
+    with suppress(UserError):
+        same = torch.equal(load_directions(folder).matrix, matrix)
+    if any(index < learned for index in names) and not same:
         print("The directions were named before A was trained further: look at the gallery again and check the names.")
-    return before.names
+    return names
+
+
+def _unused(folder: Path) -> Path:
+    paths = (folder / f"directions.damaged-{number}.json" for number in count(1))
+    return next(path for path in paths if not path.exists())
 
 
 def _save_reconstructor(trainer: DiscoveryTrainer, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -48,8 +49,8 @@ class Background:
         elif name.startswith("#"):
             colour = _parse_colour(name)
         else:
-            image = _read(name)
-            self.behind = lambda photo: _covering(image, photo)
+            covering = lru_cache(maxsize=1)(partial(_covering, _read(name)))  # all frames of a video have one size
+            self.behind = lambda photo: covering(*photo.image.shape[:2])
             return
         self.behind = lambda photo: lambda rows: np.array(colour, np.float32)
 
@@ -70,9 +71,8 @@ def _read(name: str) -> ImageArray:
     return read_image(path)
 
 
-def _covering(image: ImageArray, photo: MarkedPhoto) -> Rows:
-    """The largest centre crop of the image with the photo's aspect ratio, resized to the photo's size."""
-    height, width = photo.image.shape[:2]
+def _covering(image: ImageArray, height: int, width: int) -> Rows:
+    """The largest centre crop of the image with this aspect ratio, resized to this size."""
     scale = max(height / image.shape[0], width / image.shape[1])
     part_height = min(image.shape[0], max(1, round(height / scale)))
     part_width = min(image.shape[1], max(1, round(width / scale)))

@@ -89,7 +89,8 @@ class Listed(NamedTuple):
 
     Attributes:
         jobs: Photos and videos, in the order of the paths given and of names.
-        problems: One sentence for each folder that has no photo or video, or cannot be opened.
+        problems: One sentence for each folder that has no photo or video, or cannot be opened, and for each file whose
+            results have no place.
         remarks: One sentence for each kind of file or folder that is left out.
         unread: Number of photos in formats that are not read.
     """
@@ -131,9 +132,23 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
             if not any(resolved.is_relative_to(folder) for folder in own):
                 found.setdefault(resolved, (file, file.relative_to(path)))
     jobs = [Job(path, relative, Source.of(path)) for path, relative in found.values()]
+    blocked = {folder: _file_at(folder, sources) for folder in dict.fromkeys(job.name.parent for job in jobs)}
+    problems += [
+        f"{job.path} is left out, because its results need a folder where the file {blocking} is: move that file away,"
+        " or choose another --output."
+        for job in jobs
+        if (blocking := blocked[job.name.parent])
+    ]
+    jobs = [job for job in jobs if not blocked[job.name.parent]]
     names = _Names(sources, jobs)
     named = [replace(job, name=names.free(job)) for job in jobs]
     return Listed(named, problems, left_out.remarks(), len(left_out.unread))
+
+
+def _file_at(folder: Path, sources: Sources) -> Path | None:
+    """A file that is in the place of a folder of results, or of one of its parents."""
+    places = (sources.output / kind / part for kind in sources.claimed for part in (folder, *folder.parents))
+    return next((place for place in places if place.is_file()), None)
 
 
 def _is_typescript(path: Path) -> bool:
@@ -193,6 +208,8 @@ class _Names:
         for candidate in chain((name.name,) if self._has_twin(job) else (name.stem, name.name), numbered):
             if not candidate.strip(".") or len(os.fsencode(candidate)) > LONGEST_NAME:
                 continue
+            if not job.is_video and candidate.casefold().endswith(VIDEO_RESULT):
+                continue  # in `Sources`, it is the name of a video's results
             full = name.with_name(candidate)
             key = job.is_video, str(full).casefold()
             if key not in self._taken and self._is_free(replace(job, name=full)):

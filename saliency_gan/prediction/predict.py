@@ -74,6 +74,7 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
 def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredictor, background: Background) -> int:
     sources = Sources(config.output)
     found, problems, remarks, unread = find_jobs(paths, sources, config.recursive)
+    meet()  # names depend on the results that exist, so no process may write before all have chosen them
     if is_main():
         _complain(*remarks)
     # Other processes write results meanwhile, so files are shared out before existing results are looked up.
@@ -96,12 +97,16 @@ def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredicto
     marked = len(jobs) + len(problems) - failed
     done, existing, failures = (int(count) for count in total((marked, len(own) - len(jobs), failed)))
     failures += sum(job.is_video for job in found) if not of_videos else 0
-    what = "photos and videos" if any(job.is_video for job in found) else "photo" if done == 1 else "photos"
     print(
-        f"{done} {what} marked in {config.output},"
+        f"{done} {_called(found, done)} marked in {config.output},"
         f" {existing + unread} skipped{f' ({existing} whose results exist)' * bool(existing)}, {failures} failed"
     )
     return failures
+
+
+def _called(jobs: Sequence[Job], count: int) -> str:
+    kinds = {job.is_video for job in jobs}
+    return ("files" if len(kinds) > 1 else "videos" if kinds == {True} else "photos")[: -1 if count == 1 else None]
 
 
 def _what_videos_lack(config: PredictConfig, kinds: Sequence[str]) -> str:

@@ -167,7 +167,6 @@ def load_directions(folder: Path | str) -> Directions:
         shape = (description["latent_dim"], description["K"])
         generator = {"name": str(description["generator"]["name"]), "sha256": str(description["generator"]["sha256"])}
         scores, rca, config = description["directions"], description["rca"], description["config"]
-        names = {int(index): str(name) for index, name in description.get("names", {}).items()}
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run discover first.") from None
     except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
@@ -185,14 +184,32 @@ def load_directions(folder: Path | str) -> Directions:
         raise UserError(
             f"{folder / 'directions.json'} does not describe directions as discover writes them: run discover again."
         )
-    if not names.keys() <= set(range(shape[1])) or len(set(names.values())) < len(names):
-        raise UserError(
-            f"{folder / 'directions.json'} names directions that there are none of, or two alike"
-            f" ({str(names)[:150]}): correct its entry names, or remove it."
-        )
+    names = read_names(folder, shape[1])
     if description.get("directions_sha256") not in (None, sha256_of(path)):  # older files have no such entry
         raise UserError(f"{path} is not the file that directions.json beside it describes: run discover again.")
     return Directions(matrix, vector, background, generator, scores, rca, config, names)
+
+
+def read_names(folder: Path, columns: int) -> dict[int, str]:
+    """Reads only the names in directions.json: column of A -> name.
+
+    Raises:
+        UserError: If the file cannot be read, two names are the same, or one belongs to none of the `columns`.
+    """
+    path = folder / "directions.json"
+    given: Any = None
+    try:
+        given = read_json(path).get("names", {})
+        names = {int(index): str(name) for index, name in given.items()}
+        valid = names.keys() <= set(range(columns)) and len(set(names.values())) == len(names)
+    except (AttributeError, ValueError):
+        valid = False
+    if not valid:
+        raise UserError(
+            f"{path} names directions that there are none of, or two alike ({str(given)[:150]}): correct its entry"
+            " names, or remove it."
+        )
+    return names
 
 
 def _is_valid(background: BackgroundDirection, columns: int) -> bool:

@@ -50,6 +50,7 @@ def export(config: ExportConfig) -> Path:
     config.check()
     onnx = _import_onnx()
     target, model = config.target, load_model(config.model.path)
+    _check_card(target)
     metadata = _describe(model, config)
     images = _read_images(config)
     data = _to_onnx(onnx, model, metadata)
@@ -68,6 +69,16 @@ def export(config: ExportConfig) -> Path:
     write_text(target.with_suffix(".md"), _card(target, metadata, difference))
     print(f"{target} ({len(data) / 1e6:.1f} MB) and its card {target.with_suffix('.md')} written")
     return target
+
+
+def _check_card(target: Path) -> None:
+    """Refuses to replace a file of the user by the model card."""
+    card = target.with_suffix(".md")
+    if card.exists() and not (card.is_file() and card.read_bytes().startswith(f"# {target.name}\n".encode())):
+        raise UserError(
+            f"{card} is no model card of an export, and the card would replace it: choose another --output, or move it"
+            " away."
+        )
 
 
 class _Deployed(nn.Module):

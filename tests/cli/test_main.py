@@ -503,6 +503,4 @@ def test_too_little_memory_is_explained_by_any_verb(
     monkeypatch.setattr("saliency_gan.prediction.predict.predict", full)
     (tmp_path / "photo.png").touch()
     assert main(["predict", str(tmp_path / "photo.png"), "--output", str(tmp_path / "out"), "--batch", "3"]) == 1
-    assert capsys.readouterr().err.endswith(
-        "The memory is too small for a batch of 3: give --precision bf16 or --batch below 3.\n"
-    )
+    assert capsys.readouterr().err.endswith("The memory is too small for a batch of 3: give --batch below 3.\n")

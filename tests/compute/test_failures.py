@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from saliency_gan.compute.failures import explain
-from saliency_gan.config import DiscoverConfig, EvaluateConfig, TrainSaliencyConfig
+from saliency_gan.config import DiscoverConfig, EvaluateConfig, PredictConfig, TrainSaliencyConfig
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.runs.stage_folder import StageFolder
 
@@ -16,7 +16,11 @@ CPU_MESSAGE = "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator
 def test_too_little_memory_names_the_settings(error):
     assert str(explain(error, DiscoverConfig(batch=64, accumulate=2))) == (
         "The memory is too small for a batch of 64: do it in more parts with --accumulate 4, or spread it over more"
-        " devices with torchrun, or begin anew in another --run with --precision bf16 or --batch below 64."
+        " devices with torchrun, or begin anew in another --run with --batch below 64."
+    )
+    assert "with --precision bf16 or --batch below 32" in str(explain(error, DiscoverConfig(precision="fp32")))
+    assert str(explain(error, PredictConfig(batch=1, resolution=32))) == (
+        "The memory is too small for a batch of 1: free some memory."
     )
     assert "--batch below 64 or --resolution below 96" in str(
         explain(error, TrainSaliencyConfig(batch=64, resolution=96, precision="bf16"))

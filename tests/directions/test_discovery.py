@@ -166,6 +166,16 @@ def test_a_person_names_directions_and_chooses_by_name(config, capsys):
         discover(replace(config, direction="backdrop"))
 
 
+def test_names_outlive_a_kill_between_the_two_files(config, capsys):
+    discover(replace(config, steps=1))
+    annotate(AnnotateConfig(run=config.run, direction=3, name="background"))
+    path = config.run / "discover" / "directions.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"directions_sha256": "0" * 64}))
+    discover(replace(config, steps=1))
+    assert load_directions(path.parent).names == {3: "background"}
+    assert "check the names" in capsys.readouterr().out
+
+
 def test_names_in_a_damaged_file_are_not_lost(config, capsys):
     discover(replace(config, steps=1))
     path = config.run / "discover" / "directions.json"
@@ -173,7 +183,7 @@ def test_names_in_a_damaged_file_are_not_lost(config, capsys):
     path.write_text(damaged)
     discover(replace(config, steps=1))
     assert load_directions(path.parent).names == {}
-    assert (path.parent / "directions.damaged.json").read_text() == damaged
+    assert (path.parent / "directions.damaged-1.json").read_text() == damaged
     assert "two alike" in capsys.readouterr().out
 
 

@@ -169,3 +169,23 @@ def test_subfolders_with_names_of_results_are_searched_if_they_are_the_user_s(tm
     sources.add("a", Source.of(tmp_path / "a.png"), ("mask",))
     photo(tmp_path / "mask" / "a.png")
     assert [str(job.name) for job in find_jobs([tmp_path], sources).jobs] == ["a", "overlay/b"]
+
+
+def test_a_video_and_its_thumbnail_have_records_of_their_own(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "clip.mp4.jpg")
+    (tmp_path / "in" / "clip.mp4").touch()
+    for _ in range(2):
+        assert names_of([tmp_path / "in"], tmp_path / "out") == ["clip", "clip.mp4.jpg"]
+    jobs, *_ = find_jobs([tmp_path / "in"], Sources(tmp_path / "out"))
+    assert len({job.key for job in jobs}) == 2
+
+
+def test_a_folder_in_the_place_of_an_earlier_result_is_reported(tmp_path: Path) -> None:
+    photo(tmp_path / "in" / "a.jpg")
+    assert names_of([tmp_path / "in"], tmp_path / "out") == ["a"]
+    photo(tmp_path / "out" / "map" / "a.png")
+    photo(tmp_path / "in" / "a.png" / "deep" / "b.jpg")
+    photo(tmp_path / "in" / "z.jpg")
+    jobs, problems, *_ = find_jobs([tmp_path / "in"], Sources(tmp_path / "out"))
+    assert [str(job.name) for job in jobs] == ["a", "z"]
+    assert len(problems) == 1 and "b.jpg is left out" in problems[0] and "map/a.png is" in problems[0]

@@ -102,7 +102,7 @@ def test_the_summary_of_200_files_adds_up(
         assert predict(replace(config, save=("mask",)), [folder]) == fates["failed"]
     said = capsys.readouterr()
     last = said.out.strip().splitlines()[-1]
-    assert [int(number) for number in re.findall(r"(\d+) (?:photos|skipped|failed)", last)] == [
+    assert [int(number) for number in re.findall(r"(\d+) (?:files|skipped|failed)", last)] == [
         fates["done"], fates["skipped"], fates["failed"],
     ]  # fmt: skip
     assert len(results(tmp_path / "out" / "mask")) == fates["done"]

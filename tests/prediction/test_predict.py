@@ -192,12 +192,12 @@ def test_what_videos_lack_is_said_before(
     assert predict(replace(config, save=save, skip_existing=True), [tmp_path / "mixed"]) == code
     told = capsys.readouterr()
     assert told.err.count("Videos") == 1 and said in told.err
-    assert f"{2 - code} photos and videos marked" in told.out and f"{code} failed" in told.out
+    assert f"{2 - code} file{'s' * (code == 0)} marked" in told.out and f"{code} failed" in told.out
     for kind in save:
         assert (tmp_path / "out" / kind / "a.png").is_file()
         assert (tmp_path / "out" / kind / "b.mp4").is_file() == (kind in of_the_video)
     assert predict(replace(config, save=save, skip_existing=True), [tmp_path / "mixed"]) == code
-    assert "0 photos and videos marked" in (told := capsys.readouterr()).out and f"{2 - code} skipped" in told.out
+    assert "0 files marked" in (told := capsys.readouterr()).out and f"{2 - code} skipped" in told.out
 
 
 def test_soft_maps_have_16_bits(config: PredictConfig, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_damaged_video_fails_once_and_keeps_its_results(
     config = replace(config, skip_existing=True)
     assert predict(config, [tmp_path / "in"]) == 1
     said = capsys.readouterr()
-    assert "of about 12 frames could be read" in said.err and "0 photos and videos marked" in said.out
+    assert "of about 12 frames could be read" in said.err and "0 videos marked" in said.out
     assert results(tmp_path / "out") == ["map/a.mp4", "mask/a.mp4"]
     assert predict(config, [tmp_path / "in"]) == 0  # it would give the same again
     assert "1 skipped" in capsys.readouterr().out

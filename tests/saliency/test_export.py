@@ -180,3 +180,13 @@ def test_the_bundled_model_goes_to_the_cache(tmp_path: Path, monkeypatch: pytest
         assert re.fullmatch(r"saliency-[0-9a-f]{12}\.onnx", target.name)
         assert target.parent == tmp_path / "exports"
         assert card == target.with_suffix(".md")
+
+
+def test_a_file_of_the_user_in_the_place_of_the_card_is_kept(tmp_path: Path) -> None:
+    weights = save_tiny(tmp_path / "model")
+    (tmp_path / "notes.md").write_text("my notes")
+    with pytest.raises(UserError, match=r"notes.md is no model card of an export"):
+        export(ExportConfig(weights=weights, output=tmp_path / "notes.onnx"))
+    assert (tmp_path / "notes.md").read_text() == "my notes"
+    for _ in range(2):
+        export(ExportConfig(weights=weights, output=tmp_path / "saliency.onnx"))
