@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saliency_gan.compute.types import Device
-from saliency_gan.config.checks import require_port, require_positive
+from saliency_gan.config.checks import require_port, require_positive, require_seed
 from saliency_gan.config.generator import GeneratorConfig
 from saliency_gan.config.stage import LendingConfig
 from saliency_gan.storage.run_layout import GeneratorChoice, Input
@@ -65,3 +65,4 @@ class AppConfig(LendingConfig):
     def check(self) -> None:
         require_positive(self, "max_megabytes")
         require_port(self)
+        require_seed(self)

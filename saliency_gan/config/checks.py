@@ -9,6 +9,10 @@ LARGEST_RESOLUTION = 4096
 """Largest side of a square image in pixels; a larger one does not fit in memory."""
 
 
+LARGEST_SHIFT = 1e6
+"""Largest shift, in units of a unit-length direction; latents are rarely longer than 20."""
+
+
 def require(config: Any, name: str, valid: bool, expected: str) -> None:
     """Refuses the value of a setting if it is not valid.
 
@@ -37,6 +41,16 @@ def require_share(config: Any, *names: str) -> None:
     """Refuses numbers outside of [0, 1]."""
     for name in names:
         require(config, name, 0 <= getattr(config, name) <= 1, "from 0 to 1")
+
+
+def require_seed(config: Any) -> None:
+    """Refuses a seed that does not fit into 64 bits."""
+    require(config, "seed", -(2**63) <= config.seed < 2**63, "a whole number of 64 bits")
+
+
+def require_shifts(config: Any, name: str, *values: float) -> None:
+    """Refuses shifts so large that images in single precision say nothing."""
+    require(config, name, all(abs(value) <= LARGEST_SHIFT for value in values), f"at most {LARGEST_SHIFT:g}")
 
 
 def require_port(config: Any) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from saliency_gan.compute.processes import own_parts
-from saliency_gan.config.checks import require, require_not_negative, require_positive
+from saliency_gan.config.checks import require, require_not_negative, require_positive, require_shifts
 from saliency_gan.config.generator import DrawingConfig
 
 DeformatorKind = Literal["orthonormal", "unit", "linear", "mlp", "coordinate", "random"]
@@ -93,6 +93,9 @@ class DiscoverConfig(DrawingConfig):
         positive = "positive: --sign flips a direction"
         require(self, "background_shifts", min(self.background_shifts, default=0) > 0, positive)
         require(self, "shift", self.shift > 0, positive)
+        require_shifts(self, "max_shift", self.max_shift)
+        require_shifts(self, "background_shifts", *self.background_shifts)
+        require_shifts(self, "shift", self.shift)
         require(self, "theta", 0 < self.theta < 1, "between 0 and 1")
 
     def writes(self) -> list[Path]:

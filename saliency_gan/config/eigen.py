@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from saliency_gan.config.checks import require, require_not_negative, require_positive
+from saliency_gan.config.checks import require, require_not_negative, require_positive, require_shifts
 from saliency_gan.config.generator import DrawingConfig
 
 
@@ -32,6 +32,7 @@ class EigenConfig(DrawingConfig):
         require_positive(self, "samples", "measured")
         require(self, "frames", self.frames >= 2, "2 or more")
         require(self, "reach", self.reach > 0, "above 0")
+        require_shifts(self, "reach", self.reach)
         require_not_negative(self, "sigma")
 
     def writes(self) -> list[Path]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from saliency_gan.compute.types import Device
-from saliency_gan.config.checks import require_not_negative, require_positive, require_suffix
+from saliency_gan.config.checks import require, require_not_negative, require_positive, require_seed, require_suffix
 from saliency_gan.config.stage import LendingConfig
 from saliency_gan.storage.run_layout import Input
 
@@ -69,6 +69,9 @@ class EvaluateConfig(LendingConfig):
     def check(self) -> None:
         require_positive(self, "batch")
         require_not_negative(self, "workers")
+        require_seed(self)
+        only_maps = self.maps is None or self.weights is None
+        require(self, "weights", only_maps, "left out with --maps; --compare measures models beside the maps")
         if self.output is not None:
             require_suffix(self, "output", self.output, ".json")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from saliency_gan.config.checks import require, require_suffix
+from saliency_gan.config.checks import require, require_seed, require_suffix
 from saliency_gan.config.stage import LendingConfig
 from saliency_gan.storage.exported import exported_file
 from saliency_gan.storage.run_layout import Input
@@ -55,6 +55,7 @@ class ExportConfig(LendingConfig):
         return [*super().reads(), *([self.images] if self.images else [])]
 
     def check(self) -> None:
+        require_seed(self)
         require_suffix(self, "output", self.target, ".onnx")
         require(self, "tolerance", 0 < self.tolerance <= 1, "above 0 and at most 1, for example 1e-4")
 

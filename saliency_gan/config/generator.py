@@ -74,4 +74,5 @@ class DrawingConfig(GeneratorConfig):
     classes: tuple[str | int, ...] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "classes", read_class_files(self.classes))

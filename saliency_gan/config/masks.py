@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from saliency_gan.config.checks import require, require_positive, require_share
+from saliency_gan.config.checks import require, require_positive, require_share, require_shifts
 from saliency_gan.config.generator import DrawingConfig
 from saliency_gan.storage.run_layout import GeneratorChoice, Input
 
@@ -123,6 +123,7 @@ class MasksConfig(DrawingConfig):
         makers = self.consensus if self.rule == "consensus" else (self.rule,)
         shifted = any(rule != "units" for rule in makers)
         require(self, "min_stability", shifted or not self.min_stability, "0 for a rule without a shift")
+        require_shifts(self, "shift", self.shift or 0)
         require(self, "shift", self.shift is None or self.shift > 0, "above 0: discover --sign flips h_bg")
         judged = self.judge is not None or not self.min_fit
         require(self, "min_fit", judged, "0 without a --judge, for example --judge bundled")

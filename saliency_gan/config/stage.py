@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from saliency_gan.compute.types import Device
+from saliency_gan.config.checks import require_seed
 from saliency_gan.storage.run_layout import Input, RunLayout
 
 
@@ -57,6 +58,9 @@ class SeededConfig(RunConfig):
     """
 
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_seed(self)
 
 
 @dataclass(frozen=True, kw_only=True)

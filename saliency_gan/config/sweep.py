@@ -45,6 +45,7 @@ class SweepConfig(StageConfig):
             raise UserError("--jobs above 1 does not work on Windows: leave it out.")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         swept_values(self.over)
         _refuse_repeated("--seeds", self.seeds or ())
 
@@ -53,10 +54,12 @@ class SweepConfig(StageConfig):
 
     @property
     def title(self) -> str:
-        """Name of the results: the settings with several values under their names in the paper, for example
-        K+lambda."""
-        several = [paper_name(setting) for setting, values in swept_values(self.over).items() if len(values) > 1]
-        return "+".join(several) or "seeds"
+        """Name of the results: the settings under their names in the paper, with their value if they have only one, for
+        example K+lambda or K+steps-50."""
+        swept = swept_values(self.over).items()
+        several = [paper_name(setting) for setting, values in swept if len(values) > 1] or ["seeds"]
+        single = [f"{paper_name(setting)}-{shown(values[0])}" for setting, values in swept if len(values) == 1]
+        return _as_file_name("+".join([*several, *single]))
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,9 @@ def sweep_points(config: SweepConfig, base: DiscoverConfig) -> list[SweepPoint]:
     Args:
         config: What to sweep over, the seeds and the run folder.
         base: The settings that are not swept.
+
+    Raises:
+        UserError: If two points would have the same folder.
     """
     swept = swept_values(config.over)
     base = replace(base, run=config.run).resolved()
@@ -94,6 +100,9 @@ def sweep_points(config: SweepConfig, base: DiscoverConfig) -> list[SweepPoint]:
         for seed in seeds:
             point = replace(base, **{"gallery_samples": 0, **settings}, seed=seed, device=config.device)
             points.append(SweepPoint(values, replace(point, run=config.run / "sweep" / _slug(point, values))))
+    slug, count = Counter(point.slug for point in points).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"--over has values so alike that two points would share the folder {slug}: leave one out.")
     return points
 
 
@@ -165,4 +174,8 @@ def _refuse_repeated(flag: str, values: Iterable[Any]) -> None:
 def _slug(point: DiscoverConfig, values: Iterable[str]) -> str:
     named = dict.fromkeys((*ALWAYS_NAMED, *values))
     parts = [f"{paper_name(setting)}-{shown(getattr(point, setting))}" for setting in named]
-    return re.sub(r"[^\w.+-]", "-", "_".join([*parts, f"seed-{point.seed}"]))
+    return _as_file_name("_".join([*parts, f"seed-{point.seed}"]))
+
+
+def _as_file_name(text: str) -> str:
+    return re.sub(r"[^\w.+-]", "-", text)

@@ -1,10 +1,9 @@
 """Settings of `walk`."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from saliency_gan.config.checks import require, require_positive, require_suffix
+from saliency_gan.config.checks import require, require_positive, require_shifts, require_suffix
 from saliency_gan.config.generator import DrawingConfig
 from saliency_gan.storage.run_layout import Input
 
@@ -46,8 +45,9 @@ class WalkConfig(DrawingConfig):
         require(self, "frames", self.frames is None or self.frames >= 2, "2 or more")
         require(self, "fps", 1 <= self.fps <= 50, "from 1 to 50")
         require(self, "scale", 0 < self.scale <= 16, "above 0 and at most 16")
-        finite = math.isfinite(self.start + self.end)
-        require(self, "end", finite and self.start != self.end, f"another number than --start {self.start:g}")
+        require_shifts(self, "start", self.start)
+        require_shifts(self, "end", self.end)
+        require(self, "end", self.start != self.end, f"another number than --start {self.start:g}")
 
     def writes(self) -> list[Path]:
         return [self.output]

@@ -1,7 +1,10 @@
 """`annotate`: manages the names that users give to directions; directions.json stores them."""
 
 import unicodedata
+from datetime import date
 from pathlib import Path
+
+import yaml
 
 from saliency_gan.config import AnnotateConfig
 from saliency_gan.directions.gallery import write_index
@@ -78,18 +81,18 @@ def clean_name(name: str) -> str:
     cleaned = " ".join(unicodedata.normalize("NFC", name).split())
     if not cleaned or len(cleaned) > LONGEST_NAME or not cleaned.isprintable():
         raise UserError(f"The name {cleaned[:60]!r} cannot be used: give 1 to {LONGEST_NAME} visible characters.")
-    if _is_number(cleaned) or cleaned.lower() in RESERVED:
+    if _means_something_else(cleaned) or cleaned.lower() in RESERVED:
         raise UserError(f"The name {cleaned!r} would be taken for an index or for no direction: give a word.")
     return cleaned
 
 
-def _is_number(name: str) -> bool:
-    """Whether the command line reads a name as a whole number, such as 12, +3, 0x10 or 1_000."""
+def _means_something_else(name: str) -> bool:
+    """Whether the command line, which reads values as YAML, takes a name for a number or for no value: 12, 0x10, 1:30,
+    null, ~, # a comment."""
     try:
-        int(name, 0)
-    except ValueError:
-        return name.lstrip("+-").isdecimal()  # such as 012
-    return True
+        return not isinstance(yaml.safe_load(name), str | float | dict | list | date)
+    except yaml.YAMLError:  # then it is taken as it is
+        return False
 
 
 def _listing(directions: Directions) -> list[str]:

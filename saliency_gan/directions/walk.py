@@ -4,6 +4,7 @@ import io
 import math
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -27,6 +28,9 @@ from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import write_bytes
 
 ANIMATION_FRAMES, STRIP_FRAMES = 33, 9
+
+LARGEST_MP4 = 8192
+"""Longest side of an mp4 in pixels, a limit of its encoder."""
 
 
 def walk(config: WalkConfig) -> Path:
@@ -82,8 +86,11 @@ def _resized(image: ImageArray, scale: float) -> ImageArray:
 def _gif(sheets: Sequence[ImageArray], fps: int) -> bytes:
     """Encodes an endless animation; every frame has its own 256 colours."""
     frames = [Image.fromarray(sheet).quantize(256, Image.Quantize.MEDIANCUT) for sheet in sheets]
+    # A GIF's times are whole hundredths of a second. Each frame ends at the one next to its true end.
+    ends = [10 * round(100 * number / fps) for number in range(len(frames) + 1)]
+    durations = [end - begin for begin, end in pairwise(ends)]
     buffer = io.BytesIO()
-    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=1000 / fps, loop=0)
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
     return buffer.getvalue()
 
 
@@ -93,6 +100,11 @@ def _mp4(sheets: Sequence[ImageArray], fps: int) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "walk.mp4"
         video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+        if not video.isOpened() and max(height, width) > LARGEST_MP4:
+            raise StageError(
+                f"An mp4 of {width} x {height} pixels cannot be written, at most {LARGEST_MP4} are possible: give a"
+                " lower --scale or fewer --samples."
+            )
         if not video.isOpened():
             raise StageError("This build of OpenCV cannot write mp4: give an --output that ends in .gif or .png.")
         for sheet in sheets:

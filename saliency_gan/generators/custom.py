@@ -105,6 +105,11 @@ def _check_attributes(generator: Generator, name: str) -> None:
     layers = generator.feature_layers
     own = set(generator.modules())
     are_layers = isinstance(layers, dict) and all(isinstance(key, str) and layers[key] in own for key in layers)
+    for called, vector in dict(generator.own_directions).items():
+        fits = isinstance(vector, torch.Tensor) and vector.shape == (generator.latent_dim,)
+        fits = fits and vector.is_floating_point() and bool(vector.isfinite().all()) and bool(vector.any())
+        expected = f"no finite float tensor of {generator.latent_dim} numbers that are not all 0"
+        _require(fits, name, f"own_directions has {called!r}, which is {expected}")
     _require(are_layers, name, "feature_layers is not a dictionary of names and modules of the generator")
 
 

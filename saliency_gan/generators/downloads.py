@@ -4,6 +4,7 @@ A download resumes after a break, tries one mirror after the other, and is check
 """
 
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -14,14 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import requests
 from filelock import FileLock
 from tqdm import tqdm
 
-from saliency_gan.errors import StageError
+from saliency_gan.errors import StageError, UserError
 from saliency_gan.storage.files import cache_folder, disk_error, read_json, sha256_of, write_json
 from saliency_gan.storage.locks import LOCK, open_lock
 
@@ -97,7 +98,11 @@ def _expected(file: PublicFile, folder: Path) -> str | None:
 
 
 def _pinned(folder: Path) -> dict[str, str]:
-    return read_json(folder / HASHES) if (folder / HASHES).exists() else {}
+    path = folder / HASHES
+    pinned: Any = read_json(path) if path.exists() else {}
+    if not isinstance(pinned, dict) or not all(isinstance(digest, str) for digest in pinned.values()):
+        raise UserError(f"{path} does not hold one sha256 for each file: delete it, and the files are downloaded anew.")
+    return pinned
 
 
 def _is_good(path: Path, expected: str | None) -> bool:
@@ -235,7 +240,8 @@ def _unpack(archive: Path, member: str) -> Path:
             shutil.copyfileobj(source, target, CHUNK)
             target.flush()
             os.fsync(target.fileno())
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+        # RuntimeError: an encrypted zip, or one packed by a method that is not known
         raise _RefusedError(f"what it sent is no archive or a damaged one ({error})") from None
     return unpacked
 

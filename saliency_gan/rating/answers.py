@@ -32,7 +32,8 @@ class Answer:
     def __post_init__(self) -> None:
         if not (isinstance(self.consistent, bool) and isinstance(self.one_factor, bool) and isinstance(self.name, str)):
             raise TypeError("an answer is two booleans and a text")
-        datetime.fromisoformat(self.time)
+        if datetime.fromisoformat(self.time).tzinfo is None:
+            raise ValueError(f"{self.time} has no time zone")
 
     @property
     def interpretable(self) -> bool:

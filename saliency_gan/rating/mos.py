@@ -91,7 +91,12 @@ def _study(run: Path) -> tuple[dict[str, Any], dict[int, str]]:
         check_study(study, directions.matrix, path)
         names = directions.names
     columns = study.get("columns") if isinstance(study, dict) else None
-    if not isinstance(columns, dict) or not {"A_sha256", "generator"} <= study.keys() or set(columns) != set(KINDS):
+    if (
+        not isinstance(columns, dict)
+        or not {"A_sha256", "generator"} <= study.keys()
+        or set(columns) != set(KINDS)
+        or not all(type(count) is int and count >= 0 for count in columns.values())
+    ):
         raise UserError(
             f"{path} is not as the page's server writes it: start saliency-gan rate once to write it again."
         )

@@ -1,6 +1,7 @@
 """The questions and answers of the page. Nothing in them shows which kind a direction is."""
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from saliency_gan.directions.annotation import clean_name, rename
 from saliency_gan.directions.gallery import GALLERY_SHIFTS
 from saliency_gan.errors import UserError
 from saliency_gan.rating.answers import Answer, clean_rater, load_answers, now, save_answers
-from saliency_gan.rating.study import RatedDirection, Study
+from saliency_gan.rating.study import RatedDirection, Study, digest_of
 from saliency_gan.results.directions import load_directions
+from saliency_gan.storage.locks import lock_folder
 
 FIELDS = {"rater": str, "position": int, "consistent": bool, "one_factor": bool, "name": str}
 """Fields of an answer and their types."""
@@ -105,15 +107,21 @@ class Session:
     def _offer_name(self, direction: RatedDirection, name: str, before: str) -> None:
         """Copies a name into directions.json.
 
-        It is not copied if somebody else has named this direction, or if another direction has this name. Baselines
-        have no names there. The page gets no message, because that would show which kind the direction is.
+        It is not copied if somebody else has named this direction, if another direction has this name, if another
+        process works with the directions, or if they were trained further. Baselines have no names there. The page gets
+        no message, because that would show which kind the direction is.
         """
         folder = self._study.found.folder
         if direction.kind != "learned" or folder.parent != self._study.config.run or name == before:
             return
-        names = load_directions(folder).names
-        if names.get(direction.index, "") in ("", before) and name not in names.values():
-            rename(folder, direction.index, name or None)
+        with suppress(UserError), lock_folder(folder, "--run"):
+            directions = load_directions(folder)
+            own = directions.own_name(direction.index)
+            present = directions.names.get(direction.index, "").removeprefix(own).removeprefix(": ")
+            full = f"{own}: {name}" if own and name else name
+            same = digest_of(directions.matrix) == digest_of(self._study.found.directions.matrix)
+            if same and present in ("", before) and full not in directions.names.values():
+                rename(folder, direction.index, name or None)
 
 
 def _shown_answer(answer: Answer) -> dict[str, Any]:

@@ -228,7 +228,8 @@ def _is_valid(background: BackgroundDirection, columns: int) -> bool:
 
 
 def _are_tables(scores: Any, rca: Any, config: Any) -> bool:
-    rows = isinstance(scores, list) and all(isinstance(row, dict) for row in scores)
+    keys = {"index", "rank", "sign", "shift", "polarity", "score", "parts"}
+    rows = isinstance(scores, list) and all(isinstance(row, dict) and keys <= row.keys() for row in scores)
     return rows and isinstance(rca, dict) and all(map(_is_number, rca.values())) and isinstance(config, dict)
 
 

@@ -175,11 +175,15 @@ class StageFolder:
         )
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """All logged lines, oldest first; an incomplete line of a killed process is left out."""
+        """All logged lines, oldest first; an incomplete line of a killed process, or a damaged one, is left out."""
+        if not self._metrics.exists():
+            return []
         metrics = []
-        for line in self._metrics.read_text().splitlines() if self._metrics.exists() else []:
+        for line in self._metrics.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError):
-                metrics.append(json.loads(line))
+                found = json.loads(line)
+                if isinstance(found, dict) and isinstance(found.get("step"), int):
+                    metrics.append(found)
         return metrics
 
     def _truncate_metrics(self, step: int) -> None:

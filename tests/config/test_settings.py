@@ -6,11 +6,14 @@ import yaml
 
 from saliency_gan.config import (
     STAGES,
+    AppConfig,
     DiscoverConfig,
     EvaluateConfig,
+    ExportConfig,
     MasksConfig,
     PredictConfig,
     ReportConfig,
+    SweepConfig,
     TrainGanConfig,
     TrainSaliencyConfig,
     to_plain,
@@ -196,3 +199,13 @@ def test_what_stages_read_and_write():
 def test_a_key_that_is_there_twice_is_refused(write):
     with pytest.raises(UserError, match="the key 'steps' is there twice"):
         load_pipeline(write("discover:\n  steps: 1\n  steps: 2\n"))
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, 10**20])
+def test_seeds_beyond_64_bits_are_refused(seed):
+    for config in (DiscoverConfig, MasksConfig, SweepConfig):
+        with pytest.raises(UserError, match="a whole number of 64 bits"):
+            config(seed=seed)
+    for config in (EvaluateConfig, AppConfig, ExportConfig):
+        with pytest.raises(UserError, match="a whole number of 64 bits"):
+            config(seed=seed).check()

@@ -52,7 +52,7 @@ def test_points_that_sweeps_share_have_one_folder():
 def test_a_single_value_holds_for_all_and_is_no_column():
     grid = points("discover.K=16,32", "discover.steps=50")
     assert [(point.values, point.discover.steps) for point in grid] == [({"K": 16}, 50), ({"K": 32}, 50)]
-    assert SweepConfig(over=("discover.K=16,32", "discover.steps=50")).title == "K"
+    assert SweepConfig(over=("discover.K=16,32", "discover.steps=50")).title == "K+steps-50"
     assert "steps" not in grid[0].slug
 
 
@@ -124,3 +124,8 @@ def test_a_dry_run_lists_the_points_with_the_pipeline_s_settings(tmp_path, capsy
         "runs/y/sweep/K-8_lambda-0_deformator-orthonormal_seed-4",
         "runs/y/sweep/K-8_lambda-1_deformator-orthonormal_seed-4",
     ]
+
+
+def test_values_that_would_share_a_folder_are_refused():
+    with pytest.raises(UserError, match=r"two points would share the folder K-64_lambda-0\.123457_"):
+        points("discover.lambda=0.1234567,0.1234568")

@@ -55,6 +55,17 @@ def test_a_strip_has_a_row_a_latent_and_a_column_a_shift(run: Path) -> None:
             assert np.abs(tile(sheet, row, column) - images[row]).max() <= 1
 
 
+@pytest.mark.parametrize("fps", [16, 34, 40, 50])
+def test_a_gif_takes_as_long_as_its_frames_say(run: Path, fps: int) -> None:
+    with Image.open(walk(settings(run, ".gif", fps=fps))) as animation:
+        durations = []
+        for number in range(animation.n_frames):
+            animation.seek(number)
+            durations.append(animation.info["duration"])
+    assert sum(durations) == pytest.approx(1000 * len(durations) / fps, abs=5)
+    assert max(durations) - min(durations) <= 10
+
+
 @pytest.mark.parametrize(("back", "count"), [(True, 8), (False, 5)])
 def test_a_gif_goes_there_and_back(run: Path, back: bool, count: int) -> None:
     path = walk(settings(run, ".gif", back=back, fps=20))
@@ -117,7 +128,8 @@ def test_classes_and_seed_choose_what_is_shown(run: Path) -> None:
         ({"fps": 60}, "from 1 to 50"),
         ({"scale": 0.0}, "--scale is 0.0"),
         ({"start": 2.0, "end": 2.0}, "has to be another number than --start"),
-        ({"end": float("nan")}, "has to be another number than --start"),
+        ({"end": float("nan")}, "--end is nan"),
+        ({"start": 1e39}, r"--start is 1e\+39, but has to be at most 1e\+06"),
         ({"direction": 6}, "no direction 6"),
         ({"direction": "pose"}, "No direction is called 'pose'"),
         ({"classes": ("zebra",)}, "no class 'zebra'"),

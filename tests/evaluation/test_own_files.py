@@ -116,3 +116,8 @@ def test_grey_maps_with_an_opacity_of_their_own_are_named(tmp_path: Path) -> Non
     maps = save(tmp_path / "maps", [np.maximum(mask, 9) for mask in blobs(2)[:2]], ".png", with_alpha(grey))
     with pytest.raises(UserError, match="grey values and is transparent in parts"):
         figures(tmp_path, masks, maps)
+
+
+def test_weights_beside_finished_maps_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--weights is model, but has to be left out with --maps; --compare"):
+        EvaluateConfig(masks=tmp_path, maps=tmp_path, weights=Path("model")).check()

@@ -255,6 +255,16 @@ def test_what_breaks_the_contract_is_named(write, before, after, message):
         load_custom(write(CODE.replace(before, after, 1)))
 
 
+@pytest.mark.parametrize(
+    "vector",
+    ["torch.ones(5)", "torch.zeros(6)", "torch.full((6,), torch.nan)", "[1.0] * 6", "torch.ones(6, dtype=int)"],
+)
+def test_own_directions_that_no_stage_could_use_are_named(write, vector):
+    own = f"    own_directions = {{'up': {vector}}}\n\n    def forward"
+    with pytest.raises(UserError, match="own_directions has 'up', which is no finite float tensor of 6 numbers"):
+        load_custom(write(CODE.replace("    def forward", own, 1)))
+
+
 def test_images_that_seem_to_lie_in_0_to_1_are_remarked_upon(write, capsys):
     load_custom(write())
     assert capsys.readouterr().out == ""

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import random
+import re
 import socket
 import tarfile
 import threading
@@ -11,7 +12,7 @@ import zipfile
 
 import pytest
 
-from saliency_gan.errors import StageError
+from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.downloads import CHUNK, PublicFile, absent, cache_folder, fetch, pin
 
 from .mirrors import serving
@@ -185,6 +186,14 @@ def test_the_first_usable_download_is_pinned_and_told(mirror, cache, capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("content", ["[]", '"x"', '{"weights.bin": 5}'])
+def test_a_damaged_list_of_pinned_files_is_named(mirror, cache, content):
+    (cache / "tiny").mkdir(parents=True)
+    (cache / "tiny" / "sha256.json").write_text(content)
+    with pytest.raises(UserError, match=r"sha256.json does not hold one sha256 for each file: delete it"):
+        fetch("tiny", public(mirror, sha256=None))
+
+
 def test_a_cached_file_that_was_damaged_is_downloaded_again(mirror, cache):
     files = public(mirror, sha256=None)
     fetch("tiny", files)
@@ -242,12 +251,22 @@ def test_one_file_of_an_archive_is_kept_and_nothing_else_is_written(mirror, cach
     assert list(tmp_path.rglob("G_ema.pth")) == []
 
 
+def encrypted(archive: bytes) -> bytes:
+    """The zip, with headers that say that its files are encrypted."""
+    changed = bytearray(archive)
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        for found in re.finditer(header, archive):
+            changed[found.start() + flags] |= 1
+    return bytes(changed)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (make_zip("other"), r"archive it sent holds no G_ema\.pth"),
         (make_tar("other"), r"archive it sent holds no G_ema\.pth"),
         (b"no archive at all", "no archive or a damaged one"),
+        (encrypted(make_zip("G_ema.pth")), "is encrypted"),
         (make_tar("G_ema.pth")[:500_000], "no archive or a damaged one"),
         (make_zip("G_ema.pth").replace(CONTENT[500_000:500_004], b"...."), "no archive or a damaged one"),
     ],

@@ -59,6 +59,8 @@ def test_no_name_of_a_rater_leaves_the_folder(name: object) -> None:
                                  "time": ANSWER.time}]}),
         json.dumps({"answers": [{"direction": "learned-1", "consistent": True, "one_factor": True, "name": "",
                                  "time": "yesterday"}]}),
+        json.dumps({"answers": [{"direction": "learned-1", "consistent": True, "one_factor": True, "name": "",
+                                 "time": "2026-01-01T00:00:00"}]}),
     ],
 )  # fmt: skip
 def test_damaged_files_are_named(tmp_path: Path, content: str) -> None:

@@ -139,7 +139,10 @@ def test_answers_about_other_directions_are_refused(rated: Path) -> None:
         mos(MosConfig(run=rated))
 
 
-@pytest.mark.parametrize("change", [{"columns": None}, {"columns": {"learned": 6}}, {"generator": ...}])
+TEXT = {"columns": {"learned": "6", "random": 2, "coordinate": 2}}
+
+
+@pytest.mark.parametrize("change", [{"columns": None}, {"columns": {"learned": 6}}, {"generator": ...}, TEXT])
 def test_a_damaged_study_is_refused(rated: Path, change: dict[str, object]) -> None:
     path = rated / "rating" / "study.json"
     study = json.loads(path.read_text()) | change

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -276,6 +277,27 @@ def test_a_name_that_somebody_gave_stays(client: Client, config: RateConfig) -> 
     assert client.answer("ann", position, True, True, "pose")[0] == 200
     assert load_directions(folder).names == {other: "pose"}, "no name twice"
     assert saved(config, "ann")[f"learned-{index}"]["name"] == "pose", "the answer keeps what was said"
+
+
+def test_names_do_not_reach_directions_that_were_trained_further(client: Client, config: RateConfig) -> None:
+    folder = config.run / "discover"
+    position, _ = position_of(config, "ann", "learned")
+    client.look("ann", position)
+    before = load_directions(folder)
+    replace(before, matrix=before.matrix.flip(1)).save(folder)
+    assert client.answer("ann", position, True, True, "size")[0] == 200
+    assert load_directions(folder).names == {}
+
+
+def test_a_name_is_added_to_the_one_that_the_generator_gives(client: Client, config: RateConfig) -> None:
+    folder = config.run / "discover"
+    position, index = position_of(config, "ann", "learned")
+    before = load_directions(folder)
+    replace(before, config=before.config | {"K": 0}, names={index: "L1D1"}).save(folder)
+    client.look("ann", position)
+    for name, stored in (("smile", "L1D1: smile"), ("grin", "L1D1: grin"), ("", "L1D1")):
+        assert client.answer("ann", position, True, True, name)[0] == 200
+        assert load_directions(folder).names == {index: stored}
 
 
 def test_a_taken_port_is_said(serve) -> None:

@@ -214,6 +214,16 @@ class TestMetrics:
             folder.load_checkpoint()
         assert path.read_text() == '{"step": 1, "loss": 0.142857}\n{"step": 2, "loss": 0.285714}\n'
 
+    @pytest.mark.parametrize("damaged", [b"\xff\xfe\n", b"5\n", b'{"loss": 1}\n'])
+    def test_damaged_lines_are_passed_over(self, config, damaged):
+        with StageFolder(config, "generator") as folder:
+            folder.log(1, loss=0.5)
+            with open(folder.path / "metrics.jsonl", "ab") as file:
+                file.write(damaged)
+            folder.save_checkpoint({"step": 1})
+            folder.load_checkpoint()
+            assert folder.read_metrics() == [{"step": 1, "loss": 0.5}]
+
     @pytest.mark.parametrize("there", [True, False])
     def test_lines_never_go_through_a_link(self, config, tmp_path, there):
         theirs, metrics = tmp_path / "theirs", config.run / "generator" / "metrics.jsonl"
