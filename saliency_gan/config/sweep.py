@@ -54,11 +54,15 @@ class SweepConfig(StageConfig):
 
     @property
     def title(self) -> str:
-        """Name of the results: the settings under their names in the paper, with their value if they have only one, for
-        example K+lambda or K+steps-50."""
+        """Name of the results: the settings with several values under their names in the paper, for example K+lambda.
+        The only value of a setting that names the points' folders is added, for example K+lambda-0.5."""
         swept = swept_values(self.over).items()
         several = [paper_name(setting) for setting, values in swept if len(values) > 1] or ["seeds"]
-        single = [f"{paper_name(setting)}-{shown(values[0])}" for setting, values in swept if len(values) == 1]
+        single = [
+            f"{paper_name(setting)}-{shown(values[0])}"
+            for setting, values in swept
+            if len(values) == 1 and setting in ALWAYS_NAMED
+        ]
         return _as_file_name("+".join([*several, *single]))
 
 

@@ -52,7 +52,8 @@ def test_points_that_sweeps_share_have_one_folder():
 def test_a_single_value_holds_for_all_and_is_no_column():
     grid = points("discover.K=16,32", "discover.steps=50")
     assert [(point.values, point.discover.steps) for point in grid] == [({"K": 16}, 50), ({"K": 32}, 50)]
-    assert SweepConfig(over=("discover.K=16,32", "discover.steps=50")).title == "K+steps-50"
+    assert SweepConfig(over=("discover.K=16,32", "discover.steps=50")).title == "K"
+    assert SweepConfig(over=("discover.lambda=0.5", "discover.K=16,32")).title == "K+lambda-0.5"
     assert "steps" not in grid[0].slug
 
 

@@ -129,7 +129,7 @@ def test_more_steps_go_on_and_fewer_are_refused(tmp_path, base, calls):
         config = config_of(tmp_path, f"discover.steps={steps}")
         assert sweep(config, sweep_points(config, base)) == failures
     assert len(calls) == 2
-    (sentence,) = read(tmp_path, "seeds+steps-4")["failed"].values()
+    (sentence,) = read(tmp_path, "seeds")["failed"].values()
     assert "was trained for 5 steps already, more than the 4 asked for" in sentence
 
 
