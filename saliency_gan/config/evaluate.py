@@ -70,8 +70,8 @@ class EvaluateConfig(LendingConfig):
         require_positive(self, "batch")
         require_not_negative(self, "workers")
         require_seed(self)
-        only_maps = self.maps is None or self.weights is None
-        require(self, "weights", only_maps, "left out with --maps; --compare measures models beside the maps")
+        one_of_them = self.maps is None or self.weights is None
+        require(self, "weights", one_of_them, "left out with --maps; --compare measures models beside the maps")
         if self.output is not None:
             require_suffix(self, "output", self.output, ".json")
 

@@ -6,12 +6,7 @@ from typing import Literal
 
 from saliency_gan.compute.processes import own_parts
 from saliency_gan.compute.types import Precision
-from saliency_gan.config.checks import (
-    require,
-    require_not_negative,
-    require_positive,
-    require_share,
-)
+from saliency_gan.config.checks import require, require_not_negative, require_positive, require_share
 from saliency_gan.config.stage import StageConfig
 from saliency_gan.errors import UserError
 

@@ -1,7 +1,6 @@
 """`annotate`: manages the names that users give to directions; directions.json stores them."""
 
 import unicodedata
-from datetime import date
 from pathlib import Path
 
 import yaml
@@ -90,9 +89,10 @@ def _means_something_else(name: str) -> bool:
     """Whether the command line, which reads values as YAML, takes a name for a number or for no value: 12, 0x10, 1:30,
     null, ~, # a comment."""
     try:
-        return not isinstance(yaml.safe_load(name), str | float | dict | list | date)
-    except yaml.YAMLError:  # then it is taken as it is
+        value = yaml.safe_load(name)
+    except (yaml.YAMLError, ValueError):  # such as 2026-13-45, which is no date: it is taken as it is
         return False
+    return value is None or isinstance(value, int)
 
 
 def _listing(directions: Directions) -> list[str]:

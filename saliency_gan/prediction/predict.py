@@ -106,7 +106,8 @@ def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredicto
 
 def _called(jobs: Sequence[Job], count: int) -> str:
     kinds = {job.is_video for job in jobs}
-    return ("files" if len(kinds) > 1 else "videos" if kinds == {True} else "photos")[: -1 if count == 1 else None]
+    noun = "file" if len(kinds) > 1 else "video" if kinds == {True} else "photo"
+    return noun if count == 1 else f"{noun}s"
 
 
 def _what_videos_lack(config: PredictConfig, kinds: Sequence[str]) -> str:

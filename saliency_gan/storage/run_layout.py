@@ -183,7 +183,7 @@ class RunLayout:
         """Export of a saliency model: the named one, else the run's if the run has a model, else that of the bundled
         model, whose `path` is None."""
         if named is not None or not self.saliency_models():
-            return self.saliency_model(named, MODEL_STAGES if self.run else ())
+            return self.saliency_model(named)
         return Input(str(self.export), "run" if self.export.is_file() else "missing", self.export)
 
     def _find(self, named: Path | None, stage: str, file: str, generator: str) -> Input:

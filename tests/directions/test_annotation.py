@@ -110,7 +110,8 @@ def test_unusable_names(name: str) -> None:
         clean_name(name)
 
 
-def test_names_are_composed() -> None:
+def test_names_are_composed_and_otherwise_stay() -> None:
+    assert clean_name("2026-13-45") == "2026-13-45"
     assert clean_name(" Gro\u0308\u00dfe ") == "Gr\u00f6\u00dfe"
 
 
