@@ -53,7 +53,7 @@ class Editor:
     """A generator with the units that `dissect` found.
 
     Args:
-        dissection: Folder with the dissection.json of `dissect`; the file may be missing.
+        dissection: Folder with the dissection.json of `dissect`; the folder or the file may be missing.
         generator: G, frozen.
         seed: Random seed of the images.
 
@@ -64,10 +64,10 @@ class Editor:
         UserError: If the dissection is damaged, or belongs to another generator.
     """
 
-    def __init__(self, dissection: Path, generator: Generator, seed: int = 0) -> None:
+    def __init__(self, dissection: Path | None, generator: Generator, seed: int = 0) -> None:
         self._generator, self._seed = generator, seed
-        path = dissection / DISSECTION
-        self.sets = read_unit_sets(path, generator) if path.is_file() else ()
+        path = dissection / DISSECTION if dissection else None
+        self.sets = read_unit_sets(path, generator) if path and path.is_file() else ()
 
     def start(self, draw: int, class_index: int | None) -> ImageArray:
         """Draws G(z, c).
@@ -151,7 +151,7 @@ def read_unit_sets(path: Path, generator: Generator) -> tuple[UnitSet, ...]:
             by_number = {unit["unit"]: unit for unit in found["layers"][artifacts["layer"]]}
             listed = [{**by_number[unit], "off": 0.0} for unit in artifacts["units"]]
             sets.append(_unit_set("artifacts", artifacts["layer"], listed))
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:80]
         raise UserError(f"{path} is damaged or of another version ({reason}): run dissect again.") from None
     return tuple(sets)

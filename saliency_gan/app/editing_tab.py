@@ -6,7 +6,7 @@ import gradio as gr
 import numpy as np
 
 from saliency_gan.app.editing import SIDE, Editor
-from saliency_gan.app.events import PRIVATE, REDRAW
+from saliency_gan.app.events import DRAW, PRIVATE
 from saliency_gan.app.exploring import Explorer
 from saliency_gan.errors import UserError
 
@@ -67,14 +67,14 @@ def editing_tab(editor: Editor, explorer: Explorer, page: gr.Blocks) -> None:
             return gr.skip()
 
     new.click(lambda number: number + 1, draw, draw, **PRIVATE)
-    gr.on([page.load, draw.change, chosen_class.change], start, [draw, chosen_class], [canvas, result], **PRIVATE)
+    gr.on([page.load, draw.change, chosen_class.change], start, [draw, chosen_class], [canvas, result], **DRAW)
     controls: list[Any] = [units, count, action]
     gr.on(
         [canvas.change, *(control.change for control in controls)],
         edit,
         [draw, chosen_class, canvas, *controls],
         result,
-        **REDRAW,
+        **DRAW,
     )
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from saliency_gan.app.sampling import sample
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig
-from saliency_gan.config.pipeline import read_yaml
 from saliency_gan.directions.discovered import Discovered
 from saliency_gan.directions.drawing import draw_shifted
 from saliency_gan.errors import UserError
@@ -33,10 +32,6 @@ NO_COLUMN = -1
 """Stands for an h_bg that was found by gradient and is no column of A."""
 TILE, GAP = 192, 6
 """Side of the images in a row and gap between them, in pixels."""
-RULE_SETTINGS = (
-    "rule", "theta", "margin", "votes", "consensus", "quorum", "shift", "opening", "min_component",
-    "fill_holes",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class Explorer:
     Args:
         found: G and its directions.
         config: The rule's settings, seed, device and precision are used.
-        dissection: Folder with the dissection.json whose units the units rule uses.
+        dissection: Folder with the dissection.json whose units the units rule uses, if there is one.
 
     Attributes:
         name: Name of the generator.
@@ -69,13 +64,15 @@ class Explorer:
         UserError: If the rule needs units and there is no dissection.
     """
 
-    def __init__(self, found: Discovered, config: MasksConfig, dissection: Path) -> None:
+    def __init__(self, found: Discovered, config: MasksConfig, dissection: Path | None) -> None:
         self._fabric = make_fabric(config.device, config.precision)
         self._generator = found.generator.to(self._fabric.device)
         self._directions, self._config = found.directions, config
         self._background = found.directions.background
         painters = None
         if "units" in config.rules:
+            if dissection is None:
+                raise UserError(f"The rule units needs a dissection of {found.generator.name}: run dissect first.")
             painters = load_painters(dissection, self._generator)
         self._masker = Masker(config, self._generator, found.directions, painters, self._fabric)
         self.name = found.generator.name
@@ -153,20 +150,6 @@ class Explorer:
 
     def _sample(self, draw: int, class_index: int | None) -> tuple[Tensor, Tensor]:
         return sample(self._generator, random_stream(self._config.seed, Stream.EXPLORING, draw), SHOWN, class_index)
-
-
-def mask_settings(run: Path | None, **others: object) -> MasksConfig:
-    """Settings of the rule that made a run's masks; the default rule if the run has no masks.
-
-    Args:
-        run: Run folder; None for no run.
-        others: Other settings of MasksConfig.
-    """
-    path = run / "masks" / "config.yaml" if run else None
-    written = read_yaml(path) if path and path.is_file() else {}
-    rule = {name: written[name] for name in RULE_SETTINGS if name in written}
-    rule = {name: tuple(value) if isinstance(value, list) else value for name, value in rule.items()}
-    return MasksConfig(**rule, **others)  # type: ignore[arg-type]
 
 
 def _row(images: ImageArray, enlarged_by: int = cv2.INTER_CUBIC) -> ImageArray:

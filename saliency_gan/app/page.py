@@ -8,7 +8,7 @@ import gradio as gr
 
 from saliency_gan.app.editing import Editor
 from saliency_gan.app.editing_tab import editing_tab
-from saliency_gan.app.events import PRIVATE, REDRAW
+from saliency_gan.app.events import DRAW, PRIVATE, REDRAW
 from saliency_gan.app.exploring import MAX_SHIFT, Explorer
 from saliency_gan.app.guard import HOST, OwnPageOnly
 from saliency_gan.app.photo import BACKGROUNDS, REFINEMENTS, Look, Photo, draw_pictures, mark, parse_colour
@@ -168,7 +168,15 @@ def _photo_tab(predictor: PhotoPredictor, folder: Path, max_megabytes: int) -> N
     settings: list[Any] = [threshold, otsu, refinement, background, colour]
     drawn = [*shown, about, files]
     # preprocess=False, because gradio would decode the file itself and say less about damaged files.
-    reading = upload.upload(read, upload, [photo, upload, make], preprocess=False, show_progress="minimal", **PRIVATE)
+    reading = upload.upload(
+        read,
+        upload,
+        [photo, upload, make],
+        preprocess=False,
+        show_progress="minimal",
+        trigger_mode="always_last",
+        **PRIVATE,
+    )
     reading.then(redraw, [photo, *settings], drawn, show_progress="hidden", **PRIVATE)
     upload.clear(lambda: (None, gr.update(interactive=False)), None, [photo, make], **PRIVATE).then(
         redraw, [photo, *settings], drawn, **PRIVATE
@@ -228,6 +236,6 @@ def _directions_tab(explorer: Explorer, page: gr.Blocks) -> None:
 
     place: list[Any] = [draw, chosen_class, direction, shift]
     new.click(lambda number: number + 1, draw, draw, **PRIVATE)
-    gr.on([page.load, draw.change, chosen_class.change], start, place[:2], rows[0], show_progress="hidden", **PRIVATE)
+    gr.on([page.load, draw.change, chosen_class.change], start, place[:2], rows[0], **DRAW)
     triggers = [page.load, draw.change, *(control.change for control in place[1:])]
-    gr.on(triggers, move, place, rows[1:], **REDRAW)
+    gr.on(triggers, move, place, rows[1:], **DRAW)

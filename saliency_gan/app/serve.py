@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from saliency_gan.app.editing import Editor
-from saliency_gan.app.exploring import Explorer, mask_settings
+from saliency_gan.app.exploring import Explorer
 from saliency_gan.app.guard import HOST, no_connections
 from saliency_gan.compute.devices import pick_device
 from saliency_gan.config import AppConfig
@@ -54,9 +54,9 @@ def serving(config: AppConfig) -> Iterator[str]:
     port = _free_port(config.port)
     predictor = Predictor(load_model(config.model.path), pick_device(config.device), precision="auto")
     found = open_discovered(config.choice, config.directions)
-    settings = mask_settings(config.run, seed=config.seed, device=config.device)
-    explorer = Explorer(found, settings, config.dissection.folder)
-    editor = Editor(config.dissection.folder, explorer.generator, config.seed)
+    dissection = None if config.dissection.origin == "missing" else config.dissection.folder
+    explorer = Explorer(found, config.mask_settings, dissection)
+    editor = Editor(dissection, explorer.generator, config.seed)
     with tempfile.TemporaryDirectory(prefix="saliency-gan-app-") as folder, no_connections():
         build = _import_page(Path(folder))
         page = build(predictor, explorer, editor, Path(folder), config.max_megabytes, port)

@@ -21,6 +21,11 @@ def explain(error: BaseException | None, config: Any) -> StageError | None:
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return _out_of_memory(config)
+    if isinstance(error, ValueError) and str(error).startswith("Expected more than 1 value per channel"):
+        return StageError(
+            "Batch normalisation needs more than one value in each part of a batch: raise --batch or --resolution, or"
+            " lower --accumulate."
+        )
     if isinstance(error, RuntimeError):
         text = str(error)
         if re.search(OUT_OF_MEMORY, text, re.IGNORECASE):

@@ -15,8 +15,7 @@ class AdaptConfig(SelfTrainingConfig):
     Args:
         weights: Saliency model to start from: model.safetensors or its folder, or `bundled`; by default the run's
             student, else its U-Net trained on generated pairs, else the bundled model.
-        shards: Folder of synthetic pairs to mix in, or its web address; by default the run's masks folder, if there is
-            one.
+        shards: Folder of synthetic pairs to mix in, or its web address; by default the run's masks folder.
         synthetic_share: Share of synthetic pairs in each batch, from 0 to below 1.
         backdrop: Share of the synthetic pairs whose objects are pasted onto other backgrounds, as in train-saliency, 0
             to 1.
@@ -35,8 +34,7 @@ class AdaptConfig(SelfTrainingConfig):
 
     def inputs(self) -> dict[str, Input]:
         inputs = {"model": self.layout.saliency_model(self.weights, ["student", "saliency"])}
-        pairs = self.layout.pairs(self.shards)
-        return inputs if pairs.origin == "missing" or not self.synthetic_share else {**inputs, "pairs": pairs}
+        return {**inputs, "pairs": self.layout.pairs(self.shards)} if self.synthetic_share else inputs
 
     def check(self) -> None:
         super().check()

@@ -2,12 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from saliency_gan.compute.types import Device
 from saliency_gan.config.checks import require_port, require_positive, require_seed
 from saliency_gan.config.generator import GeneratorConfig
+from saliency_gan.config.masks import MasksConfig
 from saliency_gan.config.stage import LendingConfig
+from saliency_gan.errors import UserError
 from saliency_gan.storage.run_layout import GeneratorChoice, Input
+from saliency_gan.storage.yaml_files import read_yaml
+
+RULE_SETTINGS = (
+    "rule", "theta", "margin", "votes", "consensus", "quorum", "shift", "opening", "min_component",
+    "fill_holes",
+)  # fmt: skip
+RULE_INPUTS = ("directions", "dissection")
+"""Settings of `masks` that the page takes over from a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +55,41 @@ class AppConfig(LendingConfig):
         return self.layout.saliency_model(self.weights)
 
     @property
+    def mask_settings(self) -> MasksConfig:
+        """Settings of the rule that made the run's masks, with their directions and dissection; the default rule if the
+        run has no masks.
+
+        Raises:
+            UserError: If the run's file holds other settings.
+        """
+        path = self.run / "masks" / "config.yaml" if self.run else None
+        written = read_yaml(path) if path and path.is_file() else {}
+        known: dict[str, Any] = {name: written[name] for name in RULE_SETTINGS if name in written}
+        known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+        try:
+            known |= {name: Path(written[name]) for name in RULE_INPUTS if written.get(name)}
+            settings = MasksConfig(**known, seed=self.seed, device=self.device)
+            settings.check()
+        except (UserError, TypeError, ValueError) as error:
+            raise UserError(f"{path} is not as masks wrote it ({str(error)[:150]}): run masks again.") from None
+        return settings
+
+    @property
     def choice(self) -> GeneratorChoice:
         """The generator that follows from these settings and the run."""
-        return self.layout.generator(self.generator, None, None, self.ablate_units, bundled=GeneratorConfig.DEFAULT)
+        asked = (self.generator, None, None, self.ablate_units)
+        bundled, directions = GeneratorConfig.DEFAULT, self.mask_settings.directions
+        return self.layout.generator(*asked, bundled=bundled, directions=directions)
 
     @property
     def directions(self) -> Input:
         """The directions to move along."""
-        return self.layout.directions(None, self.choice.name)
+        return self.layout.directions(self.mask_settings.directions, self.choice.name)
 
     @property
     def dissection(self) -> Input:
         """The dissection, which says what each unit paints."""
-        return self.layout.dissection(None, self.choice.name)
+        return self.layout.dissection(self.mask_settings.dissection, self.choice.name)
 
     def inputs(self) -> dict[str, Input]:
         inputs = {"model": self.model, **self.choice.inputs, "directions": self.directions}

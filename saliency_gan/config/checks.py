@@ -54,8 +54,9 @@ def require_shifts(config: Any, name: str, *values: float) -> None:
 
 
 def require_port(config: Any) -> None:
-    """Refuses a number that is not a port."""
-    require(config, "port", 0 <= config.port < 65536, "a port: 1024 to 65535, or 0 for any free one")
+    """Refuses a number that is not a port, and the ports below 1024, which are for the system."""
+    is_port = config.port == 0 or 1024 <= config.port < 65536
+    require(config, "port", is_port, "a port: 1024 to 65535, or 0 for any free one")
 
 
 def require_suffix(config: Any, name: str, path: Path, *suffixes: str) -> None:

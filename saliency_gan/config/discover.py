@@ -7,6 +7,7 @@ from typing import Literal
 from saliency_gan.compute.processes import own_parts
 from saliency_gan.config.checks import require, require_not_negative, require_positive, require_shifts
 from saliency_gan.config.generator import DrawingConfig
+from saliency_gan.storage.run_layout import GeneratorChoice, Input
 
 DeformatorKind = Literal["orthonormal", "unit", "linear", "mlp", "coordinate", "random"]
 Schedule = Literal["constant", "cosine"]
@@ -17,6 +18,8 @@ class DiscoverConfig(DrawingConfig):
     """Stage 1: finds K latent directions of a frozen generator, scores them and chooses the background direction.
 
     Args:
+        start: Discover folder of an earlier run with the same K, or a generator that is bundled with directions: A and
+            R begin as they ended there. By default they begin at random.
         K: Number of directions to train; 0 trains none and uses only the generator's own directions (EigenGAN).
         deformator: Parametrisation of the direction matrix A: orthonormal, unit (columns of unit length) or linear; mlp
             is a network, whose directions are curves; coordinate and random are fixed baselines.
@@ -52,6 +55,7 @@ class DiscoverConfig(DrawingConfig):
         gallery_samples: Latents in each gallery picture; 0 draws no gallery.
     """
 
+    start: Path | None = None
     K: int = 120
     deformator: DeformatorKind = "orthonormal"
     reconstructor: Literal["resnet18", "lenet"] = "resnet18"
@@ -80,7 +84,18 @@ class DiscoverConfig(DrawingConfig):
     shift: float = 6.0
     gallery_samples: int = 6
 
+    @property
+    def choice(self) -> GeneratorChoice:
+        given = (self.generator, self.weights, self.truncation, self.ablate_units)
+        return self.layout.generator(*given, bundled=self.DEFAULT, directions=self.start)
+
+    def inputs(self) -> dict[str, Input]:
+        beginning = {"start": self.layout.directions(self.start, "")} if self.start else {}
+        return {**super().inputs(), **beginning}
+
     def check(self) -> None:
+        continues = self.K > 0 and self.deformator in ("orthonormal", "unit", "linear")
+        require(self, "start", self.start is None or continues, "left out: only a matrix A that is trained continues")
         require(self, "max_shift", self.max_shift > 0, "above 0")
         require(self, "min_shift", 0 <= self.min_shift <= self.max_shift, f"from 0 to --max_shift {self.max_shift:g}")
         require_not_negative(self, "K", "steps", "rca_every", "rca_samples", "optimise_steps", "gallery_samples")

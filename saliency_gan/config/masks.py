@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from saliency_gan.config.checks import require, require_positive, require_share, require_shifts
 from saliency_gan.config.generator import DrawingConfig
@@ -111,6 +111,8 @@ class MasksConfig(DrawingConfig):
 
     def check(self) -> None:
         asked, rules = self.quorum, self.consensus
+        known = (*get_args(MaskRule), "consensus")
+        require(self, "rule", self.rule in known, f"one of {', '.join(known)}")
         require_positive(self, "pairs", "batch", "shard_size")
         require(self, "theta", self.theta == "otsu" or 0 < self.theta <= 1, "above 0 and at most 1, or otsu")
         require(self, "margin", 0 <= self.margin < 1, "from 0 to below 1")

@@ -117,7 +117,7 @@ class SelfTrainingConfig(StageConfig):
         require_positive(self, "batch", "held_out", "mark_side", "grabcut_iterations")
         require(self, "max_images", self.max_images >= MIN_PHOTOS, f"{MIN_PHOTOS} or more")
         require_positive(self, "checkpoint_every", "log_every")
-        require_not_negative(self, "lr")
+        require_not_negative(self, "lr", "weight_decay")
         require(self, "steps", min(self.steps, default=0) >= 1, "1 or more for each round")
         for name in ROUND_SETTINGS:
             values = getattr(self, name, (True,))

@@ -88,7 +88,7 @@ class TrainSaliencyConfig(StageConfig):
         require_positive(self, "steps", "batch", "validation_pairs", "checkpoint_every", "log_every")
         own_parts(self.batch, self.accumulate)
         require_not_negative(self, "workers")
-        require_not_negative(self, "lr")
+        require_not_negative(self, "lr", "weight_decay", "lr_factor")
         require_share(self, "backdrop")
         require(self, "ema", 0 <= self.ema < 1, "from 0 to below 1")
 

@@ -61,6 +61,23 @@ class Deformator(nn.Module):
             with _seeded(random):
                 orthogonal(self, "weight", orthogonal_map="cayley")
 
+    @torch.no_grad()
+    def start_from(self, matrix: Tensor) -> None:
+        """Lets A continue from another one.
+
+        Args:
+            matrix: Float [latent_dim, K], with columns of this kind.
+
+        Raises:
+            UserError: If the columns are of another kind, for example not orthonormal.
+        """
+        if self.kind == "orthonormal":
+            self.weight = matrix  # type: ignore[assignment]  # through the parametrisation
+        else:
+            self.weight.copy_(matrix)
+        if not torch.allclose(self.matrix, matrix, atol=1e-4):
+            raise UserError(f"The columns of A in --start are not {self.kind}: give the --deformator of that run.")
+
     @property
     def matrix(self) -> Tensor:
         """A, float32 [latent_dim, K], even under automatic mixed precision.

@@ -1,6 +1,5 @@
 """Stage 1, `discover`: trains A and R on a frozen generator, then measures, ranks and shows the directions."""
 
-import json
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -8,7 +7,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +19,7 @@ from saliency_gan.directions.background import choose_background
 from saliency_gan.directions.deformator import FIXED_KINDS
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
 from saliency_gan.directions.rca import measure_rca
+from saliency_gan.directions.reconstructor import save_reconstructor
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
@@ -29,7 +28,6 @@ from saliency_gan.images.writing import write_image
 from saliency_gan.results.directions import Directions, load_directions, read_names
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
-from saliency_gan.storage.files import write_bytes
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -66,11 +64,13 @@ def discover(config: DiscoverConfig) -> Path:
             trainer = DiscoveryTrainer(config, generator)
             if state := folder.load_checkpoint():
                 trainer.load_state(state)
+            elif config.start:
+                trainer.start_from(config.inputs()["start"].folder)
             _train(trainer, folder)
             rca, fabric = _rca(trainer), trainer.fabric
             learned = trainer.deformator.eval().matrix.detach().cpu()
             if is_main():
-                _save_reconstructor(trainer, folder.path / "reconstructor.safetensors")
+                save_reconstructor(trainer.reconstructor.module, folder.path / "reconstructor.safetensors")
         else:
             rca, fabric = {}, make_fabric(config.device, config.precision)
             learned = torch.zeros(generator.latent_dim, 0)
@@ -220,10 +220,3 @@ def _names_given(folder: Path, matrix: Tensor, learned: int) -> dict[int, str]:
 def _unused(folder: Path) -> Path:
     paths = (folder / f"directions.damaged-{number}.json" for number in count(1))
     return next(path for path in paths if not path.exists())
-
-
-def _save_reconstructor(trainer: DiscoveryTrainer, path: Path) -> None:
-    config = trainer.config
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in trainer.reconstructor.state_dict().items()}
-    description = {"kind": config.reconstructor, "K": config.K, "channels": trainer.generator.channels}
-    write_bytes(path, safetensors.torch.save(tensors, {"reconstructor": json.dumps(description)}))

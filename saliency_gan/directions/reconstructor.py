@@ -1,11 +1,18 @@
 """R, the network that predicts the direction and the size of a shift (Voynov & Babenko 2020, section 3.1)."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
+import safetensors
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from saliency_gan.errors import UserError
+from saliency_gan.storage.files import write_bytes
 
 ReconstructorKind = Literal["resnet18", "lenet"]
 SMALLEST_SIDE = 32
@@ -32,6 +39,7 @@ class Reconstructor(nn.Module):
     def __init__(self, kind: ReconstructorKind, count: int, channels: int) -> None:
         super().__init__()
         self.kind = kind
+        self.description = {"kind": kind, "K": count, "channels": channels}
         self.trunk, features = _TRUNKS[kind](2 * channels)
         self.direction_head = _HEADS[kind](features, count)
         self.shift_head = _HEADS[kind](features, 1)
@@ -51,6 +59,34 @@ class Reconstructor(nn.Module):
             pairs = F.interpolate(pairs, size=(SMALLEST_SIDE, SMALLEST_SIDE))
         features = self.trunk(pairs)
         return self.direction_head(features), self.shift_head(features).squeeze(1)
+
+
+def save_reconstructor(network: Reconstructor, path: Path) -> None:
+    """Writes the weights of R as a safetensors file, atomically."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_bytes(path, safetensors.torch.save(tensors, {"reconstructor": json.dumps(network.description)}))
+
+
+def load_reconstructor(network: Reconstructor, path: Path) -> bool:
+    """Reads what `save_reconstructor` wrote.
+
+    Returns:
+        Whether it was read. It is not if there is no such file, or if it holds an R of another kind or size.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            if json.loads((file.metadata() or {})["reconstructor"]) != network.description:
+                return False
+        network.load_state_dict(safetensors.torch.load_file(path))
+    except FileNotFoundError:
+        return False
+    except (safetensors.SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise UserError(f"{path} is damaged or no R that discover wrote ({reason}).") from None
+    return True
 
 
 def _resnet18(channels: int) -> tuple[nn.Module, int]:

@@ -2,6 +2,7 @@
 
 import math
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from saliency_gan.compute.processes import own_parts
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.config.discover import Schedule
 from saliency_gan.directions.deformator import Deformator
-from saliency_gan.directions.reconstructor import Reconstructor
+from saliency_gan.directions.reconstructor import Reconstructor, load_reconstructor
 from saliency_gan.directions.shifts import ShiftSample, ShiftSampler, draw_both
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
+from saliency_gan.results.directions import load_directions
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 METRICS = ("loss", "loss_direction", "loss_shift", "accuracy", "mae")
@@ -65,6 +67,25 @@ class DiscoveryTrainer:
             return module.to(self.fabric.device), None
         optimiser = torch.optim.Adam(module.parameters(), lr=rate, fused=self.fabric.device.type != "mps")
         return self.fabric.setup(module, optimiser)
+
+    def start_from(self, folder: Path) -> None:
+        """Begins with A and R of a finished run; the optimisers start without state. If the folder has no R of this
+        kind, R begins at random.
+
+        Raises:
+            UserError: If the directions or R are damaged, or A is of another size or kind.
+        """
+        found = load_directions(folder)
+        matrix = found.matrix[:, : found.config.get("K", found.matrix.shape[1])]
+        shape = (self.generator.latent_dim, self.config.K)
+        if matrix.shape != shape:
+            raise UserError(
+                f"{folder} holds an A of {matrix.shape[0]} x {matrix.shape[1]} numbers, but {self.generator.name} and"
+                f" --K {self.config.K} need {shape[0]} x {shape[1]}: leave --start out, or give its generator and K."
+            )
+        self.deformator.module.start_from(matrix.to(self.fabric.device))
+        if not load_reconstructor(self.reconstructor.module, folder / "reconstructor.safetensors"):
+            print(f"{folder} has no {self.config.reconstructor} R of this K, so R begins at random.")
 
     def train_step(self) -> None:
         """Updates A and R on new pairs and adds this step's metrics to `totals`."""

@@ -1,6 +1,6 @@
 """Artifact units: images look more real without them (Bau et al. 2019, section 4.3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from saliency_gan.saliency.model import SaliencyModel
 FIRST_RANKED_IMAGE, FIRST_VERIFIED_IMAGE = 3_000_000, 4_000_000
 CANDIDATES = 2
 """Units that are ablated one by one, as a multiple of the number of units that are searched for."""
-BATCH = 32
 
 
 def measure_artifacts(
@@ -79,7 +78,7 @@ def first_order(sampler: Sampler, realism: Realism, latents: Tensor, classes: Te
     """
     modules = sampler.generator.feature_layers
     sums: dict[str, Tensor] = {}
-    for some, kinds in zip(latents.split(BATCH), classes.split(BATCH), strict=True):
+    for some, kinds in _parts(sampler, latents, classes):
         kept: dict[str, Tensor] = {}
 
         def keep(layer: str, features: Tensor, kept: dict[str, Tensor] = kept) -> Tensor:
@@ -114,14 +113,14 @@ def _rank(
     wanted = {layer: min(config.units, max(1, len(scores) // 2)) for layer, scores in promised.items()}
     layer = max(promised, key=lambda one: float(promised[one].topk(wanted[one]).values.clamp(min=0).sum()))
     before = _images(sampler, layer, [], latents, classes)
+    decrease = None if distance is None else distance.decrease_from(before)
 
     @torch.no_grad()
     def improvement(units: Sequence[int]) -> Effect:
         after = _images(sampler, layer, units, latents, classes)
-        if distance is not None:  # not its witness: when many images move in the same direction, they pass the photos
-            return distance.decrease(before, after)
-        parts = [images.split(64) for images in (before, after)]
-        scores = (realism(two, c) - realism(one, c) for one, two, c in zip(*parts, classes.split(64), strict=True))
+        if decrease is not None:  # not its witness: when many images move in the same direction, they pass the photos
+            return decrease(after)
+        scores = (realism(two, c) - realism(one, c) for one, two, c in _parts(sampler, before, after, classes))
         return effect_of(torch.cat(list(scores)).cpu())
 
     best = promised[layer].topk(min(CANDIDATES * wanted[layer], len(promised[layer]))).indices.tolist()
@@ -159,14 +158,14 @@ def _verify(
     numbers = range(FIRST_VERIFIED_IMAGE, FIRST_VERIFIED_IMAGE + 2 * config.artifact_images)
     latents, classes = sampler.subjects(numbers)
     layer, units = found["layer"], found["units"]
-    total = _units_of(sampler, layer)
+    total = sampler.draw([numbers[0]]).features[layer].shape[1]
     before = _images(sampler, layer, [], latents, classes)
     after = _images(sampler, layer, units, latents, classes)
     others = [_images(sampler, layer, some, latents, classes) for some in random_sets(config.seed, total, len(units))]
     verified = {}
     if critic is not None:
         one, two, *rest = (
-            torch.cat([critic(*part) for part in zip(images.split(64), classes.split(64), strict=True)]).cpu()
+            torch.cat([critic(*part) for part in _parts(sampler, images, classes)]).cpu()
             for images in (before, after, *others)
         )
         random = torch.stack(rest).mean(0)
@@ -179,7 +178,7 @@ def _verify(
             "before": distance.distance(before),
             "after": distance.distance(after),
             "random": sum(distance.distance(images) for images in others) / CONTROLS,
-            **_interval(distance.decrease(before, after)),
+            **_interval(distance.decrease_from(before)(after)),
         }
     if config.fid_weights is not None and photos is not None:
         values = [
@@ -194,15 +193,16 @@ def _verify(
     return verified
 
 
-def _units_of(sampler: Sampler, layer: str) -> int:
-    return sampler.draw([FIRST_VERIFIED_IMAGE]).features[layer].shape[1]
-
-
 @torch.no_grad()
 def _images(sampler: Sampler, layer: str, units: Sequence[int], latents: Tensor, classes: Tensor) -> Tensor:
     """Images without some units of a layer, float [N, channels, H, W]."""
-    parts = list(zip(latents.split(64), classes.split(64), strict=True))
+    parts = _parts(sampler, latents, classes)
     if not units:
         return torch.cat([sampler.generator(*part) for part in parts])
     with edited(sampler.generator, layer, setting(units, torch.zeros(len(units)))):
         return torch.cat([sampler.generator(*part) for part in parts])
+
+
+def _parts(sampler: Sampler, *rows: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Splits tensors with one row per image, because memory limits the images at once."""
+    return zip(*(some.split(sampler.batch) for some in rows), strict=True)

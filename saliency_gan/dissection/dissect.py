@@ -65,6 +65,7 @@ def dissect(config: DissectConfig) -> Path:
             "interventions": None,
             "artifacts": None,
         }
+        write_json(folder.path / "dissection.json", found)  # what follows may need more memory than there is
         if config.effect_images:
             found["interventions"] = measure_interventions(config, sampler, concepts, dissected, folder.path)
         if config.artifact_images:

@@ -8,12 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from saliency_gan.dissection.sampling import images_at_once
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 
 Measure = Callable[[Tensor], Tensor]
 """Images [N, channels, H, W] -> how much of a concept each of them shows, float [N] in [0, 1]."""
-GRADIENT_BATCHES = 4
+GRADIENT_BATCHES, ALPHA_BATCH = 4, 8
+LAMBDA = 0.5
+"""lambda of `optimise_alpha`, as a share of the length of the first gradient."""
 """The first gradient of delta is averaged over this many batches."""
 
 
@@ -125,7 +128,7 @@ def causal_effect(
     shown = []
     for level in levels:
         parts = []
-        for rows in torch.arange(len(latents), device=latents.device).split(64):
+        for rows in torch.arange(len(latents), device=latents.device).split(images_at_once(generator)):
             edit = setting(chosen, level.cpu()[chosen], _regions_of(region, rows))
             with torch.no_grad(), edited(generator, layer, edit):
                 parts.append(measure(generator(latents[rows], classes[rows])).cpu())
@@ -156,12 +159,10 @@ def optimise_alpha(
     region: Tensor | None = None,
     steps: int = 60,
     rate: float = 0.01,
-    weight: float = 0.5,
-    batch: int = 8,
 ) -> Tensor:
     """alpha* = argmin -delta(alpha) + lambda |alpha|_2 over [0, 1]^units, by projected Adam.
 
-    lambda is `weight` times |d delta / d alpha|_2 at the start. The gradient of |alpha|_2 has length 1 unless alpha is
+    lambda is half of |d delta / d alpha|_2 at the start. The gradient of |alpha|_2 has length 1 unless alpha is
     0. So alpha = 0 is a minimum if lambda is larger than the length of delta's gradient, and the values of alpha on the
     way there are noise. lambda is not a constant, because a concept that fills a tenth of the image has a tenth of the
     gradient.
@@ -177,8 +178,6 @@ def optimise_alpha(
         region: As for `setting`.
         steps: Steps of Adam.
         rate: Learning rate of Adam; the authors' code has 0.01.
-        weight: lambda as a share of the first gradient, below 1.
-        batch: Images per step.
 
     Returns:
         alpha, float [units] in [0, 1]; the larger, the more the unit matters.
@@ -187,7 +186,7 @@ def optimise_alpha(
     off, on = (level.to(latents.device).float() for level in levels)
 
     def delta(step: int) -> Tensor:
-        rows = torch.arange(step * batch, (step + 1) * batch, device=latents.device) % len(latents)
+        rows = torch.arange(step * ALPHA_BATCH, (step + 1) * ALPHA_BATCH, device=latents.device) % len(latents)
         where = _regions_of(region, rows)
         means = []
         for target in (on, off):
@@ -196,7 +195,7 @@ def optimise_alpha(
         return means[0] - means[1]
 
     gradients = [torch.autograd.grad(delta(step), alpha)[0] for step in range(GRADIENT_BATCHES)]
-    penalty = weight * torch.stack(gradients).mean(0).norm()
+    penalty = LAMBDA * torch.stack(gradients).mean(0).norm()
     optimiser = torch.optim.Adam([alpha], lr=rate)
     for step in range(steps):
         loss = penalty * alpha.norm() - delta(step)

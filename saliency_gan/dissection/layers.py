@@ -136,5 +136,5 @@ def _look(sampler: Sampler, images: int) -> dict[str, Tensor]:
     for seen in sampler.batches(0, images, "looking"):
         for layer, features in seen.features.items():
             step = -(-features.shape[-1] // LOOKED_SIDE)
-            found[layer].append(features[..., ::step, ::step])
+            found[layer].append(features[..., ::step, ::step].clone())
     return {layer: torch.cat(parts) for layer, parts in found.items()}

@@ -49,8 +49,7 @@ def write_unit_pictures(config: DissectConfig, sampler: Sampler, found: dict[str
 
 def _outlined(image: ImageArray, active: np.ndarray) -> ImageArray:
     """A tile of the image: all pixels are darkened except the active ones, which have a yellow outline."""
-    colour = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-    large = cv2.resize(colour, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
+    large = cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
     mask = cv2.resize(active.astype(np.uint8), (TILE, TILE), interpolation=cv2.INTER_LINEAR)
     shown = np.where(mask[:, :, None] > 0, large, large // 3).astype(np.uint8)
     outlines, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)

@@ -93,19 +93,26 @@ class FeatureDistance:
         weights = torch.ones(1, len(images), dtype=torch.float64)
         return float(self._estimate(self._all_features(images), weights))
 
-    def decrease(self, before: Tensor, after: Tensor) -> Effect:
-        """How much the distance to the photos decreased, with an interval over the images (Poisson bootstrap).
+    def decrease_from(self, before: Tensor) -> Callable[[Tensor], Effect]:
+        """Measures edits of the same images.
 
         Args:
             before: Images, float [N, channels, H, W].
-            after: The same images after the edit.
+
+        Returns:
+            A function of these images after an edit, of the same shape. It returns how much the distance to the photos
+            decreased, with an interval over the images (Poisson bootstrap).
         """
         weights = torch.poisson(torch.ones(1000, len(before)), generator=torch.Generator().manual_seed(0)).double()
         weights = torch.cat([torch.ones(1, len(before), dtype=torch.float64), weights])
-        values = [self._estimate(self._all_features(images), weights) for images in (before, after)]
-        decrease = values[0] - values[1]
-        low, high = decrease[1:].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-        return Effect(float(decrease[0]), low, high, decrease[:1])
+        first = self._estimate(self._all_features(before), weights)
+
+        def decrease(after: Tensor) -> Effect:
+            change = first - self._estimate(self._all_features(after), weights)
+            low, high = change[1:].quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+            return Effect(float(change[0]), low, high, change[:1])
+
+        return decrease
 
     def witness(self, generated: Tensor) -> Realism:
         """A score that is high for images nearer to the photos than to `generated`.

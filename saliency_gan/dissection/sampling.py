@@ -19,6 +19,11 @@ BATCH = 32
 """Images at once at 64 px and below; fewer at larger sizes, because the features of all layers are kept."""
 
 
+def images_at_once(generator: Generator) -> int:
+    """Number of images that are drawn at once."""
+    return max(1, min(BATCH, BATCH * 64**2 // generator.resolution**2))
+
+
 @dataclass(frozen=True)
 class Seen:
     """A batch of images and features.
@@ -67,7 +72,7 @@ class Sampler:
     @property
     def batch(self) -> int:
         """Number of images that are drawn at once."""
-        return max(1, min(BATCH, BATCH * 64**2 // self.generator.resolution**2))
+        return images_at_once(self.generator)
 
     def batches(self, first: int, count: int, progress: str) -> Iterator[Seen]:
         """Draws the images `first` to `first + count - 1` in batches."""

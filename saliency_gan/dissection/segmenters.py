@@ -1,6 +1,6 @@
 """Concepts from segmentation models: torchvision's with the user's weights file, or the user's own code."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from saliency_gan.storage.files import read_text
 from saliency_gan.storage.run_layout import is_custom
 from saliency_gan.storage.torch_files import load_torch
 
-BUILT_IN: dict[str, type[ConceptSource]] = {"saliency": Saliency, "appearance": Appearance}
+BUILT_IN: dict[str, Callable[[SaliencyModel | None], ConceptSource]] = {
+    "saliency": Saliency,
+    "appearance": lambda _: Appearance(),
+}
 TORCHVISION = "torchvision:"
 SIDE = 224
 """Smaller images are enlarged to this side in pixels for torchvision's models, which learned from 520 px photos."""
@@ -50,8 +53,9 @@ def concept_sources(
         raise UserError(f"--concepts {','.join(asked)}: give at least one source and at most one segmentation model.")
     if not models and (weights or names):
         raise UserError(f"{weights or names} belongs to a segmentation model, but --concepts names none: add it there.")
-    built_in = {"saliency": lambda: Saliency(saliency_model), "appearance": Appearance}
-    sources = [built_in[name]() if name in built_in else load_segmenter(name, weights, names) for name in asked]
+    sources = [
+        BUILT_IN[name](saliency_model) if name in BUILT_IN else load_segmenter(name, weights, names) for name in asked
+    ]
     try:
         return Joined(sources)
     except ValueError as error:
@@ -187,4 +191,7 @@ def _check_scores(network: nn.Module, name: str) -> None:
 
 
 def _lines(path: Path) -> tuple[str, ...]:
-    return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    try:
+        return tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    except ValueError as error:
+        raise UserError(f"{path} is no text file ({str(error)[:80]}): give one with a name per line.") from None

@@ -120,6 +120,9 @@ def find_dataset(config: EvaluateConfig) -> Dataset:
         if title not in sides:
             setting = "--images" if title == "photos" else f"--{title}"
             sides[title] = by_name(folder, _own_images(folder, given.values(), setting))
+    for title, side in sides.items():
+        if not side:
+            raise UserError(f"There are no {title} in {given[title]}: give the folder that has them.")
     names = set.intersection(*(set(side) for side in sides.values()))
     if not names:
         examples = ", ".join(f"{min(side.values()).name} ({title})" for title, side in sides.items())

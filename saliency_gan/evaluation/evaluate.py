@@ -18,7 +18,7 @@ from saliency_gan.evaluation.figures import curves_picture, sheet
 from saliency_gan.evaluation.measuring import Example, MapMaker, Measured, measure, read_example
 from saliency_gan.evaluation.metrics import Map
 from saliency_gan.evaluation.published import published_rows
-from saliency_gan.evaluation.tables import COUNTING, markdown_table, rich_table, table_rows
+from saliency_gan.evaluation.tables import COUNTING, TABLE_START, markdown_table, rich_table, table_rows
 from saliency_gan.images.writing import write_image
 from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import LONGEST_NAME, write_bytes, write_json, write_text
@@ -49,6 +49,9 @@ def evaluate(config: EvaluateConfig) -> Path:
     if config.baselines and not has_photos:
         print("The baselines need the photos and are left out: give them with --images DIR.")
     output = config.output or config.folder / f"{_file_name(config, dataset)}.json"
+    table = output.with_suffix(".md")
+    if table.exists() and (not table.is_file() or TABLE_START.encode() not in table.read_bytes()):
+        raise UserError(f"{table} is no table of evaluate: choose another --output, or move it away.")
     with working_in(output.parent, "--output" if config.output else "--run"):
         measured = measure(dataset, makers, config.baselines and has_photos, config.batch, config.workers)
         if measured is not None:  # the main process of the job has everything

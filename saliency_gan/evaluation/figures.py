@@ -23,8 +23,8 @@ def curves_picture(title: str, curves: Mapping[str, Curves]) -> bytes:
     figure = Figure(figsize=(10, 4.2), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
     thresholds = np.linspace(0, 1, 256)
-    for number, (name, curve) in enumerate(curves.items()):
-        style = {"label": name, "linewidth": 2.2 if number == 0 else 1.3, "zorder": 3 if number == 0 else 2}
+    for number, curve in enumerate(curves.values()):
+        style = {"linewidth": 2.2 if number == 0 else 1.3, "zorder": 3 if number == 0 else 2}
         left.plot(curve.recall, curve.precision, **style)
         right.plot(thresholds, curve.f, **style)
     left.set(xlabel="recall", ylabel="precision", title="precision and recall")
@@ -32,8 +32,9 @@ def curves_picture(title: str, curves: Mapping[str, Curves]) -> bytes:
     for axes in (left, right):
         axes.set(xlim=(0, 1), ylim=(0, 1))
         axes.grid(alpha=0.3)
-    right.legend(fontsize=8)
-    figure.suptitle(title)
+    for text in right.legend(right.lines, list(curves), fontsize=8).get_texts():
+        text.set_parse_math(False)
+    figure.suptitle(title, parse_math=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -14,6 +14,7 @@ COUNTING = (
     "MAE, IoU and accuracy (threshold 0.5) take a map as it is; F (beta^2 = 0.3), weighted F, S and E take it stretched"
     " to [0, 1]; max and mean F are those of the mean curve; all are means over the images, at the masks' sizes."
 )
+TABLE_START = "| | supervision | "
 LESS_IS_BETTER = ("mae",)
 SHORT_HEADINGS = {"adaptive_f": "ad. F", "weighted_f": "w. F", "accuracy": "acc."}
 
@@ -69,7 +70,7 @@ def markdown_table(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -
     lines = [
         f"# {title}",
         "",
-        "| | supervision | " + " | ".join(heading(key, name) for key, name in METRICS.items()) + " |",
+        TABLE_START + " | ".join(heading(key, name) for key, name in METRICS.items()) + " |",
         "|---|---|" + "---:|" * len(METRICS),
     ]
     for row in rows:

@@ -36,7 +36,7 @@ def load_custom(name: str, weights: Path | None = None) -> Generator:
     """
     with running(name, weights) as (generator, source):
         check_contract(generator, name)
-    generator.sha256 = _identity(source, generator)
+        generator.sha256 = _identity(source, generator)
     return generator
 
 
@@ -92,6 +92,7 @@ def check_contract(generator: Any, name: str) -> None:
 def _check_attributes(generator: Generator, name: str) -> None:
     if not getattr(generator, "name", ""):
         generator.name = Path(name.rpartition(":")[0]).stem
+    _require(isinstance(generator.name, str), name, f"name is {generator.name!r}, not text")
     for attribute in ("latent_dim", "num_classes", "resolution", "channels"):
         value = getattr(generator, attribute, None)
         _require(type(value) is int and value > 0, name, f"{attribute} is {value!r}, not a whole number above 0")
@@ -119,8 +120,12 @@ def _check_images(generator: Generator, name: str) -> None:
     latents, classes = generator.sample(2, random)
     found, expected = _described(latents), f"float32 {(2, generator.latent_dim)}"
     _require(found == expected, name, f"sample_latents drew {found}, not {expected}")
-    with torch.enable_grad():
+    with torch.enable_grad(), _outputs(generator.feature_layers) as outputs:
         images = generator(latents.requires_grad_(), classes)
+    for layer in generator.feature_layers:
+        has_units = isinstance(outputs.get(layer), Tensor) and outputs[layer].ndim > 1 and len(outputs[layer]) == 2
+        found = _described(outputs[layer]) if layer in outputs else "nothing, because it is not called"
+        _require(has_units, name, f"the feature layer {layer!r} gave {found}, not a tensor (2, units, ...)")
     found = _described(images)
     expected = f"float32 {(2, generator.channels, generator.resolution, generator.resolution)}"
     _require(found == expected, name, f"forward returned {found}, not {expected}")
@@ -134,6 +139,21 @@ def _check_images(generator: Generator, name: str) -> None:
     with torch.no_grad():
         again = generator(latents, classes)
     _require(torch.allclose(images, again, rtol=0, atol=1e-3), name, "the same z and c gave two different images")
+
+
+@contextmanager
+def _outputs(layers: dict[str, nn.Module]) -> Iterator[dict[str, Any]]:
+    """Records what the layers return in a forward pass."""
+    found: dict[str, Any] = {}
+    handles = [
+        module.register_forward_hook(lambda _module, _inputs, output, layer=layer: found.update({layer: output}))
+        for layer, module in layers.items()
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _require(fulfilled: bool, name: str, complaint: str) -> None:

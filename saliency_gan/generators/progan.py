@@ -123,8 +123,8 @@ def load_progan(name: str, weights: Path, architecture: ProGANArchitecture = CEL
     names = {f"layers.{index}.conv": f"features.{index}" for index in range(len(generator.layers))}
     tensors = {}
     for ours, theirs in (names | {"to_rgb": "output"}).items():
-        tensors[f"{ours}.weight"] = state[f"{theirs}.conv.weight"] * state[f"{theirs}.wscale.scale"]
-        tensors[f"{ours}.bias"] = state[f"{theirs}.wscale.b"]
+        tensors[f"{ours}.weight"] = state[f"{theirs}.conv.weight"].float() * state[f"{theirs}.wscale.scale"]
+        tensors[f"{ours}.bias"] = state[f"{theirs}.wscale.b"].float()
     generator.load_state_dict(tensors, assign=True)
     generator.sha256 = sha256_of(path)
     return generator.to(memory_format=torch.channels_last)

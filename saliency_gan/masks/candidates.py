@@ -19,8 +19,9 @@ from saliency_gan.generators.base import Generator
 from saliency_gan.generators.zoo import load_chosen
 from saliency_gan.images import ImageArray
 from saliency_gan.images.brightness import brightness
+from saliency_gan.images.overlap import intersection_over_union
 from saliency_gan.images.tensors import to_signed, to_uint8
-from saliency_gan.masks.filters import Mask, clean, intersection_over_union, rejected_by
+from saliency_gan.masks.filters import Mask, clean, rejected_by
 from saliency_gan.masks.masker import Masker
 from saliency_gan.masks.rules import Evidence
 from saliency_gan.results.directions import load_directions
@@ -127,8 +128,8 @@ class CandidateSource:
         images: dict[int, ImageArray] = {}
         fits: dict[int, float] = {}
         if left := _accepted(verdicts):
-            drawn = evidence.of(left).plain
-            pictures = to_uint8(self._masker.draw(latents[left], classes[left]) if drawn is None else drawn)
+            drawn = evidence.plain
+            pictures = to_uint8(self._masker.draw(latents[left], classes[left]) if drawn is None else drawn[left])
             images = dict(zip(left, pictures, strict=True))
             if self._judge:
                 fits = dict(zip(left, self._fits(self._judge, pictures, [masks[index] for index in left]), strict=True))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saliency_gan.config import MasksConfig
+from saliency_gan.images.overlap import intersection_over_union
 
 Mask = NDArray[np.uint8]
 """[H, W], 1 on the object and 0 elsewhere."""
@@ -113,9 +114,3 @@ def histogram_peaks(values: NDArray[np.float32]) -> int:
 def agreement(masks: Sequence[Mask]) -> float:
     """Mean IoU over all pairs of several masks, in [0, 1]."""
     return fmean(intersection_over_union(one, other) for one, other in combinations(masks, 2))
-
-
-def intersection_over_union(one: Mask, other: Mask) -> float:
-    """IoU of two masks in [0, 1]; 1 if both are empty."""
-    union = int(np.count_nonzero(one | other))
-    return int(np.count_nonzero(one & other)) / union if union else 1.0

@@ -20,7 +20,9 @@ def preview(pairs: Sequence[Candidate], source: CandidateSource) -> ImageArray:
     Returns:
         uint8 [H, W, 3].
     """
-    seen = to_uint8(source.look([pair.number for pair in pairs]).shown)
+    numbers, batch = [pair.number for pair in pairs], source.config.batch
+    batches = (numbers[start : start + batch] for start in range(0, len(numbers), batch))
+    seen = np.concatenate([to_uint8(source.look(some).shown) for some in batches])
     tiles = [
         np.hstack([_outlined(pair), image, cv2.cvtColor(255 * pair.mask, cv2.COLOR_GRAY2RGB)])
         for pair, image in zip(pairs, seen, strict=True)

@@ -153,11 +153,11 @@ def _draw_shards(folder: Path, source: CandidateSource, records: list[Record]) -
                 continue
             path = folder / shard_name(index)
             write_shard(path, first, [sample.result() for sample in samples])
-            if index == 0:
-                write_image(folder / "preview.png", preview(shown, source))
             record = {"file": path.name, "pairs": wanted, "sha256": sha256_of(path)}
             record |= {"identity": source.identity, "tally": tally.to_plain()}
             write_json(_record_path(folder, index), record)
+            if index == 0:
+                write_image(folder / "preview.png", preview(shown, source))
             records.append(record)
     meet()
     records[:] = [record or read_json(_record_path(folder, index)) for index, record in enumerate(records)]

@@ -46,7 +46,7 @@ def read_charts(path: Path) -> list[Chart]:
         try:
             values = json.loads(line)
             step = float(values["step"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         for name, value in values.items():
             is_number = isinstance(value, int | float) and math.isfinite(value)
@@ -85,9 +85,9 @@ def draw_chart(title: str, curves: Mapping[str, Curve]) -> Chart:
     return Chart(title.replace("_", " "), tuple(legend), svg[svg.index("<svg") :].replace(_INK, "currentColor"))
 
 
-def thin(curve: Sequence[tuple[float, float]], points: int = POINTS) -> Curve:
-    """Averages neighbours so that at most `points` (step, value) remain."""
-    width = math.ceil(len(curve) / points)
+def thin(curve: Sequence[tuple[float, float]]) -> Curve:
+    """Averages neighbours so that at most POINTS (step, value) remain."""
+    width = math.ceil(len(curve) / POINTS)
     if width <= 1:
         return list(curve)
     parts = [curve[start : start + width] for start in range(0, len(curve), width)]

@@ -7,13 +7,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jinja2
 
-from saliency_gan.config.pipeline import read_yaml
+from saliency_gan.images.layout import shrink
 from saliency_gan.images.reading import UnreadableImageError, read_image
 from saliency_gan.images.writing import encode
 from saliency_gan.pages.charts import Chart
+from saliency_gan.storage.yaml_files import read_yaml
 
 MAX_SIDE = 1600
 """Larger pictures are reduced to this many pixels on the longer side."""
@@ -107,12 +107,7 @@ def load_picture(path: Path, caption: str, wide: bool = True) -> Picture:
     Raises:
         UnreadableImageError: If it cannot be read.
     """
-    image = read_image(path)
-    height, width = image.shape[:2]
-    scale = min(1.0, MAX_SIDE / max(height, width))
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    image = shrink(read_image(path), MAX_SIDE)
     data = base64.b64encode(encode(image, ".jpg", quality=88)).decode()
     return Picture(caption, f"data:image/jpeg;base64,{data}", image.shape[1], image.shape[0], wide)
 

@@ -14,7 +14,6 @@ import yaml
 from saliency_gan.compute.failures import explain
 from saliency_gan.compute.processes import is_main, join, meet
 from saliency_gan.config import StageConfig, to_plain
-from saliency_gan.config.pipeline import read_yaml
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.storage.files import (
     disk_error,
@@ -24,6 +23,7 @@ from saliency_gan.storage.files import (
 )
 from saliency_gan.storage.locks import lock_folder, remove_empty
 from saliency_gan.storage.torch_files import load_torch
+from saliency_gan.storage.yaml_files import read_yaml
 
 RESUMABLE_SETTINGS = {
     "steps", "device", "run", "checkpoint_every", "log_every", "sample_every", "workers", "compile", "accumulate",
@@ -97,7 +97,7 @@ class StageFolder:
     def _adopt_config(self) -> None:
         """Refuses to continue a stage that was started with other settings; writes config.yaml."""
         path = self.path / "config.yaml"
-        now = to_plain(self.config)
+        now, before = to_plain(self.config), {}
         if path.exists():
             before = read_yaml(path)
             for key, value in now.items():
@@ -106,6 +106,7 @@ class StageFolder:
                         f"{self.path} was begun with {key} = {before[key]}, but {key} = {value} was asked for:"
                         f" choose another folder with --run, or delete {self.path} to begin again."
                     )
+        self._config_before = before
         write_text(path, yaml.safe_dump(now, sort_keys=False))
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -122,6 +123,8 @@ class StageFolder:
             raise UserError(f"{self._checkpoint} is not a checkpoint of this stage: delete it to begin again.")
         steps = getattr(self.config, "steps", None)
         if isinstance(steps, int) and state["step"] > steps:
+            if is_main():
+                write_text(self.path / "config.yaml", yaml.safe_dump(self._config_before, sort_keys=False))
             raise UserError(
                 f"{self.path} was trained for {state['step']} steps already, more than the {steps} asked for: ask for"
                 " as many, or choose another folder with --run."

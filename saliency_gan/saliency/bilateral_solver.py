@@ -3,8 +3,11 @@
 Barron and Poole, "The Fast Bilateral Solver", ECCV 2016 (https://arxiv.org/abs/1511.03296).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import Lock
+from typing import Any
 
 import cv2
 import numpy as np
@@ -82,10 +85,31 @@ def solve(
         (count, count), lambda y: smoothness * (m * y - n * blur(n * y)) + trusted * y, dtype=np.float64
     )
     diagonal = smoothness * (m - 2 * dimensions * n * n) + trusted
-    # scipy's scalar products are too short for several BLAS threads, which would only wait for each other.
-    with _libraries().limit(limits=1, user_api="blas"):
+    with _one_blas_thread():
         solved, _ = cg(matrix, b, b / trusted, rtol=TOLERANCE, maxiter=iterations, M=diags_array(1 / diagonal))
     return solved.clip(0, 1).astype(np.float32)[vertices].reshape(height, width)
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """scipy's scalar products are too short for several BLAS threads, which would only wait for each other.
+
+    The number is one for the whole process, so the last of several solvers sets it back.
+    """
+    with _limiting:
+        _limits.append(_libraries().limit(limits=1, user_api="blas") if not _limits else _limits[0])
+    try:
+        yield
+    finally:
+        with _limiting:
+            limit = _limits.pop()
+            if not _limits:
+                limit.restore_original_limits()
+
+
+_limiting = Lock()
+_limits: list[Any] = []
+"""The limit that was set, once for every solver at work."""
 
 
 @cache

@@ -149,7 +149,10 @@ def _stretch_all(maps: SaliencyMap, side: int) -> SaliencyMap:
 
 def resize(image: ImageArray, side: int) -> ImageArray:
     """Resizes an image, uint8 [H, W, 3], to a square. A reduced image is an average over all pixels."""
-    method = cv2.INTER_AREA if min(image.shape[:2]) >= side else cv2.INTER_LINEAR
+    height, width = image.shape[:2]
+    if max(height, width) > 2 * side > 2 * min(height, width):  # bilinear interpolation would skip most pixels
+        image = cv2.resize(image, (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    method = cv2.INTER_AREA if min(height, width) >= side else cv2.INTER_LINEAR
     return cv2.resize(image, (side, side), interpolation=method)  # type: ignore[return-value]
 
 

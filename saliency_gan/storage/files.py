@@ -51,11 +51,11 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
-def partial_of(path: Path, suffix: str = "") -> Path:
-    """Temporary path of a file while this process writes it; `suffix` is for libraries that need a certain one."""
+def partial_of(path: Path) -> Path:
+    """Temporary path of a file while this process writes it."""
     encoded = os.fsencode(path.name)
     stem = path.name if len(encoded) <= LONGEST_NAME else hashlib.sha256(encoded).hexdigest()
-    return path.with_name(f".{stem}.{os.getpid()}.partial{suffix}")
+    return path.with_name(f".{stem}.{os.getpid()}.partial")
 
 
 def remove_partials(folder: Path, recursive: bool = True) -> None:

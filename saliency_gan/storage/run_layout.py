@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saliency_gan.errors import UserError
-from saliency_gan.storage.bundled import bundled_folder
+from saliency_gan.storage.bundled import bundled_folder, generators_with_directions
 from saliency_gan.storage.files import is_address
 
 BUNDLED = Path("bundled")
@@ -142,7 +142,9 @@ class RunLayout:
 
     def directions(self, named: Path | None, generator: str) -> Input:
         """Folder with directions.json: the named one, else the run's discover folder, else that of a bundled
-        generator."""
+        generator. A bundled generator's name also names its folder."""
+        if named is not None and str(named) in generators_with_directions():
+            return Input(str(named), "bundled", bundled_folder(str(named)))
         return self._find(named, "discover", "directions.json", generator)
 
     def dissection(self, named: Path | None, generator: str) -> Input:
@@ -204,8 +206,8 @@ class RunLayout:
         later."""
         if directions is None and self.run is None:
             return None  # no run was named: a folder discover/ in the current one is nobody's
-        path = (directions or self._folder("discover")) / "directions.json"
-        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        path = self.directions(directions, "").folder / "directions.json"
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
             found = json.loads(path.read_text(encoding="utf-8"))
             used = found["config"]
             name, weights = str(used.get("generator", found["generator"]["name"])), used.get("weights")

@@ -1,6 +1,7 @@
 """`adapt`: trains a saliency model further on unlabelled photos, of the kind that it will be used on."""
 
 from pathlib import Path
+from typing import Any
 
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.compute.processes import is_main
@@ -36,7 +37,7 @@ def adapt(config: AdaptConfig) -> Path:
         return resized(before, at_round(sides, number))
 
     with StageFolder(config, "saliency-adapted", changeable=ROUND_SETTINGS) as folder:
-        kept = run_rounds(config, folder, fabric, model, new_model, _synthetic(config))
+        kept = run_rounds(config, folder, fabric, model, new_model, *_synthetic(config))
         output = folder.path / "model.safetensors"
         if is_main():
             kept.save(folder.path)
@@ -47,8 +48,10 @@ def adapt(config: AdaptConfig) -> Path:
     return output
 
 
-def _synthetic(config: AdaptConfig) -> list[Part]:
-    pairs = config.inputs().get("pairs")
-    if not pairs:
-        return []
-    return [Part(read_shards(pairs.path or pairs.name)[0], config.synthetic_pairs, config.backdrop)]
+def _synthetic(config: AdaptConfig) -> tuple[list[Part], dict[str, Any]]:
+    """The generated pairs that each batch gets, and the identity of what they were drawn from."""
+    if not config.synthetic_share:
+        return [], {}
+    found = config.inputs()["pairs"]
+    pairs, identity = read_shards(found.path or found.name)
+    return [Part(pairs, config.synthetic_pairs, config.backdrop)], identity

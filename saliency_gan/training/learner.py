@@ -21,6 +21,8 @@ from saliency_gan.saliency.model import SaliencyModel
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
+WARM_UP = 0.1
+"""Share of the steps in which `one_cycle` rises."""
 Loss = Literal["bce", "bce+dice", "bce+iou", "iou", "paper"]
 
 
@@ -195,12 +197,12 @@ def learning_rate(step: int, steps: int, start: float, drops: Sequence[float], f
     return start * factor ** sum(step >= drop * steps for drop in drops)
 
 
-def one_cycle(step: int, steps: int, highest: float, warm_up: float = 0.1) -> float:
-    """Learning rate that rises from `highest` / 10 to `highest` in the first share `warm_up` of steps, then a cosine.
+def one_cycle(step: int, steps: int, highest: float) -> float:
+    """Learning rate that rises from `highest` / 10 to `highest` in the first WARM_UP of the steps, then a cosine.
 
     The cosine falls to 0.
     """
     done = step / steps
-    if done < warm_up:
-        return highest * (0.1 + 0.9 * done / warm_up)
-    return highest * (0.5 + 0.5 * math.cos(math.pi * (done - warm_up) / (1 - warm_up)))
+    if done < WARM_UP:
+        return highest * (0.1 + 0.9 * done / WARM_UP)
+    return highest * (0.5 + 0.5 * math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP)))

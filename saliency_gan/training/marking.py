@@ -15,11 +15,11 @@ from tqdm import tqdm
 from saliency_gan.compute.processes import cores
 from saliency_gan.config import MarkRefinement, SelfTrainingConfig
 from saliency_gan.images import ImageArray
+from saliency_gan.images.overlap import intersection_over_union
 from saliency_gan.saliency.bilateral_solver import solve
 from saliency_gan.saliency.predictor import Predictor, SaliencyMap, resize, stretch
 from saliency_gan.training.pairs import Pairs
 from saliency_gan.training.photos import Photos
-from saliency_gan.training.validation import intersection_over_union
 
 MARKED_AT_ONCE = 32
 """Photos per forward pass."""
@@ -184,11 +184,12 @@ def grabcut(
         bool [H, W]; the unrefined mask if foreground or background has no pixel.
     """
     mask: NDArray[np.bool_] = saliency >= threshold
-    if mask.all() or not mask.any():
-        return mask
     labels = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     labels[saliency >= certainty] = cv2.GC_FGD
     labels[saliency < 1 - certainty] = cv2.GC_BGD
+    is_foreground = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    if is_foreground.all() or not is_foreground.any():
+        return mask
     cv2.setRNGSeed(0)  # GrabCut starts with k-means; each thread has its own random state
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.grabCut(photo, labels, (0, 0, 0, 0), *models, iterations, cv2.GC_INIT_WITH_MASK)

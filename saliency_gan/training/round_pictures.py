@@ -12,7 +12,7 @@ from saliency_gan.training.photos import Photos
 
 SIDE = 160
 """Side in pixels of every tile."""
-PREVIEW_PHOTOS = 24
+PREVIEW_PHOTOS, PREVIEW_COLUMNS = 24, 12
 
 
 def drawn(saliency: SaliencyMap) -> ImageArray:
@@ -31,7 +31,7 @@ def comparison(photos: Sequence[ImageArray], tiles: Sequence[ImageArray]) -> Ima
     return grid([*row, *(np.repeat(tile[:, :, None], 3, axis=2) for tile in tiles)], len(row))
 
 
-def preview(photos: Photos, marks: Sequence[Mark], columns: int = 12) -> ImageArray:
+def preview(photos: Photos, marks: Sequence[Mark]) -> ImageArray:
     """The first photos that were kept, each beside a copy that is darkened outside the mask; uint8 [H, W, 3]."""
     kept = [index for index, mark in enumerate(marks) if not mark.left_out][:PREVIEW_PHOTOS]
     if not kept:
@@ -40,4 +40,4 @@ def preview(photos: Photos, marks: Sequence[Mark], columns: int = 12) -> ImageAr
     tiles: list[ImageArray] = []
     for photo, mask in zip(pairs.images, pairs.masks, strict=True):
         tiles += [photo, np.where(mask[:, :, None] >= 128, photo, photo // 4)]
-    return grid([resize(tile, SIDE) for tile in tiles], columns)
+    return grid([resize(tile, SIDE) for tile in tiles], PREVIEW_COLUMNS)

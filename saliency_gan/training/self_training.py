@@ -5,7 +5,8 @@ This is our own method, not the paper's. `train-student` and `adapt` use these r
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,6 +54,7 @@ def run_rounds(
     teacher: SaliencyModel,
     new_model: Callable[[int, SaliencyModel], SaliencyModel],
     synthetic: Sequence[Part] = (),
+    synthetic_identity: Mapping[str, Any] = MappingProxyType({}),
 ) -> SaliencyModel:
     """Does all rounds, and writes pictures and tables of them. It resumes where an earlier run stopped.
 
@@ -69,6 +71,7 @@ def run_rounds(
         new_model: Takes the number of a round, from 0 on, and the round's teacher. Returns the model to train in this
             round, with the round's resolution.
         synthetic: Generated pairs that each batch gets in addition to the photos.
+        synthetic_identity: What these pairs were drawn from.
 
     Returns:
         The model that was kept; its `about` describes the training.
@@ -81,7 +84,7 @@ def run_rounds(
     freeze(new_model(0, teacher).requires_grad_(True), config.frozen_stride)
     side = max(config.mark_side, *config.resolutions, teacher.architecture.resolution)
     photos = read_photos(config.images, side, config.max_images, config.seed)
-    rounds = _Rounds(config, fabric, teacher, new_model, photos, synthetic)
+    rounds = _Rounds(config, fabric, teacher, new_model, photos, synthetic, synthetic_identity)
     if state := folder.load_checkpoint():
         rounds.load_state(state)
     else:
@@ -140,13 +143,14 @@ class _Rounds:
         new_model: Callable[[int, SaliencyModel], SaliencyModel],
         photos: Photos,
         synthetic: Sequence[Part],
+        synthetic_identity: Mapping[str, Any],
     ) -> None:
         self.config, self.fabric, self.new_model, self.synthetic = config, fabric, new_model, synthetic
         self.teacher = self._first_teacher = teacher.to(fabric.device)
         order = torch.randperm(len(photos), generator=random_stream(config.seed, Stream.PHOTOS, 1)).tolist()
         held_out = min(config.held_out, len(photos) // 5)
         self.held_out, self.photos = photos.subset(order[:held_out]), photos.subset(order[held_out:])
-        self.identity = {"model": teacher.sha256, "photos": photos.sha256}
+        self.identity = {"model": teacher.sha256, "photos": photos.sha256, "pairs": dict(synthetic_identity)}
         self.began_with = {"sha256": teacher.sha256, **teacher.about}
         self.check = PhotoCheck(config.photos, fabric.device, config.precision) if config.photos else None
         self.number, self.finished = 0, False
@@ -300,7 +304,8 @@ class _Rounds:
         settings = {key: value for key, value in to_plain(self.config).items() if key not in PATHS}
         kept = {key: value for key, value in self.kept.items() if key != "weights"}
         first_weights = {key: value for key, value in model.about.items() if key == "encoder_weights"}
-        about = {"learned_from": self.began_with, "photos": len(self.photos), **kept, "config": settings}
+        drawn_from = {"pairs": self.identity["pairs"]} if self.synthetic else {}
+        about = {"learned_from": self.began_with, **drawn_from, "photos": len(self.photos), **kept, "config": settings}
         model.about = first_weights | about
         return model.eval()
 
@@ -341,7 +346,12 @@ class _Rounds:
                 f"The models in {self.config.run} were compared after --refine {before}, and these settings compare"
                 f" them after {now}: let --refine end with {before}, or choose another folder with --run."
             )
-        others = [name for name, value in self.identity.items() if state["identity"][name] != value]
+        if state["number"] > len(self.config.steps):
+            raise UserError(
+                f"{self.config.run} has done {state['number']} rounds already, more than the {len(self.config.steps)}"
+                " values of --steps: give as many, or choose another folder with --run."
+            )
+        others = [name for name, value in self.identity.items() if state["identity"].get(name, value) != value]
         if any(
             past != now for past, now in zip(state["schedule"], self._schedule(len(self.config.steps)), strict=False)
         ):

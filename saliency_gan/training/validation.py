@@ -11,6 +11,7 @@ from saliency_gan.config import Precision
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.folders import by_name, find_images
+from saliency_gan.images.overlap import intersection_over_union
 from saliency_gan.images.reading import read_image, read_truth
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.predictor import Predictor, SaliencyMap, stretch
@@ -35,12 +36,6 @@ def measure(maps: Sequence[SaliencyMap], masks: Sequence[NDArray[np.bool_]]) -> 
         rows.append((intersection_over_union(marked, mask), (marked == mask).mean(), np.abs(map_ - mask).mean()))
     iou, accuracy, mae = np.array(rows, np.float64).mean(axis=0)
     return {"iou": float(iou), "accuracy": float(accuracy), "mae": float(mae)}
-
-
-def intersection_over_union(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
-    """IoU of two masks; 1 if both are empty."""
-    union = np.count_nonzero(first | second)
-    return np.count_nonzero(first & second) / union if union else 1.0
 
 
 def predict_squares(

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from saliency_gan.app.exploring import GAP, NO_COLUMN, SHOWN, TILE, Explorer, mask_settings
+from saliency_gan.app.exploring import GAP, NO_COLUMN, SHOWN, TILE, Explorer
 from saliency_gan.config import AppConfig
 from saliency_gan.directions.discovered import open_discovered
 from saliency_gan.errors import UserError
@@ -27,9 +27,9 @@ def run(tmp_path: Path) -> Path:
 
 
 def explorer_of(run: Path, **settings: object) -> Explorer:
-    config = AppConfig(run=run)
+    config = AppConfig(run=run, device="cpu")
     found = open_discovered(config.choice, config.directions)
-    return Explorer(found, mask_settings(run, device="cpu", **settings), config.dissection.folder)
+    return Explorer(found, replace(config.mask_settings, **settings), None)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_background_direction_that_is_no_column_comes_first(run: Path) -> None
 
 
 def test_a_run_without_masks_takes_the_default_rule(tmp_path: Path) -> None:
-    settings = mask_settings(tmp_path, device="cpu")
+    settings = AppConfig(run=tmp_path, device="cpu").mask_settings
     assert (settings.rule, settings.theta, settings.shift, settings.device) == ("threshold", 0.9, None, "cpu")
 
 
@@ -116,3 +116,20 @@ def test_a_run_without_masks_takes_the_default_rule(tmp_path: Path) -> None:
 def test_what_no_page_sends_is_refused(explorer: Explorer, place: tuple, named: str) -> None:
     with pytest.raises(UserError, match=named):
         explorer.move(*place)
+
+
+def test_the_page_takes_over_what_masks_were_made_with(run: Path) -> None:
+    path = run / "masks" / "config.yaml"
+    written = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(written | {"directions": str(run / "discover"), "dissection": "other"}))
+    config = AppConfig(run=run, device="cpu")
+    assert (config.directions.origin, config.directions.path) == ("named", run / "discover")
+    assert (config.dissection.origin, config.dissection.path) == ("named", Path("other"))
+
+
+@pytest.mark.parametrize("change", [{"rule": "nonsense"}, {"theta": "high"}, {"opening": -3}, {"directions": 5}])
+def test_settings_that_masks_did_not_write_are_refused(run: Path, change: dict[str, object]) -> None:
+    path = run / "masks" / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
+    with pytest.raises(UserError, match=r"config\.yaml is not as masks wrote it"):
+        explorer_of(run)

@@ -31,6 +31,7 @@ def test_a_taken_port_is_named() -> None:
     ("settings", "named"),
     [
         ({"port": 70000}, "--port is 70000"),
+        ({"port": 80}, "--port is 80"),
         ({"max_megabytes": 0}, "--max_megabytes is 0"),
         ({"port": 0, "weights": Path("no/model")}, "no/model"),
         ({"port": 0, "generator": "no-generator"}, "no-generator|run discover"),
@@ -69,3 +70,13 @@ def test_ctrl_c_ends_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     serve.serve_app(AppConfig(browser=True))
     assert opened == ["closed", "http://127.0.0.1:1/", "closed"]
     assert "http://127.0.0.1:1/" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_called_dissect_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dissect").mkdir()
+    (tmp_path / "dissect" / "dissection.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "saliency_gan.app.page", raising=False)
+    with pytest.raises(UserError, match="app needs the package gradio"):  # everything before it went well
+        start(port=0, generator="eigengan-caltech101-64")

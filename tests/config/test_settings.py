@@ -18,8 +18,9 @@ from saliency_gan.config import (
     TrainSaliencyConfig,
     to_plain,
 )
-from saliency_gan.config.pipeline import load_pipeline, read_yaml
+from saliency_gan.config.pipeline import load_pipeline
 from saliency_gan.errors import UserError
+from saliency_gan.storage.yaml_files import read_yaml
 from saliency_gan.training.learner import learning_rate
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"

@@ -2,6 +2,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,6 +227,80 @@ def test_settings_that_cannot_work_are_refused_before_training(config, settings,
     with pytest.raises(UserError, match=sentence):
         discover(replace(config, **settings))
     assert not (config.run / "discover" / "checkpoints").exists()
+
+
+@pytest.fixture
+def finished(config) -> DiscoverConfig:
+    """A short run that others start from."""
+    discover(replace(config, steps=8, gallery_samples=0))
+    return config
+
+
+def start_of(config: DiscoverConfig, **settings) -> DiscoverConfig:
+    asked = {"start": config.run / "discover", "run": config.run.parent / "next", "gallery_samples": 0, **settings}
+    return replace(config, **asked)
+
+
+@pytest.mark.parametrize("kind", ["orthonormal", "unit", "linear"])
+def test_a_run_starts_from_another_one(config, kind):
+    before = load_directions(discover(replace(config, steps=8, gallery_samples=0, deformator=kind)))
+    after = load_directions(discover(start_of(config, steps=0, deformator=kind)))
+    assert torch.allclose(after.matrix, before.matrix, atol=1e-6)
+    assert after.rca == pytest.approx(before.rca, abs=1e-6)
+    again = load_directions(discover(start_of(config, steps=3, deformator=kind, run=config.run.parent / "more")))
+    assert 1e-3 < (again.matrix - before.matrix).abs().max() < 0.1  # 3 steps of Adam with a rate of 1e-2
+
+
+def test_a_start_that_was_interrupted_continues_from_its_checkpoint(finished, monkeypatch):
+    expected = load_directions(discover(start_of(finished, steps=6))).matrix
+    step = DiscoveryTrainer.train_step
+
+    def interrupted_step(self):
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        step(self)
+
+    broken = start_of(finished, steps=6, run=finished.run.parent / "broken")
+    monkeypatch.setattr(DiscoveryTrainer, "train_step", interrupted_step)
+    with pytest.raises(KeyboardInterrupt):
+        discover(broken)
+    monkeypatch.setattr(DiscoveryTrainer, "train_step", step)
+    assert torch.equal(load_directions(discover(broken)).matrix, expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"K": 5}, "holds an A of 12 x 6 numbers, but tiny and --K 5 need 12 x 5"),
+        ({"deformator": "mlp"}, "--start is .* has to be left out"),
+        ({"deformator": "random"}, "--start is .* has to be left out"),
+        ({"start": Path("nothing")}, "nothing is neither the discover folder"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused(finished, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        discover(start_of(finished, **settings))
+
+
+def test_columns_of_another_kind_are_no_start(config):
+    discover(replace(config, steps=8, gallery_samples=0, deformator="linear"))
+    for kind in ("unit", "orthonormal"):
+        with pytest.raises(UserError, match=f"in --start are not {kind}"):
+            discover(start_of(config, deformator=kind))
+
+
+def test_a_reconstructor_of_another_kind_begins_at_random(finished, capsys):
+    before = load_directions(finished.run / "discover")
+    after = load_directions(discover(start_of(finished, steps=0, reconstructor="resnet18", batch=8)))
+    assert "has no resnet18 R of this K, so R begins at random" in capsys.readouterr().out
+    assert torch.allclose(after.matrix, before.matrix, atol=1e-6)
+
+
+def test_a_damaged_reconstructor_is_refused(finished):
+    path = finished.run / "discover" / "reconstructor.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"reconstructor\.safetensors is damaged or no R"):
+        discover(start_of(finished))
 
 
 def test_a_run_begun_with_other_settings_is_refused(config):

@@ -50,7 +50,7 @@ def test_the_distance_is_that_of_loops_in_float64(distance, photos):
     expected = by_loops(distance, images, photos)
     assert distance.distance(images) == pytest.approx(expected, rel=1e-4)
     darker = images - 0.4
-    decrease = distance.decrease(images, darker)
+    decrease = distance.decrease_from(images)(darker)
     assert decrease.ace == pytest.approx(expected - by_loops(distance, darker, photos), rel=1e-3)
     assert decrease.low < decrease.ace < decrease.high
 
@@ -66,7 +66,7 @@ def test_a_step_along_the_witness_comes_nearer_to_the_photos(distance):
     witness = distance.witness(images.detach())
     witness(images, torch.zeros(8)).sum().backward()
     moved = (images + 0.02 * images.grad / images.grad.abs().max()).detach()
-    assert distance.decrease(images.detach(), moved).ace > 0
+    assert distance.decrease_from(images.detach())(moved).ace > 0
 
 
 def test_photos_are_read_from_a_tree_and_damaged_ones_left_out(tmp_path):

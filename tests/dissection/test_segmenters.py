@@ -100,6 +100,9 @@ def test_weights_and_names_have_to_fit(weights, tmp_path):
         concept_sources([f"torchvision:{MODEL}"], path, tmp_path / "names.txt")
     with pytest.raises(UserError, match="does not hold the weights of torchvision:deeplabv3_mobilenet_v3_large"):
         concept_sources(["torchvision:deeplabv3_mobilenet_v3_large"], path)
+    (tmp_path / "names.txt").write_bytes(b"\xff\xfe\x00cat")
+    with pytest.raises(UserError, match=r"names\.txt is no text file"):
+        concept_sources([f"torchvision:{MODEL}"], path, tmp_path / "names.txt")
     with pytest.raises(UserError, match="names none"):
         concept_sources(["saliency"], path)
 

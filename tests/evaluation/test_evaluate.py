@@ -216,6 +216,23 @@ def test_empty_masks_are_a_mistake(tmp_path, folders, predictors):
         evaluate(config(tmp_path, folders, weights=tmp_path / "mine"))
 
 
+def test_a_file_of_the_user_is_not_replaced_by_the_table(tmp_path, folders, predictors):
+    notes = tmp_path / "notes.md"
+    notes.write_text("# mine\n")
+    settings = config(tmp_path, folders, weights=tmp_path / "mine", output=tmp_path / "notes.json")
+    with pytest.raises(UserError, match=r"notes\.md is no table of evaluate"):
+        evaluate(settings)
+    assert notes.read_text() == "# mine\n"
+    notes.unlink()
+    evaluate(settings)
+    evaluate(settings)  # its own table is
+
+
+def test_a_folder_without_photos_is_named(tmp_path, folders):
+    with pytest.raises(UserError, match="There are no photos in"):
+        evaluate(config(tmp_path, (folders[0], folders[0])))
+
+
 def test_nothing_readable(tmp_path, folders, predictors):
     for photo in folders[0].iterdir():
         photo.write_bytes(b"")

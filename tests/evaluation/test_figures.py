@@ -34,7 +34,7 @@ def test_without_photos_mask_and_map_remain(tmp_path):
 def test_curves_are_a_readable_png():
     ramp = np.linspace(1, 0, 256)
     data = curves_picture(
-        "a $et_of {photos}", {"mine": Curves(1 - ramp, ramp, ramp), "other": Curves(ramp, ramp, ramp)}
+        "a $et_of$ {photos}", {"$m_i$n$e": Curves(1 - ramp, ramp, ramp), "_other": Curves(ramp, ramp, ramp)}
     )
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape[0] > 300

@@ -232,6 +232,8 @@ def test_classes_that_need_to_find_their_module(write):
         ("    def forward", "    channels = 4\n\n    def forward", "channels is 4, not 1 or 3"),
         ('{"linear": self.linear}', "[self.linear]", "feature_layers is not a dictionary of names and modules"),
         ('{"linear": self.linear}', '{"linear": nn.ReLU()}', "modules of the generator"),
+        ("self.linear(latents)", "(latents @ self.linear.weight.T)", "layer 'linear' gave nothing, because it is"),
+        ("return Mine()", "mine = Mine()\n    mine.name = 5\n    return mine", "name is 5, not text"),
         ("], 8", "], 16", r"forward returned float32 \(2, 3, 8, 8\), not float32 \(2, 3, 16, 16\)"),
         ("return torch.tanh", "return torch.Tensor.tolist", "forward returned a list, not float32"),
         ("[:, None, None, None])", "[:, None, None, None]).double()", r"forward returned float64 \(2, 3, 8, 8\), not"),

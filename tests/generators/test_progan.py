@@ -99,6 +99,13 @@ def test_images_equal_a_float64_recomputation(state, saved):
     np.testing.assert_allclose(images.numpy(), unbounded.clip(-1, 1), rtol=0, atol=1e-5)
 
 
+def test_weights_in_half_precision_are_computed_in_single_precision(state, tmp_path):
+    torch.save({name: tensor.half() for name, tensor in state.items()}, tmp_path / "half.pth")
+    generator = load_progan("tiny", tmp_path / "half.pth", TINY).freeze()
+    images = generator(generator.sample_latents(2, random_stream(0)), torch.zeros(2, dtype=torch.int64))
+    assert images.dtype == torch.float32 and images.isfinite().all()
+
+
 def test_every_feature_layer_is_one_block_of_the_public_code(state, saved):
     generator = load_progan("tiny", saved, TINY).freeze()
     assert list(generator.feature_layers) == [f"layer{number}" for number in range(1, 7)]

@@ -242,6 +242,18 @@ def test_the_preview_shows_image_shift_and_mask(config: MasksConfig, disc: DiscG
     np.testing.assert_array_equal(shifted, to_uint8(disc(latents + 12 * torch.eye(4)[0], classes))[0])
 
 
+def test_the_preview_draws_no_more_images_at_once_than_asked(config: MasksConfig, monkeypatch: pytest.MonkeyPatch):
+    drawn, forward = [], DiscGenerator.forward
+
+    def counted(self, latents, classes):
+        drawn.append(len(latents))
+        return forward(self, latents, classes)
+
+    monkeypatch.setattr(DiscGenerator, "forward", counted)
+    synthesise(replace(config, pairs=30, shard_size=30, batch=4))
+    assert max(drawn) == 4
+
+
 def test_pairs_on_the_fly_are_those_of_the_shards(config: MasksConfig):
     images, masks, _ = read_all(open_shards(synthesise(config)))
     stream = PairStream(config, batch=5)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from saliency_gan.compute import processes
 from saliency_gan.config import TrainGanConfig
@@ -168,6 +169,7 @@ class TestCheckpoints:
         refused = pytest.raises(UserError, match="generator was trained for 3 steps already, more than the 2 asked for")
         with refused, StageFolder(replace(config, steps=2), "generator") as folder:
             folder.load_checkpoint()
+        assert yaml.safe_load((folder.path / "config.yaml").read_text())["steps"] == 3
 
     @pytest.mark.parametrize("state", [{"weights": 1}, {"step": "3"}])
     def test_foreign_checkpoints_are_refused(self, config, state):

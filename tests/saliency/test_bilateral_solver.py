@@ -1,11 +1,13 @@
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from saliency_gan.images.overlap import intersection_over_union
 from saliency_gan.saliency.bilateral_solver import solve
-from saliency_gan.training.validation import intersection_over_union
 
 SPATIAL, LUMA, CHROMA = 5.0, 16.0, 12.0
 
@@ -118,6 +120,18 @@ def test_rounding_beyond_one_is_no_mistake() -> None:
 def test_thin_photos_are_solved(size: tuple[int, int]) -> None:
     image = np.full((*size, 3), 255, np.uint8)
     np.testing.assert_allclose(solve(image, np.full(size, 0.75, np.float32)), np.full(size, 0.75), atol=1e-5)
+
+
+def test_the_threads_of_other_work_are_given_back() -> None:
+    def threads() -> list[int]:
+        return [info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"]
+
+    image, truth = two_colours()
+    with threadpool_limits(2, user_api="blas"):
+        before = threads()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: solve(image, truth.astype(np.float32)), range(8)))
+        assert threads() == before
 
 
 IMAGE, TARGET = np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5), np.float32)

@@ -135,6 +135,13 @@ def test_resizing_averages_where_it_shrinks() -> None:
     assert np.abs(resize(image, 32) - expected).max() <= 0.51
 
 
+def test_a_panorama_is_averaged_along_its_long_side() -> None:
+    image = np.zeros((30, 400, 3), np.uint8)
+    image[:, ::13] = 255  # bilinear interpolation alone would meet only some of these columns
+    expected = image.reshape(30, 40, 10, 3).mean((0, 2))
+    assert np.abs(resize(image, 40) - expected).max() <= 1
+
+
 def test_stretching_is_bilinear() -> None:
     small = np.array([[0.0, 1.0], [1.0, 1.0]], np.float32)
     np.testing.assert_allclose(stretch(small, (2, 4))[0], [0.0, 0.25, 0.75, 1.0])

@@ -73,6 +73,14 @@ def test_directions_that_are_named_bring_their_generator(tmp_path: Path) -> None
     assert config.inputs()["directions"].path == tmp_path / "other"
 
 
+def test_bundled_directions_have_a_name(tmp_path: Path) -> None:
+    other = "biggan-caltech101-64-projected"
+    for config in (MasksConfig(run=tmp_path, directions=Path(other)), DiscoverConfig(run=tmp_path, start=Path(other))):
+        assert config.choice.name == other
+        found = config.inputs()["directions" if isinstance(config, MasksConfig) else "start"]
+        assert (str(found), found.path) == (f"{other} (bundled)", bundled_folder(other))
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"generator": {"name": "x"}, "config": {"truncation": "much"}}'])
 def test_damaged_directions_name_no_generator(content: str, tmp_path: Path) -> None:
     put(tmp_path / "discover" / "directions.json", content)

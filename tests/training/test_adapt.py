@@ -138,6 +138,20 @@ def test_pairs_of_the_run_are_mixed_in(config: AdaptConfig, monkeypatch: pytest.
     assert bright == [False] * 6 + [True] * 2
 
 
+def test_other_pairs_than_before_are_refused(
+    config: AdaptConfig, monkeypatch: pytest.MonkeyPatch, trained: Path, tmp_path: Path
+) -> None:
+    fake_agreements(monkeypatch, 0.1, 0.2)
+    shards = tmp_path / "masks"
+    shutil.copytree(trained / "masks", shards)
+    first = replace(config, steps=(1,), photos=None, shards=shards)
+    about = load_model(adapt(first)).about
+    assert about["pairs"]["pairs"] == json.loads((shards / "manifest.json").read_text())["pairs"]
+    (shards / "manifest.json").write_text((shards / "manifest.json").read_text() + "\n")
+    with pytest.raises(UserError, match="was made with other pairs"):
+        adapt(first)
+
+
 def test_a_model_that_is_unsure_of_every_photo_is_a_failure(config: AdaptConfig) -> None:
     with pytest.raises(StageError, match="sure of 0 of 26 photos"):
         adapt(replace(config, min_confidence=1.0))
@@ -157,6 +171,7 @@ def test_a_model_that_is_unsure_of_every_photo_is_a_failure(config: AdaptConfig)
         ({"weights": Path("nowhere")}, "There is no saliency model nowhere"),
         ({"images": (Path("nowhere"),)}, "There is no folder nowhere"),
         ({"shards": Path("nowhere")}, "There is no folder nowhere"),
+        ({"shards": None}, r"There is no .*masks"),
     ],
 )
 def test_wrong_settings_are_refused(config: AdaptConfig, change: dict[str, Any], message: str) -> None:

@@ -8,12 +8,12 @@ import torch
 
 from saliency_gan.config import AdaptConfig, MarkRefinement, TrainStudentConfig
 from saliency_gan.images import ImageArray
+from saliency_gan.images.overlap import intersection_over_union
 from saliency_gan.saliency.bilateral_solver import solve
 from saliency_gan.saliency.model import load_model
 from saliency_gan.saliency.predictor import Predictor
 from saliency_gan.training.marking import Mark, MarkedPhotos, grabcut, mark_photos, refine_by_colour
 from saliency_gan.training.photos import Photos, compress
-from saliency_gan.training.validation import intersection_over_union
 from tests.saliency.toys import disc, discs
 
 EASY = AdaptConfig(min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0, mark_side=32)
@@ -73,6 +73,13 @@ def test_a_mask_without_outline_is_left_as_it_is(value: float) -> None:
     image, _ = disc(2)
     saliency = np.full((32, 32), value, np.float32)
     np.testing.assert_array_equal(grabcut(image, saliency, 0.5, 0.95, 2), saliency >= 0.5)
+
+
+@pytest.mark.parametrize(("threshold", "certainty", "values"), [(0.02, 0.95, (0.01, 0.03)), (0.9, 0.5, (0.6, 0.95))])
+def test_certainty_may_leave_one_label_only(threshold: float, certainty: float, values: tuple[float, float]) -> None:
+    image, mask = disc(2)
+    saliency = np.where(mask > 0, values[1], values[0]).astype(np.float32)
+    np.testing.assert_array_equal(grabcut(image, saliency, threshold, certainty, 2), mask > 0)
 
 
 def test_a_mark_says_what_a_loop_says() -> None:

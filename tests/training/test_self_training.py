@@ -93,6 +93,7 @@ def test_the_defaults_are_accepted() -> None:
         ({"resolutions": (0,)}, "resolutions is 0,"),
         ({"resolutions": (8192,)}, "resolutions is 8192, .* at most 4096"),
         ({"workers": -1}, "workers is -1"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0"),
         ({"solver_smoothness": -1.0}, "solver_smoothness is -1.0"),
         ({"solver_smoothness": float("inf")}, "solver_smoothness is inf"),
     ],

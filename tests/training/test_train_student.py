@@ -367,6 +367,13 @@ def test_more_rounds_and_larger_ones_can_be_asked_for_later(
     assert (model.about["round"], model.architecture.resolution) == (2, 64)
 
 
+def test_fewer_rounds_than_were_done_are_refused(quick: TrainStudentConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_agreements(monkeypatch, 0.1, 0.2, 0.3)
+    train_student(replace(quick, steps=(1, 1)))
+    with pytest.raises(UserError, match="has done 2 rounds already, more than the 1 values of --steps"):
+        train_student(replace(quick, steps=(1,)))
+
+
 def test_rounds_that_would_be_compared_in_another_way_are_refused(quick: TrainStudentConfig) -> None:
     train_student(quick)
     with pytest.raises(UserError, match="compared after --refine none, and these settings compare them after grabcut"):

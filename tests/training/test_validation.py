@@ -5,11 +5,12 @@ import pytest
 import torch
 
 from saliency_gan.errors import UserError
+from saliency_gan.images.overlap import intersection_over_union
 from saliency_gan.images.writing import write_image
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.predictor import Predictor
 from saliency_gan.training.pairs import Pairs
-from saliency_gan.training.validation import PhotoCheck, intersection_over_union, measure, measure_pairs
+from saliency_gan.training.validation import PhotoCheck, measure, measure_pairs
 from tests.saliency.toys import TINY_ARCHITECTURE, discs, write_photos
 
 CPU = torch.device("cpu")
