@@ -26,6 +26,11 @@ class StageError(_OneLineError):
     exit_code = 1
 
 
+def reason_of(error: BaseException) -> str:
+    """The message of a library's error on one line of at most 150 characters; its type if it has no message."""
+    return " ".join(str(error).split())[:150] or type(error).__name__
+
+
 def one_line(text: str) -> str:
     """Escapes line breaks, other control characters and bytes that are not UTF-8."""
     return "".join(

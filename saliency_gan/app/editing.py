@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saliency_gan.app.sampling import sample
 from saliency_gan.dissection.interventions import edited, setting
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.base import Generator
 from saliency_gan.images import ImageArray
 from saliency_gan.images.tensors import to_uint8
@@ -152,8 +152,7 @@ def read_unit_sets(path: Path, generator: Generator) -> tuple[UnitSet, ...]:
             listed = [{**by_number[unit], "off": 0.0} for unit in artifacts["units"]]
             sets.append(_unit_set("artifacts", artifacts["layer"], listed))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise UserError(f"{path} is damaged or of another version ({reason}): run dissect again.") from None
+        raise UserError(f"{path} is damaged or of another version ({reason_of(error)}): run dissect again.") from None
     return tuple(sets)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.storage.files import write_bytes
 
 ReconstructorKind = Literal["resnet18", "lenet"]
@@ -84,8 +84,7 @@ def load_reconstructor(network: Reconstructor, path: Path) -> bool:
     except FileNotFoundError:
         return False
     except (safetensors.SafetensorError, OSError, LookupError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0][:120]
-        raise UserError(f"{path} is damaged or no R that discover wrote ({reason}).") from None
+        raise UserError(f"{path} is damaged or no R that discover wrote ({reason_of(error)}).") from None
     return True
 
 

@@ -17,7 +17,7 @@ from saliency_gan.config.discover import Schedule
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.reconstructor import Reconstructor, load_reconstructor
 from saliency_gan.directions.shifts import ShiftSample, ShiftSampler, draw_both
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.base import Generator
 from saliency_gan.results.directions import load_directions
 from saliency_gan.runs.random_streams import Stream, random_stream
@@ -155,9 +155,8 @@ class DiscoveryTrainer:
                 part.load_state_dict(state[name])
             self.totals.copy_(state["totals"])
         except (KeyError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0][:120]
             raise UserError(
-                f"The checkpoint in {self.config.run}/discover does not fit these settings ({reason}):"
+                f"The checkpoint in {self.config.run}/discover does not fit these settings ({reason_of(error)}):"
                 " delete it to begin again."
             ) from None
         self.step = state["step"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from saliency_gan.dissection.interventions import Effect
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.discriminators import Critic, read_discriminator
 from saliency_gan.generators.training_images import read_squares
 from saliency_gan.generators.zoo import is_bundled
@@ -170,8 +170,9 @@ def frechet_inception_distance(photos: Tensor, images: Tensor, weights: Path) ->
                 feature_extractor_weights_path=str(path),
             )
         except (KeyError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise UserError(f"{weights} does not hold torch-fidelity's Inception weights ({reason}).") from None
+            raise UserError(
+                f"{weights} does not hold torch-fidelity's Inception weights ({reason_of(error)})."
+            ) from None
     return float(found["frechet_inception_distance"])
 
 

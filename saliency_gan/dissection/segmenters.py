@@ -13,7 +13,7 @@ from torchvision.models import get_model, get_model_weights, list_models, segmen
 
 from saliency_gan.dissection.concepts import Appearance, ConceptSource, Joined, Saliency
 from saliency_gan.encoders.pretrained import IMAGENET_MEAN, IMAGENET_STD
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.custom import running
 from saliency_gan.images.tensors import to_unit
 from saliency_gan.saliency.model import SaliencyModel
@@ -163,8 +163,7 @@ def _torchvision(name: str, weights: Path | None) -> tuple[nn.Module, tuple[str,
         model = get_model(name, weights=None, weights_backbone=None, **sizes)
         model.load_state_dict(state)
     except (IndexError, NotImplementedError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{weights} does not hold the weights of {TORCHVISION}{name} ({reason}).") from None
+        raise UserError(f"{weights} does not hold the weights of {TORCHVISION}{name} ({reason_of(error)}).") from None
     names = tuple(published.meta["categories"])
     return _Photos(model), names if len(names) == sizes["num_classes"] else ()
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pytorch_pretrained_biggan.model import BigGANBatchNorm, GenBlock, SelfAttn
 from torch import Tensor, nn
 
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators import imagenet
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.biggan import SelfAttention
@@ -149,7 +149,7 @@ def load_biggan_deep(name: str, weights: Path, truncation: float = 1.0) -> BigGA
         # Extra tensors are allowed, as in the package. Missing ones are not, unlike in the package.
         missing = model.load_state_dict(state, strict=False).missing_keys
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        missing = [" ".join(str(error).split())[:200]]
+        missing = [reason_of(error)]
     if missing:
         raise UserError(f"{weights_path} does not hold the weights that {config_path} describes ({missing[0]}).")
     generator = BigGANDeep(_fold_spectral_norm(model), name, truncation)
@@ -174,8 +174,7 @@ def _build(path: Path, name: str) -> package.BigGAN:
             raise UserError(f"{path} describes a {side} px model, but {name} was asked for: give that one's folder.")
         return package.BigGAN(config)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} is not the config.json of a BigGAN-deep ({reason}).") from None
+        raise UserError(f"{path} is not the config.json of a BigGAN-deep ({reason_of(error)}).") from None
 
 
 def _fold_spectral_norm(model: package.BigGAN) -> package.BigGAN:

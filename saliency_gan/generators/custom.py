@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.base import Generator
 from saliency_gan.runs.random_streams import Stream, random_stream
 
@@ -224,8 +224,7 @@ def _naming_failures(name: str, path: Path) -> Iterator[None]:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
         where = f" at line {line}" if line else ""
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{name} failed{where} ({type(error).__name__}: {reason}), {GUIDE}.") from None
+        raise UserError(f"{name} failed{where} ({type(error).__name__}: {reason_of(error)}), {GUIDE}.") from None
 
 
 def _identity(source: bytes, generator: nn.Module) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from saliency_gan.config import TrainGanConfig
 from saliency_gan.encoders.frozen import STRIDES
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.projected_discriminator import HEAD, FeaturePyramid, ProjectedHeads
 from saliency_gan.generators.residual_discriminator import ResidualDiscriminator
 from saliency_gan.storage.files import write_bytes
@@ -69,8 +69,7 @@ def load_discriminator(judge: nn.Module, path: Path) -> None:
     except FileNotFoundError:
         raise UserError(f"There is no {path}: a training starts from a generator and its discriminator.") from None
     except (safetensors.SafetensorError, OSError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0][:120]
-        raise UserError(f"{path} is damaged or no discriminator of these sizes ({reason}).") from None
+        raise UserError(f"{path} is damaged or no discriminator of these sizes ({reason_of(error)}).") from None
 
 
 def read_discriminator(path: Path) -> Critic:

@@ -17,7 +17,7 @@ from saliency_gan.compute.batch_norm import synchronise
 from saliency_gan.compute.devices import make_fabric, mean_over_processes, peak_memory
 from saliency_gan.compute.processes import is_main, own_parts, rank, world_size
 from saliency_gan.config import TrainGanConfig
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.class_folders import load_class_folders
 from saliency_gan.generators.discriminators import kind_of, load_discriminator, new_critic, save_discriminator
@@ -319,9 +319,8 @@ class _Trainer:
             for name in ("generator", "discriminator", "average", "generator_optimiser", "discriminator_optimiser"):
                 getattr(self, name).load_state_dict(state[name])
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            reason = str(error).partition("\n")[0]
             raise UserError(
-                f"The checkpoint in {self.config.run / 'generator'} does not fit the networks ({reason}):"
+                f"The checkpoint in {self.config.run / 'generator'} does not fit the networks ({reason_of(error)}):"
                 " delete it or choose another --run."
             ) from None
         self.step = state["step"]

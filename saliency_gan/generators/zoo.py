@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.base import Generator
 from saliency_gan.generators.custom import load_custom
 from saliency_gan.generators.downloads import PublicFile, fetch, pin
@@ -344,4 +344,4 @@ def _reason(path: Path, error: Exception) -> str:
         return "no safetensors file, or a damaged one"
     if isinstance(error, KeyError):
         return f"its description lacks {error}"
-    return " ".join(str(error).split())[:150]
+    return reason_of(error)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from webdataset.tariterators import group_by_keys
 
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.images import ImageArray
 from saliency_gan.images.writing import encode
 from saliency_gan.storage.files import read_json, sha256_of, write_bytes
@@ -146,7 +146,7 @@ class ShardSet:
                         break
                     yield path, sample
             except (tarfile.TarError, *_MALFORMED) as error:
-                raise UserError(_damaged(path, " ".join(str(error).split())[:150])) from None
+                raise UserError(_damaged(path, reason_of(error))) from None
             if count != shard["pairs"]:
                 raise UserError(_damaged(path, f"it should hold {shard['pairs']} pairs"))
 
@@ -253,7 +253,7 @@ def _decode(path: Path, name: str, image: bytes, mask: bytes, side: int) -> tupl
         if not ((decoded[1] == 0) | (decoded[1] == 255)).all():
             raise ValueError("its mask is not of 0 and 255")
     except Exception as error:  # Pillow's decoders raise many types for damaged files
-        raise UserError(_damaged(path, f"pair {name}: {' '.join(str(error).split())[:150]}")) from None
+        raise UserError(_damaged(path, f"pair {name}: {reason_of(error)}")) from None
     return decoded
 
 

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity
 from saliency_gan.storage.bundled import bundled_folder, generators_with_directions
@@ -170,8 +170,7 @@ def load_directions(folder: Path | str) -> Directions:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run discover first.") from None
     except (safetensors.SafetensorError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(f"{folder} holds no usable directions ({reason}): run discover again.") from None
+        raise UserError(f"{folder} holds no usable directions ({reason_of(error)}): run discover again.") from None
     if matrix.shape != shape or vector.shape != shape[:1]:
         raise UserError(
             f"{path} holds A of shape {tuple(matrix.shape)} and h_bg of shape {tuple(vector.shape)}, but the json file"

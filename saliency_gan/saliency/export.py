@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from saliency_gan.config import ExportConfig
-from saliency_gan.errors import StageError, UserError
+from saliency_gan.errors import StageError, UserError, reason_of
 from saliency_gan.images import ImageArray
 from saliency_gan.images.folders import find_images
 from saliency_gan.images.reading import read_image
@@ -123,10 +123,9 @@ def _explained(model: SaliencyModel) -> Iterator[None]:
             warnings.simplefilter("ignore")  # about constants in the trace, and about deprecation
             yield
     except Exception as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise StageError(
             f"{network.architecture} with encoder {network.encoder} cannot be exported as onnx by torch"
-            f" {torch.__version__} ({reason}): try another version of torch."
+            f" {torch.__version__} ({reason_of(error)}): try another version of torch."
         ) from None
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from saliency_gan.encoders.norms import fold_norms
 from saliency_gan.encoders.pretrained import PACKAGES, load_packaged_weights, pretrained_name, statistics_of
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.saliency.network import SaliencyArchitecture, WithoutWeights, build_network
 from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.files import read_json, sha256_of, write_bytes, write_json
@@ -194,5 +194,6 @@ def _build_for(tensors: dict[str, Tensor], architecture: SaliencyArchitecture) -
 
 
 def _not_a_model(path: Path, error: Exception) -> UserError:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return UserError(f"{path} is not a saliency model that train-saliency wrote, or it is damaged ({reason}).")
+    return UserError(
+        f"{path} is not a saliency model that train-saliency wrote, or it is damaged ({reason_of(error)})."
+    )

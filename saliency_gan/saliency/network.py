@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from saliency_gan.config.checks import LARGEST_RESOLUTION
 from saliency_gan.encoders.library import BatchNormAct2d, smp
 from saliency_gan.encoders.pretrained import encoder_names, simplify, weights_to_download
-from saliency_gan.errors import StageError, UserError
+from saliency_gan.errors import StageError, UserError, reason_of
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,12 @@ def build_network(architecture: SaliencyArchitecture, encoder_weights: str, stor
         else:
             _drop_unused_layers(network)
     except OSError as error:
-        reason = " ".join(str(error).split())[:120]
         raise StageError(
-            f"The {encoder_weights} weights of {architecture.encoder} could not be downloaded ({reason}):"
+            f"The {encoder_weights} weights of {architecture.encoder} could not be downloaded ({reason_of(error)}):"
             " try again later, or start at random with --encoder-weights none."
         ) from None
     except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = reason_of(error)
         raise UserError(
             f"{architecture.architecture} with encoder {architecture.encoder} and decoder_channels {channels} cannot be"
             f" built ({reason}): try --decoder-channels '[]'."

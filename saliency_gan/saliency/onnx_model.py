@@ -8,7 +8,7 @@ import numpy as np
 
 from saliency_gan.compute.processes import cores
 from saliency_gan.config import Device
-from saliency_gan.errors import StageError, UserError
+from saliency_gan.errors import StageError, UserError, reason_of
 from saliency_gan.images import ImageArray
 from saliency_gan.saliency.photo_predictor import STRIDE, SaliencyMap
 from saliency_gan.storage.exported import exported_file
@@ -76,7 +76,7 @@ class OnnxNetwork:
         try:
             self._session = runtime.InferenceSession(data, options, providers)
         except Exception as error:  # onnxruntime's errors share no base class
-            raise UserError(f"{name} is no ONNX model that onnxruntime can read ({_reason(error)}).") from None
+            raise UserError(f"{name} is no ONNX model that onnxruntime can read ({reason_of(error)}).") from None
         self.name = name
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         names = [[part.name for part in parts()] for parts in (self._session.get_inputs, self._session.get_outputs)]
@@ -102,7 +102,7 @@ class OnnxNetwork:
             maps = self._session.run([OUTPUT], {INPUT: squares})[0]
         except Exception as error:  # as above
             raise StageError(
-                f"onnxruntime could not compute maps of {list(shape)} with {self.name} ({_reason(error)}): lower"
+                f"onnxruntime could not compute maps of {list(shape)} with {self.name} ({reason_of(error)}): lower"
                 " --batch or --resolution, or export the model again."
             ) from None
         if maps.dtype != np.float32 or maps.shape != shape[:3]:
@@ -142,7 +142,3 @@ def _threads() -> int:
     """Number of threads: OMP_NUM_THREADS, like torch, else the cores that this process may use."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return int(wanted) if wanted.isdecimal() and int(wanted) > 0 else cores()
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

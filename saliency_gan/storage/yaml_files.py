@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.storage.files import read_text
 
 LARGEST_FILE, MOST_VALUES, LONGEST_NUMBER = 2**18, 100_000, 100
@@ -36,7 +36,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise UserError(f"{path} cannot be read as YAML (it is nested too deeply).") from None
     except Exception as error:  # a tag that does not fit its value can raise any exception
-        summary = " ".join(str(error).split()) or type(error).__name__
+        summary = reason_of(error)
         raise UserError(f"{path} cannot be read as YAML ({summary}).") from None
     if value is not None and not isinstance(value, dict):
         raise UserError(f"{path} should hold 'name: value' lines, but holds a {type(value).__name__}.")
