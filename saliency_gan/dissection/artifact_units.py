@@ -66,6 +66,7 @@ def measure_artifacts(
         return None
     found = _rank(config, sampler, realism, distance)
     found["ranked_by"] = name
+    (folder / "artifacts.png").unlink(missing_ok=True)  # of an earlier run
     found["verified"] = _verify(config, sampler, found, critic, distance, photos, folder) if found["units"] else {}
     return found
 

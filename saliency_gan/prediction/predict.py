@@ -186,17 +186,30 @@ def _mark_photos(
 def _one_core_each(threads: int, config: PredictConfig) -> Iterator[ThreadPoolExecutor]:
     """A pool of threads, in each of which torch computes with one thread only."""
     if config.runtime == "onnx":
-        with ThreadPoolExecutor(threads, "photos") as pool:
+        with ThreadPoolExecutor(threads, "photos") as pool, _dropping_the_rest(pool):
             yield pool
         return
     import torch
 
     before = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(threads, "photos", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with (
+            ThreadPoolExecutor(threads, "photos", initializer=torch.set_num_threads, initargs=(1,)) as pool,
+            _dropping_the_rest(pool),
+        ):
             yield pool
     finally:
         torch.set_num_threads(before)  # it is also the default of the process's other threads
+
+
+@contextmanager
+def _dropping_the_rest(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """After Ctrl-C, photos that no thread has begun are not marked."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
 
 
 def _mark_batch(

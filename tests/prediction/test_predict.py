@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -343,3 +344,18 @@ def test_onnxruntime_takes_the_export_of_the_run_s_own_model(tmp_path: Path) -> 
     weights.save(run / "saliency-adapted")
     with pytest.raises(UserError, match=r"export of another model than .*saliency-adapted"):
         predict(config, [path])
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_after_ctrl_c_no_further_photo_is_begun(runtime: Any) -> None:
+    begun: list[int] = []
+
+    def mark(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.05)
+
+    config = PredictConfig(runtime=runtime)
+    with pytest.raises(KeyboardInterrupt), predict_module._one_core_each(2, config) as pool:
+        pool.map(mark, range(100))
+        raise KeyboardInterrupt
+    assert len(begun) <= 4
