@@ -370,3 +370,14 @@ def test_grey_images_without_classes_go_through(config, tmp_path, reconstructor)
     picture = read_image(folder / "gallery" / "direction-000.png")
     assert picture.shape == (2 * 18 - 2, 9 * 18 - 2, 3)
     assert (picture == picture[:, :, :1]).all(), "grey is repeated"
+
+
+def test_the_bundled_a_and_r_reach_the_rca_that_is_recorded(tmp_path):
+    config = DiscoverConfig(start=Path("biggan-caltech101-64"), run=tmp_path, device="cpu", seed=1)
+    start = config.inputs()["start"].folder
+    trainer = DiscoveryTrainer(config, load_generator(config.choice.name))
+    trainer.start_from(start)
+    networks = (trainer.deformator, trainer.reconstructor)
+    measured = measure_rca(trainer.sampler, *networks, trainer.fabric, 512, 64, seed=1)["accuracy"]
+    recorded = load_directions(start).rca["accuracy"]
+    assert measured == pytest.approx(recorded, abs=3 * (recorded * (1 - recorded) / 512) ** 0.5)
