@@ -66,6 +66,7 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
                 rate = learning_rate(learner.step, config.steps, config.lr, config.lr_drops, config.lr_factor)
                 with delaying_interrupt():
                     loss = learner.learn(*next(batches), rate)
+                    training.position = source.position
                 if learner.step == first + MEMORY_AFTER:
                     tqdm.write(peak_memory(fabric.device))
                 progress.update()
@@ -125,6 +126,7 @@ class _Training:
             Stream.STATISTICS,
         )
         self.typical = [typical[number][0] for number in range(STATISTICS_BATCHES)]
+        self.position = source.position  # after the last finished step
         self.validated = 0
         self.measured: dict[str, float] = {}
         self.best: dict[str, Any] = {}
@@ -176,7 +178,7 @@ class _Training:
         return {
             **self.learner.state(),
             "source": self.source.identity,
-            "position": self.source.position,
+            "position": self.position,
             "validated": self.validated,
             "measured": self.measured,
             "best": self.best,
@@ -194,6 +196,6 @@ class _Training:
                 " choose another folder with --run, or delete it to begin again."
             )
         self.learner.load_state(state)
-        self.source.position = state["position"]
+        self.source.position = self.position = state["position"]
         self.validated = state.get("validated", 0)
         self.measured, self.best = state["measured"], state["best"]
