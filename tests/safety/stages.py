@@ -25,7 +25,7 @@ NEEDS = {
     "masks": ("train-gan", "discover"),
     "train-saliency": ("train-gan", "discover", "masks"),
     "train-student": ("train-saliency",),
-    "adapt": ("train-saliency",),
+    "adapt": ("masks", "train-saliency"),
     "evaluate": ("train-saliency",),
     "predict": ("train-saliency",),
 }
