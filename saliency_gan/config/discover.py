@@ -7,7 +7,7 @@ from typing import Literal
 from saliency_gan.compute.processes import own_parts
 from saliency_gan.config.checks import require, require_not_negative, require_positive, require_shifts
 from saliency_gan.config.generator import DrawingConfig
-from saliency_gan.storage.run_layout import GeneratorChoice, Input
+from saliency_gan.storage.run_layout import Input
 
 DeformatorKind = Literal["orthonormal", "unit", "linear", "mlp", "coordinate", "random"]
 Schedule = Literal["constant", "cosine"]
@@ -85,9 +85,8 @@ class DiscoverConfig(DrawingConfig):
     gallery_samples: int = 6
 
     @property
-    def choice(self) -> GeneratorChoice:
-        given = (self.generator, self.weights, self.truncation, self.ablate_units)
-        return self.layout.generator(*given, bundled=self.DEFAULT, directions=self.start)
+    def named_directions(self) -> Path | None:
+        return self.start
 
     def inputs(self) -> dict[str, Input]:
         beginning = {"start": self.layout.directions(self.start, "")} if self.start else {}

@@ -37,10 +37,15 @@ class GeneratorConfig(StageConfig):
     precision: Precision = "auto"
 
     @property
+    def named_directions(self) -> Path | None:
+        """The directions that the user named, if the verb reads any; they tell the generator that they belong to."""
+        return None
+
+    @property
     def choice(self) -> GeneratorChoice:
         """The generator that follows from these settings and the run."""
         given = (self.generator, self.weights, self.truncation, self.ablate_units)
-        return self.layout.generator(*given, bundled=self.DEFAULT)
+        return self.layout.generator(*given, bundled=self.DEFAULT, directions=self.named_directions)
 
     @property
     def found_directions(self) -> Input:

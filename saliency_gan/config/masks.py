@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from saliency_gan.config.checks import require, require_positive, require_share, require_shifts
 from saliency_gan.config.generator import DrawingConfig
-from saliency_gan.storage.run_layout import GeneratorChoice, Input
+from saliency_gan.storage.run_layout import Input
 
 MaskRule = Literal["threshold", "difference", "lighting", "two-sided", "units"]
 
@@ -94,9 +94,8 @@ class MasksConfig(DrawingConfig):
         return self.two_peaks or any(rule != "units" for rule in self.rules)
 
     @property
-    def choice(self) -> GeneratorChoice:
-        given = (self.generator, self.weights, self.truncation, self.ablate_units)
-        return self.layout.generator(*given, bundled=self.DEFAULT, directions=self.directions)
+    def named_directions(self) -> Path | None:
+        return self.directions
 
     def inputs(self) -> dict[str, Input]:
         choice = self.choice
