@@ -70,7 +70,7 @@ export: setup
 ## train-saliency: stage 3, a U-Net on those pairs
 ## train-student: a student that learns from the model's marks of unlabelled photos (ARGS="--images DIR")
 ## adapt: the model goes on with unlabelled photos of your own (ARGS="--images DIR")
-## evaluate: metrics against drawn masks
+## evaluate: metrics against ground-truth masks
 ## predict: masks of your own photos (PHOTOS=DIR)
 ## export: the saliency model as ONNX (pip install onnx onnxruntime)
 ## app: a local page to cut out photos and move along directions (pip install gradio)

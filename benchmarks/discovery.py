@@ -1,4 +1,4 @@
-"""Steps a second of stage 1 against a plain transcription of the published loop, and against the floor.
+"""Steps a second of stage 1 against a plain transcription of the published loop, and against a lower bound.
 
     python benchmarks/discovery.py [--device cuda] [--steps 4] [--rounds 5]
 
@@ -6,8 +6,8 @@ The plain loop keeps gradients for G's weights, draws G(z) with a graph, fills t
 computes in fp32 without channels_last (but for what the generator does by itself). Its G upsamples before it convolves,
 BigGAN-deep's is the package's own, and its R is torchvision's network.
 
-The floor is the time of 3 bare forward passes of G and 3 of R on the same batch, in the same precision and layout: a
-step needs G(z), G(z + A eps e_k) and its gradient, R and its gradient, and a gradient takes as long as a forward pass,
+The lower bound is the time of 3 bare forward passes of G and 3 of R on the same batch, in the same precision and layout:
+a step needs G(z), G(z + A eps e_k) and its gradient, R and its gradient, and a gradient takes as long as a forward pass,
 or twice as long where weights are trained.
 """
 
@@ -85,7 +85,7 @@ def compare(config: DiscoverConfig, steps: int, rounds: int) -> None:
     tasks = {
         "published": plain_loop(published_generator(config), config, device),
         "ours": trainer.train_step,
-        "floor": bare_passes(trainer),
+        "bound": bare_passes(trainer),
     }
     seconds = take_turns(
         {name: times(steps, lambda task=task: (task(), wait())) for name, task in tasks.items()}, rounds
@@ -96,7 +96,7 @@ def compare(config: DiscoverConfig, steps: int, rounds: int) -> None:
     what = f"`discover`, {config.generator}{weights}, batch {config.batch}, {device.type}"
     ratio, reach = seconds["published"] / seconds["ours"], "3 x" if device.type == "cuda" else "2.5 x"
     print_row(what, "the published loop", reach, f"{ratio:.1f} x ({steps / seconds['ours']:.2f} steps/s)")
-    print_row(what, "the floor: 3 G + 3 R", "70 %", f"{seconds['floor'] / seconds['ours']:.0%}")
+    print_row(what, "the lower bound: 3 G + 3 R", "70 %", f"{seconds['bound'] / seconds['ours']:.0%}")
 
 
 def published_generator(config: DiscoverConfig) -> nn.Module:

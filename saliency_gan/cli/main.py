@@ -43,7 +43,7 @@ verbs, in the order of the pipeline:
   train-saliency  stage 3: train a saliency model on those pairs
   train-student   train a student that knows photos, on that model's marks of unlabelled ones
   adapt           go on training a saliency model on unlabelled photos of your own
-  evaluate        measure a saliency model, or finished maps, against drawn masks
+  evaluate        measure a saliency model, or finished maps, against ground-truth masks
   predict         saliency maps, masks and cut-outs of photos
   export          a saliency model as ONNX, for other programs
   app             a local page: cut out photos, move along directions

@@ -28,8 +28,9 @@ class AppConfig(LendingConfig):
     Args:
         weights: Saliency model: model.safetensors or its folder, or `bundled`; by default the run's adapted model, else
             its student, else its U-Net trained on generated pairs, else the bundled model.
-        generator: Name in the zoo, path of a generator file, or PATH.py:FUNCTION (this runs the code); by default the
-            generator of the run's directions, else the one that the run trained, else a bundled one.
+        generator: Name that the verb `generators` lists, path of a generator file, or PATH.py:FUNCTION (this runs the
+            code); by default the generator of the run's directions, else the one that the run trained, else a bundled
+            one.
         ablate_units: Units of the generator to switch off in every image, LAYER:U,U,U (for example block1:3,17,42),
             once for each layer; by default the same units as in discover.
         port: Port on 127.0.0.1; 0 takes any free one.

@@ -15,9 +15,9 @@ class GeneratorConfig(StageConfig):
     """The generator that draws the images, and its options.
 
     Args:
-        generator: Name in the zoo (`biggan-caltech101-64`, `biggan-deep-128`, ...), path of a generator file, or
-            PATH.py:FUNCTION for your own code: the file is run, and FUNCTION returns the generator. By default the
-            generator of the run's directions, else the one that the run trained, else a bundled one.
+        generator: Name that the verb `generators` lists (`biggan-caltech101-64`, `biggan-deep-128`, ...), path of a
+            generator file, or PATH.py:FUNCTION for your own code: the file is run, and FUNCTION returns the generator.
+            By default the generator of the run's directions, else the one that the run trained, else a bundled one.
         weights: Folder or file with the generator's weights, if they are not bundled; by default those of the run, else
             those in the cache.
         truncation: Scale of the latents, above 0 and at most 1, for families that support it (BigGAN-deep); by default

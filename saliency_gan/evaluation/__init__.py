@@ -1,1 +1,1 @@
-"""Measures saliency maps against drawn masks."""
+"""Measures saliency maps against ground-truth masks."""

@@ -58,11 +58,11 @@ COMMON_FOLDER = "imgs"
 
 @dataclass(frozen=True)
 class BenchmarkPair:
-    """One photo or map with its drawn mask.
+    """One photo or map with its ground-truth mask.
 
     Attributes:
         name: Path in the folder, without suffix.
-        mask: The drawn mask.
+        mask: The ground-truth mask.
         photo: The photo; None if there is none.
         map: The finished saliency map; None unless maps are measured.
     """

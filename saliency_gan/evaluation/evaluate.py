@@ -1,4 +1,4 @@
-"""The verb `evaluate`: measures a saliency model, or maps that another program made, against drawn masks."""
+"""The verb `evaluate`: measures a saliency model, or maps that another program made, against ground-truth masks."""
 
 import os
 from collections.abc import Mapping, Sequence

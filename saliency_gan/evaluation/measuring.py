@@ -27,7 +27,7 @@ class Example:
 
     Attributes:
         pair: The paths of the files.
-        truth: The drawn mask, bool [H, W].
+        truth: The ground-truth mask, bool [H, W].
         photo: RGB, uint8 [H', W', 3]; None if there is no photo.
         map: The finished saliency map, uint8 [H'', W'']; None if a model makes the map.
     """

@@ -1,4 +1,4 @@
-"""The usual metrics of a saliency map against a drawn mask.
+"""The usual metrics of a saliency map against a ground-truth mask.
 
 How they are computed:
 

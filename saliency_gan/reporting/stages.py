@@ -296,7 +296,7 @@ def evaluation_section(run: Path, section: Section) -> bool:
             ("best", "The best by IoU"),
             ("worst", "The worst by IoU"),
         ):
-            what = "" if kind == "curves" else ": photo, drawn mask, saliency map"
+            what = "" if kind == "curves" else ": photo, ground-truth mask, saliency map"
             section.show(path.with_name(f"{path.stem}-{kind}.png"), f"{title}. {caption}{what}")
     return True
 

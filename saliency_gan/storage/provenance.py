@@ -74,8 +74,8 @@ class Sources:
         """Records that results of these kinds are written here from now on, before the first one is.
 
         Raises:
-            UserError: If the folder of a new kind already has files. Somebody else made them, such as drawn masks in a
-                data set, and results with their names would replace them.
+            UserError: If the folder of a new kind already has files. Somebody else made them, such as ground-truth masks
+                in a data set, and results with their names would replace them.
             StageError: If the folder cannot be written.
         """
         new = sorted(set(kinds) - self.claimed)

@@ -1,4 +1,4 @@
-"""Measures a model during training: on held-out pairs, and on a few photos with hand-drawn masks."""
+"""Measures a model during training: on held-out pairs, and on a few photos with ground-truth masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +55,7 @@ def measure_pairs(
 
 
 class PhotoCheck:
-    """Measures a model in training on photos with hand-drawn masks. The model is never trained on these photos.
+    """Measures a model in training on photos with ground-truth masks. The model is never trained on these photos.
 
     Args:
         folder: Folder with images/ and masks/ that hold files of the same names, as in data/samples.
