@@ -113,8 +113,10 @@ class TrainGanConfig(StageConfig):
         require(self, "image_channels", self.image_channels in (1, 3), "3 for colour or 1 for grey")
         colour = self.image_channels == 3 or self.family == "sngan"
         require(self, "image_channels", colour, f"3: {self.family} draws in colour, and only sngan in grey")
-        if not self.has_classes and (self.exclude or self.attention_at):
-            raise UserError("--exclude and --attention_at are for --family biggan: leave them out.")
+        if self.attention_at and self.family != "biggan":
+            raise UserError("--attention_at is for --family biggan: leave it out.")
+        if self.exclude and not self.has_classes:
+            raise UserError("--exclude names class folders, which this family does not use: leave it out.")
         if self.r1 and self.compile:
             raise UserError("--r1 differentiates D twice, which torch.compile cannot: leave out --compile or --r1.")
         if self.r1 and self.discriminator == "projected":
@@ -126,7 +128,8 @@ class TrainGanConfig(StageConfig):
         return self.family == "biggan" or (self.family == "eigengan" and self.embedding_dim > 0)
 
     def reads(self) -> list[Path]:
-        return [] if self.images == Path("mnist") else [self.images]
+        images = [] if self.images == Path("mnist") else [self.images]
+        return [*images, *filter(None, (self.start, self.start_discriminator))]
 
     def writes(self) -> list[Path]:
         return [

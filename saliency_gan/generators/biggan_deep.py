@@ -187,7 +187,11 @@ def _fold_spectral_norm(model: package.BigGAN) -> package.BigGAN:
 
 
 def _statistics(norm: BigGANBatchNorm, truncation: float) -> tuple[Tensor, Tensor]:
-    """Returns mean and variance for a truncation. Between measured truncations, they are mixed as in the package."""
+    """Returns mean and variance for a truncation, exactly as the package does.
+
+    Between two measured truncations the package mixes both, the nearer one with the smaller weight. For five of the 50
+    measured ones (.14, .28, .56, .58, .94) it takes a neighbour, because the division is rounded.
+    """
     share, index = math.modf(truncation / norm.step_size)
     first = int(index)
     if not share:

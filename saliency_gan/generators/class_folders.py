@@ -11,6 +11,8 @@ from saliency_gan.generators.training_images import TrainingImages, read_squares
 from saliency_gan.images.folders import find_files
 from saliency_gan.images.reading import UnreadableImageError
 
+_WITHOUT_CLASSES = "need --family sngan, or --family eigengan --embedding-dim 0"
+
 
 def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min_images: int = 2) -> TrainingImages:
     """Reads `root/CLASS/*.jpg` (and other formats), resizes every image to fit `side` and pads it with its edge pixels.
@@ -25,7 +27,10 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
         UserError: If fewer than two class folders hold `min_images` readable images.
     """
     if not root.is_dir():
-        raise UserError(f"There is no folder {root}: --images needs one that holds a subfolder of images per class.")
+        raise UserError(
+            f"{root} is no folder: --images needs one that holds a subfolder of images per class. Images"
+            f" without classes, MNIST and .npz archives {_WITHOUT_CLASSES}."
+        )
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     missing = sorted(set(exclude).difference(folder.name for folder in folders))
     left_out = [f"{root / name} should be left out, but does not exist." for name in missing]
@@ -44,9 +49,10 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
     if len(names) < 2:
         raise UserError(
             f"{root} has {len(names)} class folders with at least {min_images} readable images, but a class-conditional"
-            " generator needs 2 or more: put the images of each class into a subfolder of its own, or train one without"
-            " classes with --family sngan."
+            " generator needs 2 or more: put the images of each class into a subfolder of its own. Images without classes"
+            f" {_WITHOUT_CLASSES}."
         )
-    kept = [(image, names.index(name)) for name, image in readable if name in names]
+    indices = {name: index for index, name in enumerate(names)}
+    kept = [(image, indices[name]) for name, image in readable if name in indices]
     images, labels = zip(*kept, strict=True)
     return TrainingImages(np.stack(images), torch.tensor(labels), names, tuple(left_out))

@@ -120,6 +120,8 @@ def _check_images(generator: Generator, name: str) -> None:
     latents, classes = generator.sample(2, random)
     found, expected = _described(latents), f"float32 {(2, generator.latent_dim)}"
     _require(found == expected, name, f"sample_latents drew {found}, not {expected}")
+    again, _ = generator.sample(2, random_stream(Stream.GENERATOR_CHECK))
+    _require(torch.equal(latents, again), name, "sample_latents draws other z from the same random stream")
     with torch.enable_grad(), _outputs(generator.feature_layers) as outputs:
         images = generator(latents.requires_grad_(), classes)
     for layer in generator.feature_layers:

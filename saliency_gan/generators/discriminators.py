@@ -43,12 +43,17 @@ def new_critic(config: TrainGanConfig, num_classes: int, image_channels: int) ->
     if config.discriminator == "projected":
         eye = FeaturePyramid(config.feature_side)
         return Critic(eye, ProjectedHeads(num_classes, eye.sides))
+    check_residual_sizes(config)
+    return Critic(nn.Identity(), ResidualDiscriminator(num_classes, config.discriminator_channels, image_channels))
+
+
+def check_residual_sizes(config: TrainGanConfig) -> None:
+    """Raises a UserError if the residual discriminator would halve images below one pixel."""
     if config.resolution < 2 * 2 ** len(config.discriminator_channels):
         raise UserError(
             f"{len(config.discriminator_channels)} discriminator_channels halve {config.resolution} px images below"
             " one pixel: give fewer."
         )
-    return Critic(nn.Identity(), ResidualDiscriminator(num_classes, config.discriminator_channels, image_channels))
 
 
 def save_discriminator(judge: nn.Module, path: Path) -> None:
@@ -65,10 +70,12 @@ def load_discriminator(judge: nn.Module, path: Path) -> None:
     """
     try:
         tensors = safetensors.torch.load_file(path)
+        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("not every weight is a finite number")
         judge.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except FileNotFoundError:
         raise UserError(f"There is no {path}: a training starts from a generator and its discriminator.") from None
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
+    except (safetensors.SafetensorError, OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{path} is damaged or no discriminator of these sizes ({reason_of(error)}).") from None
 
 

@@ -50,7 +50,8 @@ class Distance:
             near 1 for photos, and low for images that look like no photo.
         coverage: Share of the photos with a generated image in their neighbourhood; low after mode collapse.
         copies: Share of the generated images with a distance to their nearest photo below half of that photo's distance
-            to its nearest other photo; high where the generator copies training images.
+            to the nearest photo that differs from it; high where the generator copies training images. If there were
+            more than MAX_PHOTOS photos, copies of those that were left out are not found.
         generated: Number of generated images.
         photos: Number of photos.
     """
@@ -68,7 +69,7 @@ class Distance:
     def describe(self) -> str:
         """Returns one sentence with the main values."""
         return (
-            f"distance to the photos: {self.frechet:.1f} ({self.low:.1f} to {self.high:.1f}), precision"
+            f"distance to {self.photos} photos: {self.frechet:.1f} ({self.low:.1f} to {self.high:.1f}), precision"
             f" {self.precision:.3f}, density {self.density:.3f}, coverage {self.coverage:.3f}, copies {self.copies:.3f}"
         )
 
@@ -125,7 +126,7 @@ def _features(encoder: FrozenEncoder, batches: Iterable[Tensor], progress: "tqdm
     """Returns the coarsest feature map of each image, averaged over the positions."""
     found = []
     for batch in batches:
-        found.append(encoder(batch)[-1].float().mean(dim=(2, 3)).double().cpu().numpy())
+        found.append(encoder(batch)[-1].float().mean(dim=(2, 3)).cpu().double().numpy())
         progress.update(len(batch))
     return np.concatenate(found)
 
@@ -140,8 +141,11 @@ def compare(generated: Features, photos: Features) -> Distance:
     among = cdist(photos, photos)
     np.fill_diagonal(among, np.inf)
     neighbours = min(NEIGHBOURS, len(photos) - 1)
-    radii = np.partition(among, neighbours - 1, axis=1)[:, neighbours - 1]
-    nearest = among.min(axis=1)
+    among.partition(neighbours - 1, axis=1)
+    radii = among[:, neighbours - 1].copy()
+    # A copy of the same photo, whose features may differ by rounding, is no other photo.
+    nearest = among.min(axis=1, initial=np.inf, where=among > 1e-3 * radii[:, None])
+    del among  # as large as `across`
     across = cdist(generated, photos)
     inside = across < radii
     return Distance(
@@ -158,7 +162,7 @@ def compare(generated: Features, photos: Features) -> Distance:
 
 
 def _moments(features: Features) -> tuple[Features, Features]:
-    return features.mean(axis=0), np.cov(features, rowvar=False).astype(np.float64)
+    return features.mean(axis=0), np.cov(features, rowvar=False)
 
 
 def _frechet(one: tuple[Features, Features], other: tuple[Features, Features]) -> float:

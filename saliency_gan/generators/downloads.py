@@ -89,8 +89,12 @@ def pin(generator: str, files: Sequence[PublicFile]) -> None:
     for file in files:
         if _expected(file, folder) is None:
             digest = sha256_of(folder / file.name)
-            write_json(folder / HASHES, _pinned(folder) | {file.name: digest})
-            print(f"{folder / file.name} has sha256 {digest}; no official one is known, later loads are held to this.")
+            try:
+                write_json(folder / HASHES, _pinned(folder) | {file.name: digest})
+            except StageError as error:  # a cache that somebody else fills may be read-only
+                print(f"{folder / file.name} has sha256 {digest}, which later loads do not check: {error}")
+            else:
+                print(f"{folder / file.name} has sha256 {digest}; no official one is known, later loads need the same.")
 
 
 def _expected(file: PublicFile, folder: Path) -> str | None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
-from saliency_gan.generators.sngan import UpsamplingBlock
+from saliency_gan.generators.sngan import UpsamplingBlock, initialise_glorot, require_resolution
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,7 @@ class EigenGANArchitecture:
     channels: tuple[int, ...] = (256, 128, 64, 32, 16)
 
     def __post_init__(self) -> None:
-        side = 2 * 2 ** len(self.channels)
-        if len(self.channels) < 2 or self.resolution != side:
-            raise UserError(
-                f"{len(self.channels)} channel numbers make a {side} px generator, but resolution is"
-                f" {self.resolution}: give log2(resolution / 2) numbers, at least two."
-            )
+        require_resolution(self.resolution, self.channels)
         smallest = min(count * (4 * 2**index) ** 2 for index, count in enumerate(self.channels[:-1]))
         if not 1 <= self.subspace_dim <= smallest:
             raise UserError(
@@ -157,11 +152,7 @@ class EigenGAN(Generator):
         Convolutions and linear layers get Glorot weights as in SN-GAN. U_i is orthonormal, L_i = (3 q, ..., 6, 3) and
         mu_i = 0.
         """
-        residual = {conv for block in self.blocks for conv in (block.conv1, block.conv2)}
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(module.weight, 2**0.5 if module in residual else 1.0, generator=random)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        initialise_glorot(self, random)
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, generator=random)
         for subspace in self.layers():
@@ -208,6 +199,7 @@ class Subspace(nn.Module):
     @torch.no_grad()
     def make_orthonormal(self) -> None:
         """Replaces U by the nearest orthonormal basis of the same span: U (U^T U)^(-1/2)."""
-        values, vectors = torch.linalg.eigh((self.basis.T @ self.basis).double())
+        basis = self.basis.cpu().double()  # Apple's GPUs have no float64
+        values, vectors = torch.linalg.eigh(basis.T @ basis)
         whitening = vectors @ torch.diag(values.clamp(min=1e-12).rsqrt()) @ vectors.T
-        self.basis.copy_(self.basis.double() @ whitening)
+        self.basis.copy_(basis @ whitening)

@@ -34,12 +34,7 @@ class SNGANArchitecture:
     image_channels: int = 1
 
     def __post_init__(self) -> None:
-        side = 2 * 2 ** len(self.channels)
-        if len(self.channels) < 2 or self.resolution != side:
-            raise UserError(
-                f"{len(self.channels)} channel numbers make a {side} px generator, but resolution is"
-                f" {self.resolution}: give log2(resolution / 2) numbers, at least two."
-            )
+        require_resolution(self.resolution, self.channels)
 
 
 class SNGAN(Generator):
@@ -84,15 +79,8 @@ class SNGAN(Generator):
         return {f"block{index}": block for index, block in enumerate(self.blocks)}
 
     def initialise(self, random: torch.Generator) -> None:
-        """Sets biases to zero and weights as in Glorot & Bengio 2010, but sqrt(2) larger in the residual branches.
-
-        The code of Miyato et al. and that of Voynov & Babenko do the same.
-        """
-        residual = {conv for block in self.blocks for conv in (block.conv1, block.conv2)}
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
-                nn.init.xavier_uniform_(module.weight, 2**0.5 if module in residual else 1.0, generator=random)
-                nn.init.zeros_(module.bias)
+        """Sets the first weights, see `initialise_glorot`."""
+        initialise_glorot(self, random)
 
     def metadata(self) -> dict[str, object]:
         """Returns what is needed to build this generator again, without its weights, as plain JSON values."""
@@ -118,3 +106,30 @@ class UpsamplingBlock(nn.Module):
         residual = self.conv1(F.relu(self.norm1(features)))
         residual = self.conv2(F.relu(self.norm2(residual)))
         return residual + self.shortcut(features)
+
+
+def initialise_glorot(network: nn.Module, random: torch.Generator) -> None:
+    """Sets biases to zero and weights as in Glorot & Bengio 2010, but sqrt(2) larger in the residual branches.
+
+    The code of Miyato et al. and that of Voynov & Babenko do the same.
+
+    Args:
+        network: Its residual blocks are UpsamplingBlocks.
+        random: Where the weights are drawn from.
+    """
+    blocks = [module for module in network.modules() if isinstance(module, UpsamplingBlock)]
+    residual = {conv for block in blocks for conv in (block.conv1, block.conv2)}
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.xavier_uniform_(module.weight, 2**0.5 if module in residual else 1.0, generator=random)
+            nn.init.zeros_(module.bias)
+
+
+def require_resolution(resolution: int, channels: tuple[int, ...]) -> None:
+    """Raises a UserError unless blocks that begin at 4 px, one for each number after the first, reach `resolution`."""
+    side = 2 * 2 ** len(channels)
+    if len(channels) < 2 or resolution != side:
+        raise UserError(
+            f"{len(channels)} channel numbers make a {side} px generator, but resolution is {resolution}: give"
+            " log2(resolution / 2) numbers, at least two."
+        )

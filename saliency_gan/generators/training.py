@@ -1,6 +1,7 @@
 """Stage 0, `train-gan`: adversarial training of a BigGAN, an SN-GAN or an EigenGAN on your own images."""
 
 import copy
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,7 +21,13 @@ from saliency_gan.config import TrainGanConfig
 from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.class_folders import load_class_folders
-from saliency_gan.generators.discriminators import kind_of, load_discriminator, new_critic, save_discriminator
+from saliency_gan.generators.discriminators import (
+    check_residual_sizes,
+    kind_of,
+    load_discriminator,
+    new_critic,
+    save_discriminator,
+)
 from saliency_gan.generators.distance import measure_generator
 from saliency_gan.generators.eigengan import EigenGAN
 from saliency_gan.generators.families import TrainedGenerator, new_generator
@@ -69,10 +76,11 @@ def train_gan(config: TrainGanConfig) -> Path:
         StageError: If a file cannot be written.
     """
     config.check()
-    data = _read_images(config)
-    print(data.describe())
+    _check_sizes(config)
     fabric = make_fabric(config.device, config.precision)
     with StageFolder(config, "generator", CHANGEABLE) as folder:
+        data = _read_images(config)
+        print(data.describe())
         trainer = _Trainer(config, data, fabric)
         if state := folder.load_checkpoint():
             trainer.load_state(state)
@@ -116,6 +124,17 @@ def train_gan(config: TrainGanConfig) -> Path:
     return output
 
 
+def _check_sizes(config: TrainGanConfig) -> None:
+    """Refuses sizes of networks that do not go together, before images are read, which may take long."""
+    with torch.device("meta"):
+        new_generator(config, ("class", "other class") if config.has_classes else ("all",))
+    if config.discriminator == "residual":
+        check_residual_sizes(config)
+    for folder in filter(None, (config.start, config.start_discriminator)):
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder}: name the generator folder of a finished train-gan.")
+
+
 def _read_images(config: TrainGanConfig) -> TrainingImages:
     """Reads the training images: class folders for a family with classes, else any images."""
     if config.has_classes:
@@ -139,6 +158,7 @@ class _Trainer:
             generator.compile()
             discriminator.compile()
         self.weights = data.sampling_weights()
+        self.images = hashlib.sha256(data.images).hexdigest()
         self.average = copy.deepcopy(generator).to(fabric.device).requires_grad_(False)
         self.generator, self.generator_optimiser = _setup(fabric, generator, config.lr_generator)
         self.discriminator, self.discriminator_optimiser = _setup(fabric, discriminator, config.lr_discriminator)
@@ -297,6 +317,7 @@ class _Trainer:
         return {
             "step": self.step,
             "class_names": list(self.data.names),
+            "images": self.images,
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
             "average": self.average.state_dict(),
@@ -315,6 +336,8 @@ class _Trainer:
                 f"The checkpoint was trained on other classes than the {len(self.data.names)} in {self.config.images}:"
                 " restore the images or choose another --run."
             )
+        if state.get("images", self.images) != self.images:
+            print("The images differ from those that this run began with. It goes on with the present ones.")
         try:
             for name in ("generator", "discriminator", "average", "generator_optimiser", "discriminator_optimiser"):
                 getattr(self, name).load_state_dict(state[name])

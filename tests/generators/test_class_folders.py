@@ -82,5 +82,5 @@ def test_fewer_than_two_classes_are_refused(class_folders, tmp_path):
         load_class_folders(class_folders, side=8, min_images=7)
     with pytest.raises(UserError, match=r"has 0 class folders"):
         load_class_folders(class_folders / "apple", side=8)
-    with pytest.raises(UserError, match=r"There is no folder .*nowhere"):
+    with pytest.raises(UserError, match=r"nowhere is no folder.*--family sngan"):
         load_class_folders(tmp_path / "nowhere", side=8)

@@ -283,6 +283,12 @@ def test_latents_of_another_length_are_named(write):
         load_custom(write(CODE.replace("    def forward", drawn)))
 
 
+def test_latents_that_ignore_the_random_stream_are_named(write):
+    drawn = "    def sample_latents(self, count, random):\n        return torch.randn(count, 6)\n\n    def forward"
+    with pytest.raises(UserError, match="sample_latents draws other z from the same random stream"):
+        load_custom(write(CODE.replace("    def forward", drawn)))
+
+
 def test_weights_are_refused_where_the_function_takes_none(write, dcgan_file):
     with pytest.raises(UserError, match=r"load takes no weights, but --weights .*netG\.pth was given: leave them out"):
         load_custom(write(), dcgan_file)

@@ -180,14 +180,31 @@ def test_losses_of_the_generator():
     assert float(generator_loss(scores, "hinge")) == pytest.approx((2 + 0.5 + 0) / 3)
 
 
-@pytest.mark.parametrize(("orthogonality", "tolerance"), [(1.0, 0.1), ("exact", 1e-5)])
-def test_the_bases_stay_orthonormal(config, orthogonality, tolerance):
-    trainer = trainer_of(replace(config, orthogonality=orthogonality))
-    begin = trainer.generator.module.bases[0].clone()
-    for _ in range(8):
+def errors_after(trainer, steps):
+    """The largest entry of |U^T U - I| in each layer."""
+    for _ in range(steps):
         trainer.train_step()
-    for basis in trainer.generator.module.bases:
-        assert float((basis.T @ basis - torch.eye(3)).abs().max()) < tolerance
+    return [float((basis.T @ basis - torch.eye(3)).abs().max()) for basis in trainer.generator.module.bases]
+
+
+def test_the_penalty_keeps_the_bases_nearly_orthonormal(config):
+    without = errors_after(trainer_of(replace(config, orthogonality=0.0, lr_generator=0.02)), 12)
+    with_it = errors_after(trainer_of(replace(config, orthogonality=1000.0, lr_generator=0.02)), 12)
+    assert max(with_it) < min(without) / 2
+
+
+def test_r1_changes_what_the_discriminator_learns(config):
+    trainers = [trainer_of(replace(config, r1=weight)) for weight in (0.0, 10.0)]
+    for trainer in trainers:
+        trainer.train_step()
+    plain, penalised = ([one.detach() for one in trainer.discriminator.parameters()] for trainer in trainers)
+    assert not all(map(torch.equal, plain, penalised))
+
+
+def test_exactly_orthonormal_bases(config):
+    trainer = trainer_of(replace(config, orthogonality="exact"))
+    begin = trainer.generator.module.bases[0].clone()
+    assert max(errors_after(trainer, 8)) < 1e-5
     assert not torch.equal(trainer.generator.module.bases[0], begin)
     for basis in trainer.finished_generator().bases:
         assert float((basis.T @ basis - torch.eye(3)).abs().max()) < 1e-5
@@ -211,6 +228,11 @@ def test_a_continued_training_equals_an_uninterrupted_one(config):
     train_gan(replace(parts, steps=3))
     assert whole.read_bytes() == train_gan(parts).read_bytes()
     assert "change_L2D3" in (config.run / "generator" / "metrics.jsonl").read_text()
+
+
+def test_attention_is_for_biggan_alone(config):
+    with pytest.raises(UserError, match="--attention_at is for --family biggan"):
+        replace(config, embedding_dim=4, attention_at=8).check()
 
 
 def test_classes_are_those_of_the_folders(config):

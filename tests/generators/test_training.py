@@ -2,12 +2,13 @@ import dataclasses
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from saliency_gan.compute.averaging import measure_statistics
 from saliency_gan.compute.devices import make_fabric
@@ -250,6 +251,38 @@ def test_a_full_disk_ends_the_run_with_a_sentence(config, monkeypatch):
         train_gan(config())
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"resolution": 128}, "px generator, but resolution is 128"),
+        ({"discriminator_channels": (4,) * 9}, "9 discriminator_channels halve"),
+        ({"start": Path("nowhere")}, "There is no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_images_are_read(config, monkeypatch, changes, sentence):
+    monkeypatch.setattr(training, "_read_images", lambda _config: pytest.fail("images were read"))
+    with pytest.raises(UserError, match=sentence):
+        train_gan(config(**changes))
+
+
+def test_other_images_on_resume_are_said(config, class_folders, capsys):
+    train_gan(config(steps=1))
+    assert "images differ" not in capsys.readouterr().out
+    next((class_folders / "apple").iterdir()).unlink()
+    train_gan(config(steps=2))
+    assert "The images differ from those that this run began with." in capsys.readouterr().out
+
+
+def test_a_discriminator_with_a_nan_is_refused(config):
+    finished = train_gan(config(steps=1)).parent
+    path = finished / "discriminator.safetensors"
+    tensors = load_file(path)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, path)
+    with pytest.raises(UserError, match="not every weight is a finite number"):
+        train_gan(config("other", start=finished))
+
+
 def test_a_discriminator_too_deep_for_the_images_is_refused(config):
     with pytest.raises(UserError, match="4 discriminator_channels halve 16 px images below one pixel"):
         train_gan(config(discriminator_channels=(8, 8, 8, 8)))
@@ -352,8 +385,8 @@ def test_an_sngan_goes_on_from_a_finished_one_but_not_from_another_family(digits
     ("changes", "sentence"),
     [
         ({"image_channels": 2}, "--image_channels is 2, but has to be 3 for colour or 1 for grey"),
-        ({"exclude": ("boat",)}, "--exclude and --attention_at are for --family biggan"),
-        ({"attention_at": 8}, "--exclude and --attention_at are for --family biggan"),
+        ({"exclude": ("boat",)}, "--exclude names class folders, which this family does not use"),
+        ({"attention_at": 8}, "--attention_at is for --family biggan"),
         ({"resolution": 32}, "3 channel numbers make a 16 px generator, but resolution is 32"),
     ],
 )
@@ -407,7 +440,7 @@ def test_a_projected_discriminator_trains_its_heads_alone(config, capsys):
     assert not any("eye" in name or "encoder" in name for name in trainer.state()["discriminator"])
 
     path = train_gan(settings)
-    assert "distance to the photos" in capsys.readouterr().out
+    assert "distance to 18 photos" in capsys.readouterr().out
     found = json.loads((path.parent / "distance.json").read_text())
     assert found["generated"] == 20 and found["photos"] == 18 and found["low"] < found["frechet"] < found["high"]
     assert read_image(path.parent / "nearest.png").shape[2] == 3
