@@ -7,9 +7,6 @@ ARGS     ?=
 
 VENV  := .venv
 STAMP := $(VENV)/.installed
-# glibc otherwise hands big buffers back to the kernel at every step, which more than doubles a CPU training step.
-export MALLOC_MMAP_THRESHOLD_ ?= 33554432
-export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 # Threads that spin while they wait slow down whatever runs beside them, such as tests beside a training.
 export OMP_WAIT_POLICY ?= passive
 CLI := $(VENV)/bin/saliency-gan
@@ -23,13 +20,13 @@ INSTALL += $(if $(shell command -v uv),--python $(VENV)/bin/python)
 .DEFAULT_GOAL := help
 
 demo: setup  ## the whole pipeline on the bundled generator, without a GPU; ends with a table and a report
-	$(CLI) discover --config $(PIPELINE) $(ARGS)
-	$(CLI) masks --config $(PIPELINE) $(ARGS)
-	$(CLI) train-saliency --config $(PIPELINE) $(ARGS)
-	$(CLI) train-student --config $(PIPELINE) $(ARGS)
-	$(CLI) predict data/samples/images --config $(PIPELINE) $(ARGS)
-	$(CLI) evaluate --config $(PIPELINE) $(ARGS)
-	$(CLI) report --config $(PIPELINE) $(ARGS)
+	$(CLI) discover --config "$(PIPELINE)" $(ARGS)
+	$(CLI) masks --config "$(PIPELINE)" $(ARGS)
+	$(CLI) train-saliency --config "$(PIPELINE)" $(ARGS)
+	$(CLI) train-student --config "$(PIPELINE)" $(ARGS)
+	$(CLI) predict data/samples/images --config "$(PIPELINE)" $(ARGS)
+	$(CLI) evaluate --config "$(PIPELINE)" $(ARGS)
+	$(CLI) report --config "$(PIPELINE)" $(ARGS)
 
 student: setup  ## how the bundled model was made, from the bundled generator on (data/README.md says with which photos)
 	$(CLI) masks --config pipelines/student.yaml $(ARGS)
@@ -48,13 +45,13 @@ test-all: setup  ## every test, slow ones too, and ten times as many broken file
 	SALIENCY_GAN_FUZZ=10 $(VENV)/bin/python -m pytest -m "slow or not slow" $(PARALLEL) $(ARGS)
 
 train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency train-student adapt evaluate app report: setup
-	$(CLI) $@ --config $(PIPELINE) $(ARGS)
+	$(CLI) $@ --config "$(PIPELINE)" $(ARGS)
 
 predict: setup
-	$(CLI) predict $(or $(PHOTOS),data/samples/images) --config $(PIPELINE) $(ARGS)
+	$(CLI) predict $(or $(PHOTOS),data/samples/images) --config "$(PIPELINE)" $(ARGS)
 
 export: setup
-	$(CLI) export --images data/samples/images --config $(PIPELINE) $(ARGS)
+	$(CLI) export --images data/samples/images --config "$(PIPELINE)" $(ARGS)
 
 # What `make help` says about the targets that share a rule:
 ## train-gan: trains a generator on your own class folders (ARGS="--images DIR")
@@ -71,7 +68,7 @@ export: setup
 ## train-student: a student that learns from the model's marks of unlabelled photos (ARGS="--images DIR")
 ## adapt: the model goes on with unlabelled photos of your own (ARGS="--images DIR")
 ## evaluate: metrics against ground-truth masks
-## predict: masks of your own photos (PHOTOS=DIR)
+## predict: masks of your own photos (PHOTOS=DIR, or PHOTOS="'my photos'" for a name with spaces)
 ## export: the saliency model as ONNX (pip install onnx onnxruntime)
 ## app: a local page to cut out photos and move along directions (pip install gradio)
 ## report: one HTML page about the run

@@ -6,9 +6,9 @@ The plain loop keeps gradients for G's weights, draws G(z) with a graph, fills t
 computes in fp32 without channels_last (but for what the generator does by itself). Its G upsamples before it convolves,
 BigGAN-deep's is the package's own, and its R is torchvision's network.
 
-The lower bound is the time of 3 bare forward passes of G and 3 of R on the same batch, in the same precision and layout:
-a step needs G(z), G(z + A eps e_k) and its gradient, R and its gradient, and a gradient takes as long as a forward pass,
-or twice as long where weights are trained.
+The lower bound is the time of 3 bare forward passes of G and 3 of R on the same batch, in the same precision and
+layout: a step needs G(z), G(z + A eps e_k) and its gradient, R and its gradient. A gradient takes as long as a forward
+pass, or twice as long where weights are trained.
 """
 
 import argparse

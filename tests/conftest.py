@@ -4,10 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from saliency_gan.compute.allocator import keep_freed_memory
 from saliency_gan.config import TrainSaliencyConfig
 from saliency_gan.training.train_saliency import train_saliency
 from tests.saliency.toys import TINY, write_faint_photos, write_photos, write_shards
 
+keep_freed_memory()
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # there is a process of tests per core
 

@@ -2,15 +2,18 @@
 
 import argparse
 import json
+import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from saliency_gan.cli.values import choices, guess, in_words, is_list
+from saliency_gan.cli.values import choices, guess, in_words, is_list, shown
 from saliency_gan.config import STAGES
 from saliency_gan.config.pipeline import SHARED_EVERYWHERE, load_pipeline
 from saliency_gan.errors import UserError
@@ -64,6 +67,10 @@ def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:
     except (argparse.ArgumentError, jsonargparse.ArgumentError, TypeError, ValueError, KeyError) as error:
         raise UserError(_sentence(verb, error)) from None
     options = {key: settings.pop(key, None) for key in ("config", "dry_run", "paths")}
+    for name, value in settings.items():
+        numbers = value if isinstance(value, tuple | list) else [value]
+        if not all(math.isfinite(one) for one in numbers if isinstance(one, float)):
+            raise UserError(f"{verb}: {name} is {shown(value)}, but has to be a finite number.")
     return STAGES[verb](**{key: _tuples(value) for key, value in settings.items()}), options
 
 
@@ -85,7 +92,7 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
     end = words.index("--") if "--" in words else len(words)
     words, untouched = words[:end], words[end:]
     switches = {f"--{field.name}" for field in fields(STAGES[verb]) if field.type is bool}
-    lists = {f"--{field.name}" for field in fields(STAGES[verb]) if "tuple[" in str(field.type)}
+    lists = {f"--{name}": hint for name, hint in get_type_hints(STAGES[verb]).items() if is_list(hint)}
     words = _gathered(words)
     normal: list[str] = []
     given: set[str] = set()
@@ -98,10 +105,10 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
             if name in lists and name in given:
                 raise UserError(f"{verb}: {name} is there twice: write all values at once, with commas between them.")
             given.add(name)
-            word = name + equals + (_bracketed(value) if name in lists and equals else value)
+            word = name + equals + (_bracketed(value, lists[name]) if name in lists and equals else value)
             word += "=true" * (word in switches and following.startswith("--"))
         elif normal and normal[-1] in lists:
-            word = _bracketed(word)
+            word = _bracketed(word, lists[normal[-1]])
         normal.append(word)
     return [*normal, *untouched]
 
@@ -119,16 +126,23 @@ def _gathered(words: Sequence[str]) -> list[str]:
     return others
 
 
-def _bracketed(value: str) -> str:
-    """Returns a list in YAML syntax. Everything but numbers is quoted, because words such as @FILE and no are special
-    in YAML."""
+def _bracketed(value: str, hint: Any) -> str:
+    """Returns a list in YAML syntax. Everything but the numbers of a list of numbers is quoted, because words such as
+    @FILE, no and 010 are special in YAML."""
     if value.startswith("[") or value in ("null", "None"):
         return value
     if re.search(r"(^|,)\s*[\"']", value):
         return f"[{value}]"  # the user has already quoted values
     words = [word.strip() for word in value.split(",")]
-    number = r"[-+]?[\d._]*([eE][-+]?\d+)?"
-    return f"[{', '.join(word if re.fullmatch(number, word) else json.dumps(word) for word in words)}]"
+    return f"[{', '.join(_number(word, hint) or json.dumps(word) for word in words)}]"
+
+
+def _number(word: str, hint: Any) -> str:
+    """A number as YAML writes it, 10 for 010; "" for any other word, and for one in a list without numbers."""
+    if re.fullmatch(r"[-+]?\d+", word) and re.search(r"\b(int|float)\b", str(hint)):
+        return str(int(word))
+    is_float = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word)
+    return word if is_float and re.search(r"\bfloat\b", str(hint)) else ""
 
 
 def _pipeline_of(words: Sequence[str]) -> str | None:
@@ -144,6 +158,9 @@ def _checked(verb: str, pipeline: str) -> dict[str, Any]:
 
     hints = get_type_hints(STAGES[verb])
     settings = {name: _listed(name, value, hints[name]) for name, value in load_pipeline(Path(pipeline))[verb].items()}
+    for name, value in settings.items():
+        if value is None and NoneType not in get_args(hints[name]):
+            raise UserError(f"{pipeline}: {verb}: {name} is empty: give a value, or leave the line out.")
     checker = jsonargparse.ArgumentParser(exit_on_error=False)
     checker.add_class_arguments(STAGES[verb], None)
     try:
@@ -157,7 +174,8 @@ def _listed(name: str, value: Any, hint: Any) -> Any:
     """Turns `save: map,mask` and `scales: 1.5` into lists, if the setting is a list."""
     if not is_list(hint) or isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
-    return (value,) if name in WITH_COMMAS else tuple(yaml.safe_load(_bracketed(str(value))))
+    values = (value,) if name in WITH_COMMAS else tuple(yaml.safe_load(_bracketed(str(value), hint)))
+    return tuple(map(os.path.expanduser, values)) if Path in get_args(hint) else values
 
 
 def _tuples(value: Any) -> Any:
@@ -174,13 +192,13 @@ def _advice(verb: str, name: str, known: set[str]) -> str:
 def _sentence(verb: str, error: BaseException) -> str:
     """Turns a parser's message, which is often long and about Python types, into one line about the setting."""
     text = re.sub(r"\s+", " ", str(error)).strip()
-    if wrong := re.match(r'Parser key "(\w+)".*(?:Got|Given) value: (.*)$', text):
+    if wrong := re.match(r'Parser key "(\w+)":?(?:.*(?:Got|Given) value: (.*)$)?', text):
         name, value = wrong.groups()
         if hint := get_type_hints(STAGES[verb]).get(name):
             kind = "a list whose entries are " if is_list(hint) else ""
-            meant = guess(value, choices(hint))
+            meant = guess(value or "", choices(hint))
             return (
-                f"{verb}: {name} is {value}, but has to be {kind}{in_words(hint)}"
+                f"{verb}: {name}{f' is {value}, but' if value else ''} has to be {kind}{in_words(hint)}"
                 f"{f': did you mean {meant}?' if meant else '.'}"
             )
     if missing := re.match(r"argument (--\w+): expected one argument", text):
@@ -192,4 +210,4 @@ def _sentence(verb: str, error: BaseException) -> str:
         return f"{verb}: {extra[1]} belongs to no setting: {advice}."
     if "arguments are required: paths" in text:
         return f"{verb}: say what is to be marked: photos, videos, or folders of them."
-    return f"{verb}: {text if len(text) < 300 else text[:300] + ' ...'}"
+    return f"{verb}: {text.rstrip('.') if len(text) < 300 else text[:300] + ' ..'}."

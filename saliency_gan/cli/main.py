@@ -23,6 +23,7 @@ from saliency_gan.compute.allocator import keep_freed_memory
 from saliency_gan.config import STAGES, Settings, SweepPoint, sweep_points, to_plain
 from saliency_gan.errors import StageError, UserError, one_line
 from saliency_gan.storage.run_layout import Input
+from saliency_gan.storage.yaml_files import to_yaml
 
 USAGE = """usage: saliency-gan VERB [--config YAML] [--SETTING VALUE ...]
 
@@ -100,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home folder it warns about its cache
     try:
-        return _run(words)
+        code = _run(words)
+        sys.stdout.flush()  # a full disk or a closed pipe behind it shows now, not when the interpreter ends
+        return code
     except (UserError, StageError) as error:
         _say(f"saliency-gan: {error}")
         return error.exit_code
@@ -216,9 +219,7 @@ def _inputs(verb: str, config: Settings, options: dict[str, Any]) -> dict[str, I
 
 
 def _print_plan(verb: str, config: Settings, options: dict[str, Any]) -> None:
-    import yaml
-
-    print(yaml.safe_dump({verb: to_plain(config)}, sort_keys=False), end="")
+    print(to_yaml({verb: to_plain(config)}), end="")
     inputs = _inputs(verb, config, options)
     named = {found.path for found in inputs.values()}
     print("reads:")

@@ -1,6 +1,7 @@
 """The pipeline YAML: one file with the settings of every stage."""
 
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -21,8 +22,8 @@ def load_pipeline(path: Path) -> dict[str, dict[str, Any]]:
 
     Returns:
         For every verb of `STAGES`, the shared settings that it has, overridden by the settings in its section. Lists
-        become tuples and paths become `Path`, so `STAGES[verb](**settings)` works. Settings that are not in the file
-        are left out.
+        become tuples and paths become `Path`, with ~ for the home folder, so `STAGES[verb](**settings)` works. Settings
+        that are not in the file are left out.
 
     Raises:
         UserError: If the file is missing, is not YAML, or has a key that no stage has.
@@ -60,5 +61,12 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     if isinstance(value, str) and "\0" in value:
         raise UserError(f"{where} holds a character of code 0, which no name of a file has: remove it.")
     if isinstance(value, list):
-        return tuple(value)
-    return Path(value) if isinstance(value, str) and "Path" in str(kind) else value
+        return tuple(_path(entry, where) if "Path" in str(kind) else entry for entry in value)
+    return _path(value, where) if "Path" in str(kind) and "tuple[" not in str(kind) else value
+
+
+def _path(value: Any, where: str) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):  # YAML has read 010 as 8 already
+        raise UserError(f"{where} is the number {value}: put a name of digits into quotes.")
+    # Path.expanduser fails for ~ and an unknown user.
+    return Path(os.path.expanduser(value)) if isinstance(value, str) else value  # noqa: PTH111

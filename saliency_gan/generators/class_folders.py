@@ -49,8 +49,8 @@ def load_class_folders(root: Path, side: int, exclude: tuple[str, ...] = (), min
     if len(names) < 2:
         raise UserError(
             f"{root} has {len(names)} class folders with at least {min_images} readable images, but a class-conditional"
-            " generator needs 2 or more: put the images of each class into a subfolder of its own. Images without classes"
-            f" {_WITHOUT_CLASSES}."
+            " generator needs 2 or more: put the images of each class into a subfolder of its own. Images without"
+            f" classes {_WITHOUT_CLASSES}."
         )
     indices = {name: index for index, name in enumerate(names)}
     kept = [(image, indices[name]) for name, image in readable if name in indices]

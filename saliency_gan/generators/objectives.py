@@ -13,7 +13,8 @@ GeneratorLoss = Literal["linear", "hinge"]
 
 
 def generator_loss(scores: Tensor, kind: GeneratorLoss) -> Tensor:
-    """G's loss on the scores [N] or [N, K] of its images: mean of -D(G) (SN-GAN, BigGAN) or of relu(1 - D(G)) (EigenGAN)."""
+    """G's loss on the scores [N] or [N, K] of its images: the mean of -D(G) (SN-GAN, BigGAN) or of relu(1 - D(G))
+    (EigenGAN)."""
     return -scores.float().mean() if kind == "linear" else F.relu(1 - scores.float()).mean()
 
 

@@ -27,12 +27,14 @@ class Found:
         unread: Images of formats that are not read.
         results: Folders of results of earlier runs, which are not searched.
         closed: One sentence for each folder that cannot be opened.
+        links: Links to folders, which are not followed.
     """
 
     files: list[Path] = field(default_factory=list)
     unread: list[Path] = field(default_factory=list)
     results: list[Path] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
 
     def remarks(self) -> list[str]:
         """One sentence for each kind of file or folder that is left out."""
@@ -50,6 +52,11 @@ class Found:
                 f"Results of earlier runs are left out ({some(map(str, self.results))}): name such a folder itself to"
                 " have it read."
             )
+        if self.links:
+            remarks.append(
+                f"Links to folders are not followed ({some(map(str, self.links))}): name such a folder itself to"
+                " have it read."
+            )
         return remarks
 
 
@@ -64,6 +71,7 @@ def search(folder: Path, suffixes: Collection[str], recursive: bool) -> Found:
         here = Path(parent)
         results = Sources(here).kinds.intersection(subfolders) if FILE in names else set()
         found.results += [here / name for name in sorted(results)]
+        found.links += [here / name for name in sorted(subfolders) if recursive and (here / name).is_symlink()]
         subfolders[:] = [name for name in subfolders if recursive and name not in results]
         for name in names:
             if name.startswith("."):

@@ -125,6 +125,7 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
         problems += held.closed
         left_out.unread += held.unread
         left_out.results += held.results
+        left_out.links += held.links
         if not held.files and not held.closed:
             problems.append(f"{path} holds no photo or video of a kind that is read, such as JPEG, PNG, HEIC or MP4.")
         for file in filterfalse(_is_typescript, held.files):

@@ -1,10 +1,12 @@
 """`predict`: saliency maps, masks, cut-outs and overlays of photos and videos and folders of them."""
 
+import hashlib
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from saliency_gan.compute.processes import cores, is_main, local_world_size, meet, share, total
-from saliency_gan.config import PredictConfig
+from saliency_gan.config import PredictConfig, to_plain
 from saliency_gan.errors import StageError, UserError, one_line
 from saliency_gan.images import ImageArray
 from saliency_gan.images.reading import Picture
@@ -26,8 +28,11 @@ from saliency_gan.prediction.video import mark_video, video_kinds
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 from saliency_gan.storage.files import remove_partials, sha256_of
 from saliency_gan.storage.locks import working_in
-from saliency_gan.storage.provenance import Sources
+from saliency_gan.storage.provenance import Source, Sources
 from saliency_gan.storage.run_layout import MODEL_FILE
+
+SHAPING = ("threshold", "refine", "background", "flip", "scales", "resolution", "smooth")
+"""Settings that results depend on."""
 
 
 def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
@@ -59,7 +64,7 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
         check_output_is_one(config, paths)
     check_paths(paths)
     background = Background(config.background)
-    predictor = _predictor(config)
+    predictor, model = _predictor(config)
     if config.output == STREAM:
         return _mark_to_output(paths[0], predictor, background, config)
     with working_in(config.output, "--output"):
@@ -68,11 +73,21 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
                 remove_partials(config.output / kind)
             Sources(config.output).claim(config.save)
         meet()
-        return _mark(config, paths, predictor, background)
+        return _mark(paths, predictor, background, config, Sources(config.output, _recipe(config, model)))
 
 
-def _mark(config: PredictConfig, paths: Sequence[Path], predictor: PhotoPredictor, background: Background) -> int:
-    sources = Sources(config.output)
+def _recipe(config: PredictConfig, model: str) -> str:
+    """Digest of the model and of the settings that results depend on, but for rounding."""
+    settings = to_plain(config)
+    parts = {name: settings[name] for name in SHAPING} | {"model": model}
+    if (image := Path(config.background)).is_file():
+        parts["image"] = asdict(Source.of(image))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _mark(
+    paths: Sequence[Path], predictor: PhotoPredictor, background: Background, config: PredictConfig, sources: Sources
+) -> int:
     found, problems, remarks, unread = find_jobs(paths, sources, config.recursive)
     meet()  # names depend on the results that exist, so no process may write before all have chosen them
     if is_main():
@@ -125,20 +140,21 @@ def _mark_to_output(path: Path, predictor: PhotoPredictor, background: Backgroun
     return 0
 
 
-def _predictor(config: PredictConfig) -> PhotoPredictor:
-    """The model in the requested runtime; the other runtime is not imported."""
+def _predictor(config: PredictConfig) -> tuple[PhotoPredictor, str]:
+    """The model in the requested runtime, and its sha256; the other runtime is not imported."""
     if config.runtime == "onnx":
         from saliency_gan.saliency.onnx_model import load_onnx_model
 
         network = load_onnx_model(config.model.path, config.device)
+        source = network.metadata.get("source_sha256", "")
         if config.model.origin == "run":
             (own, *_) = config.layout.saliency_models()
-            if network.metadata.get("source_sha256") != sha256_of(own.folder / MODEL_FILE):
+            if source != sha256_of(own.folder / MODEL_FILE):
                 raise UserError(
                     f"{network.name} is an export of another model than {own.name}: run saliency-gan export --run"
                     f" {config.run} again."
                 )
-        return PhotoPredictor(network, config.resolution, config.scales, config.flip)
+        return PhotoPredictor(network, config.resolution, config.scales, config.flip), source
 
     from saliency_gan.compute.devices import pick_device
     from saliency_gan.saliency.model import load_model
@@ -146,7 +162,8 @@ def _predictor(config: PredictConfig) -> PhotoPredictor:
 
     model = load_model(config.model.path)
     device = pick_device(config.device, shared=True)
-    return Predictor(model, device, config.resolution, config.scales, config.flip, config.precision)
+    predictor = Predictor(model, device, config.resolution, config.scales, config.flip, config.precision)
+    return predictor, model.sha256
 
 
 @dataclass(frozen=True)
@@ -225,7 +242,7 @@ def _mark_batch(
     maps = predictor.mark([photo.squares for photo in photos]) if photos else ()
     for photo, small in zip(photos, maps, strict=True):
         with _noting(photo.job, problems):
-            sources.begin(photo.job.key, photo.job.source)
+            sources.begin(photo.job.key, photo.job.source, config.save)
             _write(photo, small, background, config)
             sources.add(photo.job.key, photo.job.source, config.save)
     return len(batch.jobs), problems
@@ -266,9 +283,10 @@ def _fails(
     """Marks a video; returns whether a part of it could not be read. Results of a damaged video count as done."""
     problems: list[str] = []
     with _noting(video, problems):
-        sources.begin(video.key, video.source)
+        kinds = video_kinds(config, background)
+        sources.begin(video.key, video.source, kinds)
         problems += mark_video(video, predictor, background, config)
-        sources.add(video.key, video.source, video_kinds(config, background))
+        sources.add(video.key, video.source, kinds)
     return _complain(*problems) > 0
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from saliency_gan.config import ReportConfig
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.pages.page import Section, render
 from saliency_gan.reporting.stages import (
     adapt_section,
@@ -12,6 +12,7 @@ from saliency_gan.reporting.stages import (
     evaluation_section,
     generator_section,
     masks_section,
+    pages_section,
     predictions_section,
     rating_section,
     student_section,
@@ -29,9 +30,10 @@ PARTS: tuple[tuple[str, str, Callable[[Path, Section], bool]], ...] = (
     ("Adaptation to photos", "adaptation", adapt_section),
     ("Evaluation", "evaluation", evaluation_section),
     ("Predictions", "predictions", predictions_section),
+    ("Other pages of this run", "pages", pages_section),
 )
 """Sections: title, anchor, and the function that fills the section. It returns False if the section is not needed."""
-FOLDERS = ("saliency-adapted", *(anchor for _, anchor, _ in PARTS))
+FOLDERS = ("saliency-adapted", "dissect", "eigen", "sweep", *(anchor for _, anchor, _ in PARTS))
 """A run folder holds at least one of these folders."""
 
 
@@ -66,6 +68,8 @@ def _careful(build: Callable[[Path, Section], bool], run: Path, title: str, anch
         return section if build(run, section) else None
     except UserError as error:
         section.sentences.append(str(error))
+    except OSError as error:
+        section.sentences.append(f"A file of this part cannot be opened ({reason_of(error)}): look at its permissions.")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         section.sentences.append(
             f"A file of this part is not as this version writes it ({error!r}): run the stage again."

@@ -4,6 +4,7 @@ Each function returns whether the section belongs on the page. If something is m
 says so.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ def generator_section(run: Path, section: Section) -> bool:
     section.show_settings(folder)
     section.charts += read_charts(folder / "metrics.jsonl")
     if not (folder / "generator.safetensors").exists():
-        section.sentences.append("The generator is not finished: make train-gan goes on with it.")
+        section.sentences.append(
+            f"The generator is not finished: {_command('train-gan', run)}, with the same settings, goes on with it."
+        )
     if samples := sorted((folder / "samples").glob("*.png")):
         section.show(samples[-1], f"Samples, {samples[-1].stem}")
     return True
@@ -280,7 +283,7 @@ def evaluation_section(run: Path, section: Section) -> bool:
     """The figures, the curves, and the random, best and worst photos of each evaluation."""
     results = sorted((run / "evaluation").glob("*.json"))[:EVALUATIONS_SHOWN]
     if not results:
-        section.sentences.append("Nothing has been measured yet: make evaluate.")
+        section.sentences.append(f"Nothing has been measured yet: {_command('evaluate', run)}.")
     for path in results:
         result = read_json(path)
         rows = table_rows(result)
@@ -306,13 +309,32 @@ def predictions_section(run: Path, section: Section) -> bool:
     folder = run / "predictions"
     kind = next((kind for kind in ("overlay", "cutout", "map", "mask") if (folder / kind).is_dir()), None)
     if kind is None:
-        section.sentences.append("No photo has been marked yet: make predict.")
+        command = f"{_command('predict PHOTOS', run)} --output {shlex.quote(str(folder))}"
+        section.sentences.append(f"No photo has been marked yet: {command}.")
         return True
     for path in find_images(folder / kind, recursive=True)[:PREDICTIONS_SHOWN]:
         section.show(path, f"{path.stem} ({kind})", wide=False)
     return True
 
 
+def pages_section(run: Path, section: Section) -> bool:
+    """Names the pages that other verbs have written into the run folder; only if there is one."""
+    titles = {
+        "dissect/dissect.html": "GAN Dissection",
+        "eigen/eigen.html": "EigenGAN's dimensions",
+        "sweep/*.md": "Sweep",
+    }
+    for pattern, title in titles.items():
+        section.sentences += [f"{title}: {path}." for path in sorted(run.glob(pattern))]
+    return bool(section.sentences)
+
+
 def _not_there(stage: str, folder: Path, verb: str) -> str:
-    state = "has not finished" if folder.is_dir() else "has not run yet"
-    return f"{stage} {state}: make {verb}{' goes on where it stopped' if folder.is_dir() else ''}."
+    command = _command(verb, folder.parent)
+    if folder.is_dir():
+        return f"{stage} has not finished: {command}, with the same settings, goes on where it stopped."
+    return f"{stage} has not run yet: {command}."
+
+
+def _command(verb: str, run: Path) -> str:
+    return f"saliency-gan {verb} --run {shlex.quote(str(run))}"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-import yaml
 
 from saliency_gan.compute.failures import explain
 from saliency_gan.compute.processes import is_main, join, meet
@@ -23,7 +22,7 @@ from saliency_gan.storage.files import (
 )
 from saliency_gan.storage.locks import lock_folder, remove_empty
 from saliency_gan.storage.torch_files import load_torch
-from saliency_gan.storage.yaml_files import read_yaml
+from saliency_gan.storage.yaml_files import read_yaml, to_yaml
 
 RESUMABLE_SETTINGS = {
     "steps", "device", "run", "checkpoint_every", "log_every", "sample_every", "workers", "compile", "accumulate",
@@ -86,7 +85,8 @@ class StageFolder:
             self._events.close()
         if hasattr(self, "_lock"):
             if error is not None and BEGINNINGS.issuperset(file.name for file in self.path.iterdir()):
-                (self.path / "config.yaml").unlink(missing_ok=True)
+                for name in ("config.yaml", "metrics.jsonl"):
+                    (self.path / name).unlink(missing_ok=True)
                 remove_empty(self._new)
             self._lock.close()
         if explanation := explain(error, self.config):
@@ -107,7 +107,7 @@ class StageFolder:
                         f" choose another folder with --run, or delete {self.path} to begin again."
                     )
         self._config_before = before
-        write_text(path, yaml.safe_dump(now, sort_keys=False))
+        write_text(path, to_yaml(now))
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """Reads the last checkpoint; None if there is none. Metrics logged after it are dropped.
@@ -124,7 +124,7 @@ class StageFolder:
         steps = getattr(self.config, "steps", None)
         if isinstance(steps, int) and state["step"] > steps:
             if is_main():
-                write_text(self.path / "config.yaml", yaml.safe_dump(self._config_before, sort_keys=False))
+                write_text(self.path / "config.yaml", to_yaml(self._config_before))
             raise UserError(
                 f"{self.path} was trained for {state['step']} steps already, more than the {steps} asked for: ask for"
                 " as many, or choose another folder with --run."

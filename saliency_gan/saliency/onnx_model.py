@@ -1,6 +1,7 @@
 """Runs a saliency model that `export` wrote with onnxruntime; does not import torch."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,13 @@ class OnnxNetwork:
             self._session = runtime.InferenceSession(data, options, providers)
         except Exception as error:  # onnxruntime's errors share no base class
             raise UserError(f"{name} is no ONNX model that onnxruntime can read ({reason_of(error)}).") from None
+        if providers[0] not in self._session.get_providers():  # onnxruntime falls back to the CPU without a word
+            if device != "auto":
+                raise UserError(
+                    f"--device {device} was asked for, but onnxruntime cannot use it here: install the CUDA and cuDNN"
+                    " that it needs, use --device cpu, or --runtime torch."
+                )
+            print("onnxruntime cannot use the GPU here, so it computes on the CPU.", file=sys.stderr)
         self.name = name
         self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
         names = [[part.name for part in parts()] for parts in (self._session.get_inputs, self._session.get_outputs)]

@@ -53,12 +53,13 @@ class Sources:
 
     Args:
         output: The folder of results.
+        recipe: Digest of everything but the file that results depend on: the model and the settings.
     """
 
-    def __init__(self, output: Path) -> None:
-        self.output = output
+    def __init__(self, output: Path, recipe: str = "") -> None:
+        self.output, self.recipe = output, recipe
         self._lock = threading.Lock()
-        self._known: dict[str, tuple[Source, frozenset[str]]] = {}
+        self._known: dict[str, tuple[Source, dict[str, str]]] = {}
         self._claimed: set[str] = set()
         with suppress(OSError):
             for line in (output / FILE).read_text(errors="surrogateescape").splitlines():
@@ -67,15 +68,16 @@ class Sources:
                 ):  # a killed process may leave an incomplete last line
                     fields = json.loads(line)
                     self._claimed.update(fields.get("claimed", ()))
-                    result, kinds = fields.pop("result"), frozenset(fields.pop("kinds"))
-                    self._known[result] = Source(**fields), kinds
+                    result, kinds = fields.pop("result"), fields.pop("kinds")
+                    made = kinds if isinstance(kinds, dict) else dict.fromkeys(kinds, "")  # earlier versions: a list
+                    self._known[result] = Source(**fields), made
 
     def claim(self, kinds: Collection[str]) -> None:
         """Records that results of these kinds are written here from now on, before the first one is.
 
         Raises:
-            UserError: If the folder of a new kind already has files. Somebody else made them, such as ground-truth masks
-                in a data set, and results with their names would replace them.
+            UserError: If the folder of a new kind already has files. Somebody else made them, such as ground-truth
+                masks in a data set, and results with their names would replace them.
             StageError: If the folder cannot be written.
         """
         new = sorted(set(kinds) - self.claimed)
@@ -104,18 +106,22 @@ class Sources:
         return self._known[result][0] if result in self._known else None
 
     def tell(self, result: str, source: Source, kinds: Collection[str]) -> bool:
-        """Whether all given kinds of a result, such as map and mask, were made from a file in the given state."""
-        known, made = self._known.get(result, (None, frozenset()))
-        return known == source and made.issuperset(kinds)
+        """Whether all given kinds of a result, such as map and mask, were made from a file in the given state, and by
+        the present recipe."""
+        known, made = self._known.get(result, (None, {}))
+        return known == source and all(made.get(kind) == self.recipe for kind in kinds)
 
-    def begin(self, result: str, source: Source) -> None:
-        """Records the source of a result before any kind of it is written, so that a file without a record is never
-        one of predict's.
+    def begin(self, result: str, source: Source, kinds: Collection[str]) -> None:
+        """Records the source of a result before these kinds of it are written. So a file without a record is never one
+        of predict's, and what a killed process was about to replace is never taken for what it was.
 
         Raises:
             StageError: If the file cannot be written.
         """
-        self.add(result, source, ())
+        with self._lock:
+            before, made = self._known.get(result, (None, {}))
+            left = {kind: recipe for kind, recipe in made.items() if kind not in kinds} if before == source else {}
+            self._record(result, source, left)
 
     def add(self, result: str, source: Source, kinds: Collection[str]) -> None:
         """Records the source of some kinds of a result, after they were written.
@@ -124,12 +130,14 @@ class Sources:
             StageError: If the file cannot be written.
         """
         with self._lock:
-            if self.tell(result, source, kinds):
-                return
-            before, made = self._known.get(result, (source, frozenset()))
-            made = made.union(kinds) if before == source else frozenset(kinds)  # else the other kinds are outdated
+            before, made = self._known.get(result, (None, {}))
+            others = made if before == source else {}  # else the other kinds are outdated
+            self._record(result, source, others | dict.fromkeys(kinds, self.recipe))
+
+    def _record(self, result: str, source: Source, made: dict[str, str]) -> None:
+        if self._known.get(result) != (source, made):
             self._known[result] = source, made
-            self._append({"result": result, "kinds": sorted(made), **asdict(source)})
+            self._append({"result": result, "kinds": made, **asdict(source)})
 
     def _append(self, fields: dict[str, Any]) -> None:
         try:

@@ -16,6 +16,24 @@ these limits are refused before Python objects are built from them, because a fe
 than fits in memory."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-4 as a number; YAML 1.1 needs a decimal point and a sign of the exponent, and would read it as text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that _Loader would read as a number."""
+
+
+for _kind in (_Loader, _Dumper):
+    _exponent = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _exponent, list("-+0123456789"))
+
+
+def to_yaml(values: dict[str, Any]) -> str:
+    """Returns the text of a YAML file that `read_yaml` reads as these values; keys keep their order."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping; an empty file gives an empty mapping. 1e-4 is read as a number.
 
@@ -23,14 +41,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         UserError: If the file is missing or not a YAML mapping.
     """
 
-    class Loader(yaml.SafeLoader):
-        """Reads 1e-4 as a number; YAML 1.1 needs a decimal point and a sign of the exponent, and would read it as
-        text."""
-
-    exponent = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
-    Loader.add_implicit_resolver("tag:yaml.org,2002:float", exponent, list("-+0123456789"))
     try:
-        value = _build(Loader(read_text(path, LARGEST_FILE)))
+        value = _build(_Loader(read_text(path, LARGEST_FILE)))
     except FileNotFoundError:
         raise UserError(f"There is no config {path}: give a YAML file, for example pipelines/demo.yaml.") from None
     except RecursionError:

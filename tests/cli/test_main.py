@@ -1,4 +1,3 @@
-import errno
 import os
 import signal
 import subprocess
@@ -15,6 +14,8 @@ from saliency_gan.cli.main import FUNCTIONS, READERS, SHARED, main
 from saliency_gan.config import STAGES
 from saliency_gan.errors import UserError
 from saliency_gan.images.reading import FirstFrameWarning
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
 
 
 def test_flags_override_the_pipeline_which_overrides_the_defaults(tmp_path: Path) -> None:
@@ -239,13 +240,16 @@ def test_a_dry_run_prints_settings_that_can_be_read_back_and_writes_nothing(
     seed = ["--seed", "5"] if "seed" in {field.name for field in fields(STAGES[verb])} else []
     assert main([verb, *["photo.jpg"] * (verb == "predict"), "--dry-run", *seed]) == 0
     settings, _, plan = capsys.readouterr().out.partition("reads:")
-    assert not seed or yaml.safe_load(settings)[verb]["seed"] == 5
+    (tmp_path / "plan.yaml").write_text(settings)
+    words = [*["photo.jpg"] * (verb == "predict")]
+    assert parse(verb, [*words, "--config", "plan.yaml"])[0] == parse(verb, [*words, *seed])[0]
+    (tmp_path / "plan.yaml").unlink()
     assert "writes:" in plan
     assert ("photo.jpg  (missing)" in plan) == (verb == "predict")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("pipeline", sorted(Path("pipelines").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("pipeline", sorted(PIPELINES.glob("*.yaml")), ids=lambda path: path.stem)
 @pytest.mark.parametrize("verb", STAGES)
 def test_every_pipeline_is_valid_for_every_verb(pipeline: Path, verb: str) -> None:
     config, _ = parse(verb, [*["photo.jpg"] * (verb == "predict"), "--config", str(pipeline)])
@@ -329,7 +333,7 @@ def test_what_the_package_warns_of_is_a_sentence_on_stderr(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "saliency-gan: x.gif has 3 frames.\n")
 
 
-DEMO = Path("pipelines/demo.yaml").resolve()
+DEMO = PIPELINES / "demo.yaml"
 
 
 @pytest.mark.parametrize(
@@ -483,15 +487,46 @@ def test_an_interrupt_while_modules_are_imported_is_no_traceback() -> None:
     assert (ended.returncode, ended.stderr) == (130, b"")
 
 
-def test_a_full_disk_behind_standard_output_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+def test_a_full_disk_or_a_closed_pipe_behind_standard_output_is_no_traceback() -> None:
+    command = f"{sys.executable} -m saliency_gan generators --json"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    full = subprocess.run(["sh", "-c", f"{command} > /dev/full"], capture_output=True, text=True, env=environment)
+    assert full.returncode == 1
+    assert full.stderr == "saliency-gan: No space left on device: look at the output and try again.\n"
+    closed = subprocess.run(["sh", "-c", f"{command} | true"], capture_output=True, text=True, env=environment)
+    assert closed.stderr == ""
 
-    monkeypatch.setattr("saliency_gan.cli.main._run", fail)
-    assert main(["generators"]) == 1
-    assert capsys.readouterr().err == "saliency-gan: No space left on device: look at the output and try again.\n"
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("run:\n", "discover: run is empty: give a value, or leave the line out."),
+        ("discover: {steps:}\n", "discover: steps is empty: give a value, or leave the line out."),
+        ("run: 2024\n", "run is the number 2024: put a name of digits into quotes."),
+        ("discover: {regression_weight: .nan}\n", "discover: regression_weight is nan, but has to be a finite number."),
+    ],
+)
+def test_values_in_a_pipeline_that_no_flag_could_have(
+    tmp_path: Path, text: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pipeline.yaml").write_text(text)
+    assert main(["discover", "--config", str(tmp_path / "pipeline.yaml"), "--dry-run"]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_numbers_that_are_names_stay_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse("train-student", ["--images", "2024,007,1_0"])[0].images == (Path("2024"), Path("007"), Path("1_0"))
+    assert parse("train-gan", ["--exclude=001,1e3"])[0].exclude == ("001", "1e3")
+    assert parse("masks", ["--classes", "010,1_0,3-5"])[0].classes == (10, "1_0", "3-5")
+    assert parse("predict", ["x", "--scales", "1,1.5,.5"])[0].scales == (1.0, 1.5, 0.5)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "pipeline.yaml"
+    path.write_text("run: ~/exp\ntrain-student: {images: '~/a,b'}\nadapt: {images: photos}\n")
+    assert parse("discover", ["--config", str(path)])[0].run == tmp_path / "exp"
+    assert parse("train-student", ["--config", str(path)])[0].images == (tmp_path / "a", Path("b"))
+    assert parse("adapt", ["--config", str(path)])[0].images == (Path("photos"),)
+    path.write_text("adapt: {images: [~/a, '007']}\n")
+    assert parse("adapt", ["--config", str(path)])[0].images == (tmp_path / "a", Path("007"))
 
 
 def test_too_little_memory_is_explained_by_any_verb(

@@ -57,6 +57,15 @@ def test_heic_is_found_where_it_can_be_read(tmp_path: Path, monkeypatch: pytest.
     assert names(find_images(tmp_path), tmp_path) == ["a.heic"]
 
 
+def test_links_to_folders_are_said(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/a.jpg", "elsewhere/b.jpg")
+    (tmp_path / "photos" / "2023").symlink_to(tmp_path / "elsewhere")
+    found = search(tmp_path / "photos", {".jpg"}, recursive=True)
+    assert names(found.files, tmp_path / "photos") == ["a.jpg"]
+    assert f"Links to folders are not followed ({tmp_path}/photos/2023): name such a folder" in found.remarks()[0]
+    assert search(tmp_path / "photos", {".jpg"}, recursive=False).remarks() == []
+
+
 def test_a_closed_subfolder_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.jpg", "deep/b.jpg", "shut/c.jpg")
     close(monkeypatch, tmp_path / "shut")

@@ -1,4 +1,6 @@
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,29 @@ def test_no_result_is_taken_from_another_file(tmp_path: Path) -> None:
     assert names_of([tmp_path / "moved"], tmp_path / "out") == ["a"]  # it is still the same photo
 
 
+def test_results_of_another_recipe_are_made_again(tmp_path: Path) -> None:
+    job = job_of(photo(tmp_path / "a.png"), "a")
+    for kind in ("map", "mask"):
+        photo(job.result(tmp_path, kind))
+    Sources(tmp_path, "old").add(job.key, job.source, ("map", "mask"))
+    new = Sources(tmp_path, "new")
+    assert not job.is_done(new, ("map",))
+    new.begin(job.key, job.source, ("map",))  # a kill may come while the map is replaced
+    old = Sources(tmp_path, "old")
+    assert job.is_done(old, ("mask",)) and not job.is_done(old, ("map",))
+    new.add(job.key, job.source, ("map",))
+    assert job.is_done(Sources(tmp_path, "new"), ("map",)) and job.is_done(Sources(tmp_path, "old"), ("mask",))
+
+
+def test_records_of_earlier_versions_keep_names_and_are_made_again(tmp_path: Path) -> None:
+    job = job_of(photo(tmp_path / "a.png"), "a")
+    line = {"result": "a", "kinds": ["map"], **asdict(job.source)}
+    (tmp_path / ".sources.jsonl").write_text(json.dumps(line) + "\n")
+    photo(job.result(tmp_path, "map"))
+    assert Sources(tmp_path, "new")["a"] == job.source and Sources(tmp_path).kinds == {"map"}
+    assert not job.is_done(Sources(tmp_path, "new"), ("map",))
+
+
 def test_a_line_that_a_kill_cut_is_no_trouble(tmp_path: Path) -> None:
     job = job_of(photo(tmp_path / "a.png"), "a")
     Sources(tmp_path).add(job.key, job.source, ("map",))
@@ -157,7 +182,7 @@ def test_files_and_folders_of_the_user_are_never_the_place_of_a_result(tmp_path:
     photos = [photo(tmp_path / "in" / name) for name in ("a.jpg", "b.jpg", "c.png/d.jpg", "c.jpg")]
     jobs, *_ = find_jobs([*photos[:2], tmp_path / "in"], sources)
     assert [str(job.name) for job in jobs] == ["a.jpg", "b.jpg", "c.jpg", "c.png/d"]
-    sources.begin("a", Source.of(photos[0]))  # a kill may come before the result is recorded
+    sources.begin("a", Source.of(photos[0]), ("mask",))  # a kill may come before the result is recorded
     assert str(find_jobs(photos[:1], Sources(out)).jobs[0].name) == "a"
 
 

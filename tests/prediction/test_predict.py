@@ -1,3 +1,4 @@
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -266,6 +268,28 @@ def test_photos_and_videos_in_one_folder(config: PredictConfig, tmp_path: Path, 
     assert predict(config, [tmp_path / "in"]) == 1
     assert "c.mov" in capsys.readouterr().err
     assert results(tmp_path / "out") == ["map/a.png", "map/deep/b.mp4", "mask/a.png", "mask/deep/b.mp4"]
+
+
+def test_other_settings_or_another_model_make_results_again(
+    config: PredictConfig, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    photo(tmp_path / "a.jpg")
+    config = replace(config, skip_existing=True, save=("mask",))
+    model = tmp_path / "model"
+    shutil.copytree(config.weights, model)
+    masks = {}
+    for threshold, weights, marked in (
+        (0.1, model, 1), (0.1, model, 0), (0.9, model, 1), (0.9, config.weights, 0), (0.1, model, 1),
+    ):  # fmt: skip
+        assert predict(replace(config, threshold=threshold, weights=weights), [tmp_path / "a.jpg"]) == 0
+        assert f"{marked} photo" in capsys.readouterr().out
+        mask = (tmp_path / "out" / "mask" / "a.png").read_bytes()
+        assert masks.setdefault(threshold, mask) == mask
+    assert len(set(masks.values())) == 2
+    tensors = safetensors.torch.load_file(model / "model.safetensors")
+    safetensors.torch.save_file({name: 2 * value for name, value in tensors.items()}, model / "model.safetensors")
+    assert predict(replace(config, threshold=0.1, weights=model), [tmp_path / "a.jpg"]) == 0
+    assert "1 photo marked" in capsys.readouterr().out
 
 
 def test_a_damaged_video_fails_once_and_keeps_its_results(

@@ -64,7 +64,7 @@ def test_a_whole_run(tmp_path):
     ):
         assert sentence in shown
     assert "has not" not in shown
-    assert "make " not in shown.replace("make train-gan goes on", "")
+    assert re.findall(r"saliency-gan (\S+) --run", shown) == ["train-gan"]
     captions = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert captions.count("Samples, step-000300") == 1
     assert len([caption for caption in captions if caption.startswith("Direction ")]) == 4
@@ -122,6 +122,22 @@ def test_pictures_are_shrunk(tmp_path):
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (MAX_SIDE // 4, MAX_SIDE, 3)
 
 
+def test_pages_of_other_verbs_are_named(tmp_path):
+    (tmp_path / "dissect").mkdir()
+    assert "Other pages" not in page_of(tmp_path)[2]
+    (tmp_path / "dissect" / "dissect.html").write_text("a page")
+    assert f"GAN Dissection: {tmp_path}/dissect/dissect.html." in page_of(tmp_path)[2]
+
+
+def test_a_file_that_cannot_be_opened_costs_only_its_part(tmp_path, monkeypatch):
+    def closed(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("saliency_gan.reporting.stages.read_charts", closed)
+    _, _, shown = page_of(fabricated.whole(tmp_path / "run"))
+    assert "A file of this part cannot be opened" in shown and "3,000 pairs of 64 px" in shown
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "photos").mkdir()
     with pytest.raises(UserError, match="holds no stage of a run"):
@@ -133,11 +149,11 @@ def test_an_empty_run_says_what_to_do(tmp_path):
     (tmp_path / "predictions").mkdir()
     _, page, shown = page_of(tmp_path)
     for sentence in (
-        "Stage 1 has not run yet: make discover.",
-        "Stage 2 has not run yet: make masks.",
-        "Stage 3 has not run yet: make train-saliency.",
-        "Nothing has been measured yet: make evaluate.",
-        "No photo has been marked yet: make predict.",
+        f"Stage 1 has not run yet: saliency-gan discover --run {tmp_path}.",
+        f"Stage 2 has not run yet: saliency-gan masks --run {tmp_path}.",
+        f"Stage 3 has not run yet: saliency-gan train-saliency --run {tmp_path}.",
+        f"Nothing has been measured yet: saliency-gan evaluate --run {tmp_path}.",
+        f"No photo has been marked yet: saliency-gan predict PHOTOS --run {tmp_path} --output {tmp_path}/predictions.",
     ):
         assert sentence in shown
     assert "Adaptation" not in shown and "Student" not in shown
@@ -148,15 +164,11 @@ def test_an_empty_run_says_what_to_do(tmp_path):
 @pytest.mark.parametrize(
     ("stage", "files", "sentence"),
     [
-        ("discover", ["directions.json"], "Stage 1 has not finished: make discover goes on where it stopped."),
-        ("masks", ["manifest.json"], "Stage 2 has not finished: make masks goes on where it stopped."),
-        (
-            "student",
-            ["model.safetensors"],
-            "The student has not finished: make train-student goes on where it stopped.",
-        ),
+        ("discover", ["directions.json"], "Stage 1 has not finished: saliency-gan discover --run"),
+        ("masks", ["manifest.json"], "Stage 2 has not finished: saliency-gan masks --run"),
+        ("student", ["model.safetensors"], "The student has not finished: saliency-gan train-student --run"),
         ("student", ["rounds.json", "model.safetensors"], "The student has not finished"),
-        ("saliency", ["model.safetensors"], "Stage 3 has not finished: make train-saliency goes on where it stopped."),
+        ("saliency", ["model.safetensors"], "Stage 3 has not finished: saliency-gan train-saliency --run"),
     ],
 )
 def test_a_stage_in_between(tmp_path, stage, files, sentence):

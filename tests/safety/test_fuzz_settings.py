@@ -1,5 +1,6 @@
-"""Pipelines and JSON: 500 edited and 250 made-up YAML files, 12 by hand, 60 edited answers."""
+"""Pipelines and JSON: 200 edited and 400 made-up YAML files, 12 by hand, 60 edited answers."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saliency_gan.cli.arguments import parse
-from saliency_gan.config.pipeline import load_pipeline
+from saliency_gan.config import STAGES
 from saliency_gan.errors import UserError
 from saliency_gan.rating.answers import Answer, load_answers, save_answers
 from tests.safety.fuzzing import broken, fuzzed, survives
@@ -15,7 +16,7 @@ from tests.safety.fuzzing import broken, fuzzed, survives
 PIPELINE = (Path(__file__).parents[2] / "pipelines" / "demo.yaml").read_bytes()
 VALUES = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8).map(repr),
+        st.just(""), st.booleans(), st.integers(), st.floats(), st.text(max_size=8).map(repr),
         st.sampled_from([".nan", ".inf", "9" * 5000, "!!python/object/apply:os.system ['touch owned']", "*a", "&a b"]),
     ),
     lambda inner: st.lists(inner, max_size=3).map(lambda parts: f"[{', '.join(map(str, parts))}]"),
@@ -39,25 +40,37 @@ HOSTILE = {
 }
 
 
-def _read(path: Path) -> None:
-    load_pipeline(path)
-    parse("discover", ["--config", str(path)])
+SETTINGS = st.sampled_from([(verb, field.name) for verb, stage in STAGES.items() for field in fields(stage)])
 
 
-@fuzzed(500)
+def _read(path: Path, verb: str = "discover") -> None:
+    config, _ = parse(verb, [*["photo.jpg"] * (verb == "predict"), "--config", str(path)])
+    config.check()
+
+
+@fuzzed(200)
 @given(content=broken(PIPELINE))
 def test_edited_pipelines(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "pipeline.yaml"
     path.write_bytes(content)
-    survives(lambda: load_pipeline(path), tmp_path)
+    survives(lambda: _read(path), tmp_path)
 
 
-@fuzzed(250)
+@fuzzed(200)
 @given(st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=3))
 def test_made_up_pipelines(tmp_path: Path, entries: list[tuple[str, object]]) -> None:
     path = tmp_path / "pipeline.yaml"
     path.write_text("".join(f"{key}: {value}\n" for key, value in entries), errors="replace")
-    survives(lambda: load_pipeline(path), tmp_path)
+    survives(lambda: _read(path), tmp_path)
+
+
+@fuzzed(200)
+@given(SETTINGS, VALUES)
+def test_made_up_settings(tmp_path: Path, setting: tuple[str, str], value: object) -> None:
+    verb, name = setting
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(f"{verb}: {{{name}: {value}}}\n", errors="replace")
+    survives(lambda: _read(path, verb), tmp_path)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
