@@ -52,7 +52,8 @@ class TrainGanConfig(StageConfig):
         orthogonality: Weight of the penalty |U^T U - I|^2 / q^2 (eigengan); exact makes the bases orthonormal after
             every step.
         flip: Mirror half of the training images.
-        ema: EMA decay per step of the generator's weights; the averaged generator is saved.
+        ema: EMA decay per step of the generator's weights; the averaged generator is saved. The first steps use a lower
+            decay, also with --start, so even a short training is saved as what it learned.
         translation: Differentiable augmentation: largest shift as a share of the side.
         colour: Differentiable augmentation: strength of brightness, contrast and saturation changes, 0 to 1.
         distance_images: Number of generated images that are compared with the training photos at the end, in the
