@@ -140,7 +140,8 @@ def _bracketed(value: str, hint: Any) -> str:
 def _number(word: str, hint: Any) -> str:
     """A number as YAML writes it, 10 for 010; "" for any other word, and for one in a list without numbers."""
     if re.fullmatch(r"[-+]?\d+", word) and re.search(r"\b(int|float)\b", str(hint)):
-        return str(int(word))
+        # 007 may be the name of a class.
+        return "" if re.search(r"\bstr\b", str(hint)) and str(int(word)) != word else str(int(word))
     is_float = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", word)
     return word if is_float and re.search(r"\bfloat\b", str(hint)) else ""
 

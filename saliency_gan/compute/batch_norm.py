@@ -11,16 +11,21 @@ from saliency_gan.compute.processes import join, world_size
 def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
     """Makes batch normalisation in `module` use the samples of all processes; without torchrun nothing changes.
 
-    On GPUs this is torch's SyncBatchNorm, which has no CPU implementation; on CPUs it is `JointBatchNorm`.
+    On GPUs this is torch's SyncBatchNorm, which has no CPU implementation; on CPUs it is `JointBatchNorm`. timm's batch
+    norms keep the activation that is part of them.
     """
     if world_size() == 1:
         return module
     join()
+    from timm.layers import BatchNormAct2d, convert_sync_batchnorm  # takes a second to import
+
     if device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
-    for norm in module.modules():
+        return convert_sync_batchnorm(module)
+    for norm in module.modules():  # the same parameters and buffers under the same names
         if type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d):
-            norm.__class__ = JointBatchNorm  # the same parameters and buffers under the same names
+            norm.__class__ = JointBatchNorm
+        elif type(norm) is BatchNormAct2d:
+            norm.__class__ = JointBatchNormAct
     return module
 
 
@@ -58,6 +63,18 @@ class JointBatchNorm(_BatchNorm):
         weight = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean.to(self.running_mean), weight)
         self.running_var.lerp_((variance * count / max(1, count - 1)).to(self.running_var), weight)
+
+
+class JointBatchNormAct(JointBatchNorm):
+    """timm's BatchNormAct2d as a JointBatchNorm."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalises as JointBatchNorm does, then applies timm's dropout and activation."""
+        activated: Tensor = self.act(self.drop(super().forward(values)))
+        return activated
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

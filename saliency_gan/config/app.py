@@ -10,14 +10,14 @@ from saliency_gan.config.generator import GeneratorConfig
 from saliency_gan.config.masks import MasksConfig
 from saliency_gan.config.stage import LendingConfig
 from saliency_gan.errors import UserError
-from saliency_gan.storage.run_layout import GeneratorChoice, Input
+from saliency_gan.storage.run_layout import GeneratorChoice, Input, is_custom
 from saliency_gan.storage.yaml_files import read_yaml
 
 RULE_SETTINGS = (
     "rule", "theta", "margin", "votes", "consensus", "quorum", "shift", "opening", "min_component",
-    "fill_holes",
+    "fill_holes", "generator", "truncation", "ablate_units",
 )  # fmt: skip
-RULE_INPUTS = ("directions", "dissection")
+RULE_INPUTS = ("directions", "dissection", "weights")
 """Settings of `masks` that the page takes over from a run."""
 
 
@@ -57,8 +57,8 @@ class AppConfig(LendingConfig):
 
     @property
     def mask_settings(self) -> MasksConfig:
-        """Settings of the rule that made the run's masks, with their directions and dissection; the default rule if the
-        run has no masks.
+        """Settings of the rule that made the run's masks, with their generator, directions and dissection; the default
+        rule if the run has no masks.
 
         Raises:
             UserError: If the run's file holds other settings.
@@ -78,9 +78,16 @@ class AppConfig(LendingConfig):
     @property
     def choice(self) -> GeneratorChoice:
         """The generator that follows from these settings and the run."""
-        asked = (self.generator, None, None, self.ablate_units)
-        bundled, directions = GeneratorConfig.DEFAULT, self.mask_settings.directions
-        return self.layout.generator(*asked, bundled=bundled, directions=directions)
+        masks, asked = self.mask_settings, (self.generator, None, None, self.ablate_units)
+        moved = masks.generator and Path(masks.generator).name != masks.generator and not Path(masks.generator).exists()
+        if self.generator is None and masks.generator is not None and not moved:
+            if is_custom(masks.generator):
+                raise UserError(
+                    f"The masks in {self.run} were drawn by {masks.generator}, which is code, and code is only run when"
+                    f" a person names it: add --generator {masks.generator}."
+                )
+            asked = (masks.generator, masks.weights, masks.truncation, self.ablate_units or masks.ablate_units)
+        return self.layout.generator(*asked, bundled=GeneratorConfig.DEFAULT, directions=masks.directions)
 
     @property
     def directions(self) -> Input:

@@ -25,7 +25,8 @@ class PredictConfig(LendingConfig):
             (PNG with opacity, or on a background), overlay (JPEG). For each video: map, mask, cutout or overlay as mp4
             with the video's frame times and sound.
         recursive: Search folders and their subfolders.
-        skip_existing: Skip a file if all its results exist and the file has not changed since then.
+        skip_existing: Skip a file if all its results exist, made from the same version of the file by the same model
+            with the same settings.
         threshold: Pixels with at least this saliency, in [0, 1], belong to the mask; otsu finds Otsu's threshold for
             each photo. With matting, the opacity is estimated around this outline, and the mask holds the pixels with
             an opacity of 0.5 or more.

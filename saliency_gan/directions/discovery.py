@@ -1,5 +1,6 @@
 """Stage 1, `discover`: trains A and R on a frozen generator, then measures, ranks and shows the directions."""
 
+import shutil
 import time
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from saliency_gan.compute.devices import make_fabric, peak_memory
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
 CHANGEABLE = {
-    "rca_samples", "rca_every", "method", "background_shifts", "background_samples", "theta", "direction", "sign",
-    "shift", "gallery_samples",
+    "rca_samples", "rca_every", "method", "optimise_steps", "background_shifts", "background_samples", "theta",
+    "direction", "sign", "shift", "gallery_samples",
 }  # fmt: skip
 """Settings that only change what is measured and chosen. They may differ when a run is continued."""
 RANKING_SHOWN = 12
@@ -69,13 +70,12 @@ def discover(config: DiscoverConfig) -> Path:
             _train(trainer, folder)
             rca, fabric = _rca(trainer), trainer.fabric
             learned = trainer.deformator.eval().matrix.detach().cpu()
-            if is_main():
-                save_reconstructor(trainer.reconstructor.module, folder.path / "reconstructor.safetensors")
+            reconstructor = trainer.reconstructor.module
         else:
-            rca, fabric = {}, make_fabric(config.device, config.precision)
+            rca, fabric, reconstructor = {}, make_fabric(config.device, config.precision), None
             learned = torch.zeros(generator.latent_dim, 0)
             generator.to(memory_format=torch.channels_last).to(fabric.device)
-        found = _choose(config, generator, fabric, learned, rca, folder) if is_main() else None
+        found = _choose(config, generator, fabric, learned, reconstructor, rca, folder) if is_main() else None
     if found is None:  # the main process did it
         return folder.path
     background = found.background
@@ -91,9 +91,11 @@ def discover(config: DiscoverConfig) -> Path:
 def _column(name: str, config: DiscoverConfig, generator: Generator) -> int:
     """Column of A with this name. In a new run, only the generator's built-in directions have names."""
     own, folder = list(generator.own_directions), config.run / "discover"
-    if name in own and not (folder / "directions.json").exists():
+    if (folder / "directions.json").exists():
+        return load_directions(folder).index_of(name)
+    if name in own:
         return config.K + own.index(name)
-    return load_directions(folder).index_of(name)
+    raise _not_trained(name, config)
 
 
 def _check_directions(config: DiscoverConfig, generator: Generator) -> None:
@@ -107,10 +109,14 @@ def _check_directions(config: DiscoverConfig, generator: Generator) -> None:
     is_learned = isinstance(config.direction, int) and config.direction < config.K
     untrained = config.steps == 0 or config.deformator in FIXED_KINDS
     if is_learned and not untrained and not (config.run / "discover" / "directions.json").exists():
-        raise UserError(
-            f"--direction {config.direction} names a direction that is not trained yet: {config.run} has no directions"
-            " of its own. Run discover without --direction first, and look at its gallery."
-        )
+        raise _not_trained(config.direction, config)
+
+
+def _not_trained(direction: int | str, config: DiscoverConfig) -> UserError:
+    return UserError(
+        f"--direction {direction} names a direction that is not trained yet: {config.run} has no directions of its own."
+        " Run discover without --direction first, and look at its gallery."
+    )
 
 
 def _train(trainer: DiscoveryTrainer, folder: StageFolder) -> None:
@@ -143,6 +149,7 @@ def _choose(
     generator: Generator,
     fabric: "Fabric",
     learned: Tensor,
+    reconstructor: nn.Module | None,
     rca: dict[str, float],
     folder: StageFolder,
 ) -> Directions:
@@ -151,16 +158,21 @@ def _choose(
         print(
             f"RCA {rca['accuracy']:.3f} (95 % interval {rca['low']:.3f} to {rca['high']:.3f}, {rca['samples']} pairs)"
         )
-    own = generator.own_directions
-    matrix = torch.cat([learned, *(vector[:, None] for vector in own.values())], dim=1)
+    own, before = generator.own_directions, _before(folder.path)
+    matrix = torch.cat([learned, *(vector.detach().float().cpu()[:, None] for vector in own.values())], dim=1)
+    same = before is not None and _are_alike(before, matrix, generator)
+    if before is not None and same:
+        matrix = before.matrix  # with the bits by which ratings and pairs know it; another machine rounds differently
     among = generator.class_indices(config.classes)
     choice = choose_background(config, generator, matrix, among, fabric)
     identity = {"name": generator.name, "sha256": generator.sha256}
-    names = _names_given(folder.path, matrix, config.K)
+    names = _names_given(folder.path, matrix.shape[1], same)
     taken = set(names.values())
     names = {index: name for index, name in enumerate(own, start=config.K) if name not in taken} | names
     found = Directions(matrix, choice.vector, choice.background, identity, choice.scores, rca, to_plain(config), names)
     found.save(folder.path)
+    if reconstructor is not None:
+        save_reconstructor(reconstructor, folder.path / "reconstructor.safetensors")
     units = F.normalize(matrix, dim=0).T
     shown = [(entry, entry["sign"] * units[entry["index"]]) for entry in choice.scores[:RANKING_SHOWN]]
     if (choice.background.method, choice.background.chosen_by) != ("rank", "auto"):
@@ -171,6 +183,8 @@ def _choose(
     )
     if config.gallery_samples:
         write_gallery(folder.path / "gallery", config, generator, matrix, choice.scores, names, among, fabric)
+    elif not same:
+        shutil.rmtree(folder.path / "gallery", ignore_errors=True)  # it would show other directions
     return found
 
 
@@ -195,25 +209,35 @@ def _rca(trainer: DiscoveryTrainer, step: int | None = None) -> dict[str, float]
     return measure_rca(trainer.sampler, *networks, trainer.fabric, config.rca_samples, config.batch, config.seed, step)
 
 
-def _names_given(folder: Path, matrix: Tensor, learned: int) -> dict[int, str]:
+def _before(folder: Path) -> Directions | None:
+    """The directions that the folder holds already, if they can be read."""
+    with suppress(UserError):
+        return load_directions(folder)
+    return None
+
+
+def _are_alike(before: Directions, matrix: Tensor, generator: Generator) -> bool:
+    """Whether directions are the same as before, but for rounding, and belong to the same generator."""
+    same = before.generator["sha256"] == generator.sha256 and before.matrix.shape == matrix.shape
+    return same and torch.allclose(before.matrix, matrix, rtol=0, atol=1e-5)
+
+
+def _names_given(folder: Path, columns: int, same: bool) -> dict[int, str]:
     """Names that directions had before.
 
-    Prints a warning if a named one of the `learned` columns may have changed. Also prints one if the names cannot be
-    read, and renames their file.
+    Prints a warning if there are names and the directions are not the `same` as before. Also prints one if the names
+    cannot be read, and renames their file.
     """
     file = folder / "directions.json"
     if not file.exists():
         return {}
     try:
-        names = read_names(folder, matrix.shape[1])
+        names = read_names(folder, columns)
     except UserError as error:
         print(f"{error} Its names are not taken over; the file is {file.replace(_unused(folder))} now.")
         return {}
-    same = False
-    with suppress(UserError):
-        same = torch.equal(load_directions(folder).matrix, matrix)
-    if any(index < learned for index in names) and not same:
-        print("The directions were named before A was trained further: look at the gallery again and check the names.")
+    if names and not same:
+        print("The directions are not those that were named: look at the gallery again and check the names.")
     return names
 
 

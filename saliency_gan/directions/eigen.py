@@ -99,8 +99,9 @@ def _measure(config: EigenConfig, generator: EigenGAN, fabric: "Fabric") -> dict
 
 def _orthogonality_error(basis: Tensor) -> float:
     """Largest entry of |U^T U - I|, in float64."""
-    product = basis.double().T @ basis.double()
-    return float((product - torch.eye(len(product), device=product.device)).abs().max())
+    basis = basis.cpu().double()  # Apple's GPUs have no float64
+    product = basis.T @ basis
+    return float((product - torch.eye(len(product))).abs().max())
 
 
 def _draw(config: EigenConfig, generator: EigenGAN, fabric: "Fabric", folder: Path) -> None:

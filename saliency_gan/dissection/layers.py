@@ -84,9 +84,9 @@ def dissect_layers(
         for layer, features in seen.features.items():
             joint[layer].add(features, where)
             small = torch.nn.functional.interpolate(where.float(), features.shape[-2:], mode="area")
-            sums[layer] += torch.einsum("nuhw,nchw->uc", features, small).double().cpu()
-            pixels[layer] += small.sum((0, 2, 3)).double().cpu()
-            whole[layer] += features.sum((0, 2, 3)).double().cpu()
+            sums[layer] += torch.einsum("nuhw,nchw->uc", features, small).cpu().double()
+            pixels[layer] += small.sum((0, 2, 3)).cpu().double()
+            whole[layer] += features.sum((0, 2, 3)).cpu().double()
             places[layer] += features[:, 0].numel()
             strongest[layer].append(features.amax((2, 3)).cpu())
     best = {layer: counts.best_thresholds() for layer, counts in joint.items()}

@@ -63,8 +63,9 @@ class FeatureDistance:
 
     The kernel is KID's, (x y / d + 1)^3. The estimator is KID's as well. It is unbiased, so it does not need large sets
     as a Frechet distance does. The features are not Inception's but those of the bundled saliency model's encoder: mean
-    and standard deviation over the positions of every channel at 1/4, 1/8 and 1/16 of the side, each scaled to a
-    standard deviation of 1 over the photos. So the values are not KIDs, and can only be compared with each other.
+    and standard deviation over the positions of every channel of its maps from 1/4 of the side on (1/4, 1/8, 1/16 and
+    1/32), each scaled to a standard deviation of 1 over the photos. So the values are not KIDs, and can only be
+    compared with each other.
 
     Args:
         model: A saliency model.
@@ -77,7 +78,7 @@ class FeatureDistance:
         features = self._all_features(photos)
         self.mean, self.deviation = features.mean(0), features.std(0).clamp(min=1e-6)
         self.photos = (features - self.mean) / self.deviation
-        own, count = _kernel(self.photos, self.photos).double(), len(photos)
+        own, count = _kernel(self.photos, self.photos).cpu().double(), len(photos)
         self._among_photos = float(own.sum() - own.trace()) / (count * (count - 1))
 
     def features(self, images: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ class FeatureDistance:
 
     def _estimate(self, features: Tensor, weights: Tensor) -> Tensor:
         """The unbiased estimate of the distance for every row of image weights, float64 [rows]."""
-        own, cross = _kernel(features, features).double().cpu(), _kernel(features, self.photos).double().cpu()
+        own, cross = _kernel(features, features).cpu().double(), _kernel(features, self.photos).cpu().double()
         total, squares = weights.sum(1), weights.square()
         pairs = (total.square() - squares.sum(1)).clamp(min=1)
         among_images = ((weights @ own * weights).sum(1) - squares @ own.diag()) / pairs

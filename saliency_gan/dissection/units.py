@@ -187,8 +187,8 @@ def joint_histogram(activations: Tensor, concepts: Tensor, candidates: Tensor) -
         exceeded = torch.searchsorted(thresholds, large.contiguous(), out_int32=True)
         for row in exceeded.mul_(len(members)).add_(pixel_set):
             counts = torch.bincount(row, minlength=(levels + 1) * len(members)).view(levels + 1, len(members))
-            every.append(counts.double().cpu().sum(1))
-            present.append(counts.double().cpu() @ members)
+            every.append(counts.cpu().double().sum(1))
+            present.append(counts.cpu().double() @ members)
     return torch.stack(every), torch.stack(present)
 
 
@@ -209,7 +209,7 @@ def _concept_sets(concepts: Tensor) -> tuple[Tensor, Tensor]:
     name = sum((key * present for key, present in zip(keys, concepts, strict=True)), torch.zeros_like(keys[0]))
     names, pixel_set = name.unique(return_inverse=True)
     example = torch.empty_like(names).scatter_(0, pixel_set, torch.arange(len(name), device=name.device))
-    return pixel_set.int(), concepts[:, example].T.double().cpu()
+    return pixel_set.int(), concepts[:, example].T.cpu().double()
 
 
 def _above(counts: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ def search(folder: Path, suffixes: Collection[str], recursive: bool) -> Found:
     found = Found()
     for parent, subfolders, names in os.walk(folder, onerror=lambda error: found.closed.append(_closed(error))):
         here = Path(parent)
-        results = Sources(here).kinds.intersection(subfolders) if FILE in names else set()
+        results = Sources(here).claimed.intersection(subfolders) if FILE in names else set()
         found.results += [here / name for name in sorted(results)]
         found.links += [here / name for name in sorted(subfolders) if recursive and (here / name).is_symlink()]
         subfolders[:] = [name for name in subfolders if recursive and name not in results]

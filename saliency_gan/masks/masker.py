@@ -54,7 +54,7 @@ class Masker:
         fabric: "Fabric",
     ) -> None:
         self.config, self.generator, self.painters, self._fabric = config, generator, painters, fabric
-        self.shift, self.polarity = config.shift, None
+        self.shift, self.polarity = None, None
         self._offset = torch.zeros(generator.latent_dim)
         self._signs = {sign for rule in config.rules for sign in SHIFTS[rule]} | ({+1} if config.shifts else set())
         if directions:

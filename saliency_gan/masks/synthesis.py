@@ -149,18 +149,27 @@ def _draw_shards(folder: Path, source: CandidateSource, records: list[Record]) -
                 if candidate.number % config.batch == config.batch - 1:
                     wait(samples)  # encoding threads would slow down drawing the next batch
             if not own:
-                records.append({})
+                _append(records, {})
                 continue
             path = folder / shard_name(index)
             write_shard(path, first, [sample.result() for sample in samples])
             record = {"file": path.name, "pairs": wanted, "sha256": sha256_of(path)}
             record |= {"identity": source.identity, "tally": tally.to_plain()}
-            write_json(_record_path(folder, index), record)
             if index == 0:
                 write_image(folder / "preview.png", preview(shown, source))
-            records.append(record)
+            write_json(_record_path(folder, index), record)
+            _append(records, record)
     meet()
-    records[:] = [record or read_json(_record_path(folder, index)) for index, record in enumerate(records)]
+    others, records[:] = list(records), []
+    for index, record in enumerate(others):
+        _append(records, record or read_json(_record_path(folder, index)))
+
+
+def _append(records: list[Record], record: Record) -> None:
+    """Appends a record. Only the last tally is kept, because with many classes they would fill the memory."""
+    if records:
+        records[-1].pop("tally", None)
+    records.append(record)
 
 
 def _encode(candidate: Candidate, source: CandidateSource) -> dict[str, bytes]:
@@ -206,7 +215,7 @@ def _finished_shards(folder: Path, config: MasksConfig, identity: dict[str, Any]
         shard = folder / shard_name(len(records))
         if record["pairs"] != wanted or not shard.is_file() or sha256_of(shard) != record["sha256"]:
             break
-        records.append(record)
+        _append(records, record)
     return records
 
 

@@ -206,7 +206,8 @@ class _Names:
         name = job.name
         shortened = os.fsencode(name.name)[: LONGEST_NAME - len("-1234567")].decode(errors="ignore")
         numbered = (f"{shortened}-{number}" for number in self._numbers[job.is_video, name])
-        for candidate in chain((name.name,) if self._has_twin(job) else (name.stem, name.name), numbered):
+        owned = (candidate for candidate in self._owned(job) if candidate.startswith(f"{shortened}-"))
+        for candidate in chain((name.name,) if self._has_twin(job) else (name.stem, name.name), owned, numbered):
             if not candidate.strip(".") or len(os.fsencode(candidate)) > LONGEST_NAME:
                 continue
             if not job.is_video and candidate.casefold().endswith(VIDEO_RESULT):
@@ -217,6 +218,14 @@ class _Names:
                 self._taken.add(key)
                 return full
         raise AssertionError("there is no end of numbers")
+
+    def _owned(self, job: Job) -> Iterator[str]:
+        """Names in the job's folder that results of its file have already."""
+        for key in self._sources.results_of(job.source):
+            if key.endswith(VIDEO_RESULT) == job.is_video:
+                path = Path(key.removesuffix(VIDEO_RESULT) if job.is_video else key)
+                if path.parent == job.name.parent:
+                    yield path.name
 
     def _is_free(self, job: Job) -> bool:
         """Whether results of a file can have a name: no other file's results have it, and nothing else does."""

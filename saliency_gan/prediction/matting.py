@@ -86,8 +86,10 @@ class MattedPhoto(MarkedPhoto):
         self._coefficients = Stretched(coefficients, *image.shape[:2])
         opacity = _sure(apply_coefficients(coefficients.copy(), guide))
         colours = guide.astype(np.float32) / 255
-        with _one_at_a_time:
-            clean = import_pymatting().estimate_foreground_ml(colours, opacity)
+        clean = colours
+        if max(colours.shape[:2]) > 1:  # pymatting divides by the logarithm of the size
+            with _one_at_a_time:
+                clean = import_pymatting().estimate_foreground_ml(colours, opacity)
         self._correction = Stretched(clean.astype(np.float32) - colours, *image.shape[:2])
 
     def saliency(self, rows: slice) -> NDArray[np.float32]:

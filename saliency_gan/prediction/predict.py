@@ -1,12 +1,10 @@
 """`predict`: saliency maps, masks, cut-outs and overlays of photos and videos and folders of them."""
 
-import hashlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from saliency_gan.compute.processes import cores, is_main, local_world_size, meet, share, total
-from saliency_gan.config import PredictConfig, to_plain
+from saliency_gan.config import PredictConfig
 from saliency_gan.errors import StageError, UserError, one_line
 from saliency_gan.images import ImageArray
 from saliency_gan.images.reading import Picture
@@ -23,16 +21,14 @@ from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.drawing import PHOTO_SUFFIXES, check_length, draw, find_threshold, kinds_too_long
 from saliency_gan.prediction.jobs import STREAM, Batch, Job, batches, check_paths, find_jobs
 from saliency_gan.prediction.pipes import check_output_is_one, mark_to_output, read_file_or_input
+from saliency_gan.prediction.recipe import recipe_of
 from saliency_gan.prediction.refinement import refine
 from saliency_gan.prediction.video import mark_video, video_kinds
 from saliency_gan.saliency.photo_predictor import PhotoPredictor, SaliencyMap
 from saliency_gan.storage.files import remove_partials, sha256_of
 from saliency_gan.storage.locks import working_in
-from saliency_gan.storage.provenance import Source, Sources
+from saliency_gan.storage.provenance import Sources
 from saliency_gan.storage.run_layout import MODEL_FILE
-
-SHAPING = ("threshold", "refine", "background", "flip", "scales", "resolution", "smooth")
-"""Settings that results depend on."""
 
 
 def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
@@ -73,16 +69,7 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
                 remove_partials(config.output / kind)
             Sources(config.output).claim(config.save)
         meet()
-        return _mark(paths, predictor, background, config, Sources(config.output, _recipe(config, model)))
-
-
-def _recipe(config: PredictConfig, model: str) -> str:
-    """Digest of the model and of the settings that results depend on, but for rounding."""
-    settings = to_plain(config)
-    parts = {name: settings[name] for name in SHAPING} | {"model": model}
-    if (image := Path(config.background)).is_file():
-        parts["image"] = asdict(Source.of(image))
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return _mark(paths, predictor, background, config, Sources(config.output, recipe_of(config, predictor, model)))
 
 
 def _mark(

@@ -84,16 +84,18 @@ async function prefetch(from) {
 async function save() {
   if (!ready) return;
   ready = false;
+  const at = position; // the rater may go back while the answer is being saved
   const answer = { consistent: isYes("consistent"), one_factor: isYes("one_factor") };
   answer.name = answer.consistent && answer.one_factor ? element("label").value.trim() : "";
   try {
-    await request("answer", {}, { rater, position, ...answer });
+    await request("answer", {}, { rater, position: at, ...answer });
   } catch {
-    ready = true; // the page shows the reason and keeps the answer
+    ready = position === at; // the page shows the reason and keeps the answer
     return;
   }
-  answers[position] = answer;
-  next(position + 1);
+  answers[at] = answer;
+  if (position === at) next(at + 1);
+  else report();
 }
 
 function finish() {

@@ -31,6 +31,7 @@ class Session:
         self._study = study
         self._folder = folder
         self._shown: set[tuple[str, str]] = set()
+        self._copied: dict[int, tuple[str, str]] = {}  # column -> rater and name, as copied into directions.json
         self._writing = threading.Lock()
         self.saved = 0
 
@@ -95,7 +96,7 @@ class Session:
             answers[direction.id] = Answer(body["consistent"], body["one_factor"], name, now())
             save_answers(self._folder, rater, answers)
             self.saved += 1
-            self._offer_name(direction, name, before.name if before else "")
+            self._offer_name(direction, name, before.name if before else "", rater)
         return {"answered": len(answers)}
 
     def _direction(self, rater: str, position: int) -> RatedDirection:
@@ -104,7 +105,7 @@ class Session:
             raise UserError(f"There is no position {position}: give 0 to {len(order) - 1}.")
         return order[position]
 
-    def _offer_name(self, direction: RatedDirection, name: str, before: str) -> None:
+    def _offer_name(self, direction: RatedDirection, name: str, before: str, rater: str) -> None:
         """Copies a name into directions.json.
 
         It is not copied if somebody else has named this direction, if another direction has this name, if another
@@ -120,8 +121,10 @@ class Session:
             present = directions.names.get(direction.index, "").removeprefix(own).removeprefix(": ")
             full = f"{own}: {name}" if own and name else name
             same = digest_of(directions.matrix) == digest_of(self._study.found.directions.matrix)
-            if same and present in ("", before) and full not in directions.names.values():
+            is_own = present == "" or self._copied.get(direction.index) == (rater, present)
+            if same and is_own and full not in directions.names.values():
                 rename(folder, direction.index, name or None)
+                self._copied[direction.index] = (rater, name)
 
 
 def _shown_answer(answer: Answer) -> dict[str, Any]:

@@ -73,8 +73,8 @@ class Directions:
         """Writes directions.safetensors and directions.json into `folder`, each atomically."""
         tensors = {"A": self.matrix, "background": self.background_vector}
         tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
-        # One entry only, because safetensors writes several in any order, and the file's sha256 identifies A.
-        metadata = {"directions": json.dumps({"generator": self.generator, "config": self.config})}
+        # The file's sha256 identifies A and h_bg, so the settings are in the other file.
+        metadata = {"generator": json.dumps(self.generator)}
         file = safetensors.torch.save(tensors, metadata)
         write_bytes(folder / "directions.safetensors", file)
         write_json(

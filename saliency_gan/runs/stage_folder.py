@@ -62,6 +62,7 @@ class StageFolder:
         self.path = Path(config.run) / name
         self._checkpoint = self.path / "checkpoints" / "last.pt"
         self._metrics = self.path / "metrics.jsonl"
+        self._worked = False
 
     def __enter__(self) -> Self:
         join()
@@ -84,6 +85,8 @@ class StageFolder:
         if hasattr(self, "_events"):
             self._events.close()
         if hasattr(self, "_lock"):
+            if isinstance(error, UserError) and self._config_before and not self._worked:
+                write_text(self.path / "config.yaml", to_yaml(self._config_before))  # a refused call changes nothing
             if error is not None and BEGINNINGS.issuperset(file.name for file in self.path.iterdir()):
                 for name in ("config.yaml", "metrics.jsonl"):
                     (self.path / name).unlink(missing_ok=True)
@@ -123,8 +126,6 @@ class StageFolder:
             raise UserError(f"{self._checkpoint} is not a checkpoint of this stage: delete it to begin again.")
         steps = getattr(self.config, "steps", None)
         if isinstance(steps, int) and state["step"] > steps:
-            if is_main():
-                write_text(self.path / "config.yaml", to_yaml(self._config_before))
             raise UserError(
                 f"{self.path} was trained for {state['step']} steps already, more than the {steps} asked for: ask for"
                 " as many, or choose another folder with --run."
@@ -140,6 +141,7 @@ class StageFolder:
         """
         if not is_main():
             return
+        self._worked = True
         if not _is_finite(state):
             raise self._diverged("a weight", state["step"])
         buffer = io.BytesIO()
@@ -154,6 +156,7 @@ class StageFolder:
         """
         if not is_main():
             return
+        self._worked = True
         for name, value in values.items():
             if name.startswith("loss") and not math.isfinite(value):
                 raise self._diverged(name, step)

@@ -3,14 +3,15 @@
 import json
 import os
 import threading
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from saliency_gan.errors import UserError
-from saliency_gan.storage.files import composed, disk_error
+from saliency_gan.storage.files import composed, disk_error, write_text
 
 FILE = ".sources.jsonl"
 
@@ -42,9 +43,7 @@ class Source:
         """Whether `now` is a later state of this file, which may have been changed, or moved to another folder."""
         if self.file == now.file:
             return True
-        alike = composed(Path(self.file).name) == composed(Path(now.file).name)
-        alike = alike and (self.bytes, self.modified) == (now.bytes, now.modified)
-        return alike and not os.path.lexists(self.file)
+        return _looks(self) == _looks(now) and not os.path.lexists(self.file)
 
 
 class Sources:
@@ -53,16 +52,20 @@ class Sources:
 
     Args:
         output: The folder of results.
-        recipe: Digest of everything but the file that results depend on: the model and the settings.
+        recipe: Takes a result and its kind, and returns a digest of everything but the file that it depends on: the
+            model and the settings.
     """
 
-    def __init__(self, output: Path, recipe: str = "") -> None:
-        self.output, self.recipe = output, recipe
+    def __init__(self, output: Path, recipe: Callable[[str, str], str] = lambda _result, _kind: "") -> None:
+        self.output, self._recipe = output, recipe
         self._lock = threading.Lock()
         self._known: dict[str, tuple[Source, dict[str, str]]] = {}
         self._claimed: set[str] = set()
+        self._of: defaultdict[object, dict[str, None]] = defaultdict(dict)  # a file -> results that were made from it
+        self._lines = 0
         with suppress(OSError):
             for line in (output / FILE).read_text(errors="surrogateescape").splitlines():
+                self._lines += 1
                 with suppress(
                     ValueError, TypeError, LookupError, AttributeError
                 ):  # a killed process may leave an incomplete last line
@@ -70,7 +73,7 @@ class Sources:
                     self._claimed.update(fields.get("claimed", ()))
                     result, kinds = fields.pop("result"), fields.pop("kinds")
                     made = kinds if isinstance(kinds, dict) else dict.fromkeys(kinds, "")  # earlier versions: a list
-                    self._known[result] = Source(**fields), made
+                    self._set(result, Source(**fields), made)
 
     def claim(self, kinds: Collection[str]) -> None:
         """Records that results of these kinds are written here from now on, before the first one is.
@@ -80,16 +83,19 @@ class Sources:
                 masks in a data set, and results with their names would replace them.
             StageError: If the folder cannot be written.
         """
-        new = sorted(set(kinds) - self.claimed)
-        for kind in new:
+        for kind in sorted(set(kinds) - self.claimed):
             if any(map(holds_data, (self.output / kind).rglob("*"))):
                 raise UserError(
                     f"{self.output / kind} holds files that predict did not write, and results could replace them:"
                     " choose another folder with --output, or move them away."
                 )
-        if new:
+        if new := sorted(set(kinds) - self._claimed):
             self._claimed.update(new)
             self._append({"claimed": new})
+        if self._lines > 2 * len(self._known) + 100:
+            lines = [{"claimed": sorted(self._claimed)}]
+            lines += [_line(result, *known) for result, known in self._known.items()]
+            write_text(self.output / FILE, "".join(json.dumps(line) + "\n" for line in lines))
 
     @property
     def claimed(self) -> frozenset[str]:
@@ -105,11 +111,17 @@ class Sources:
         """The source of a result, such as deep/photo or deep/film.mp4; None if it is unknown."""
         return self._known[result][0] if result in self._known else None
 
+    def results_of(self, source: Source) -> list[str]:
+        """The results of a file, which may have been changed or moved since they were made."""
+        found = self._of[source.file] | self._of[_looks(source)]
+        return [result for result in found if self._known[result][0].is_the_file(source)]
+
     def tell(self, result: str, source: Source, kinds: Collection[str]) -> bool:
         """Whether all given kinds of a result, such as map and mask, were made from a file in the given state, and by
         the present recipe."""
         known, made = self._known.get(result, (None, {}))
-        return known == source and all(made.get(kind) == self.recipe for kind in kinds)
+        same = known is not None and known.is_the_file(source) and _looks(known) == _looks(source)
+        return same and all(made.get(kind) == self._recipe(result, kind) for kind in kinds)
 
     def begin(self, result: str, source: Source, kinds: Collection[str]) -> None:
         """Records the source of a result before these kinds of it are written. So a file without a record is never one
@@ -132,12 +144,16 @@ class Sources:
         with self._lock:
             before, made = self._known.get(result, (None, {}))
             others = made if before == source else {}  # else the other kinds are outdated
-            self._record(result, source, others | dict.fromkeys(kinds, self.recipe))
+            self._record(result, source, others | {kind: self._recipe(result, kind) for kind in kinds})
 
     def _record(self, result: str, source: Source, made: dict[str, str]) -> None:
         if self._known.get(result) != (source, made):
-            self._known[result] = source, made
-            self._append({"result": result, "kinds": made, **asdict(source)})
+            self._set(result, source, made)
+            self._append(_line(result, source, made))
+
+    def _set(self, result: str, source: Source, made: dict[str, str]) -> None:
+        self._known[result] = source, made
+        self._of[source.file][result] = self._of[_looks(source)][result] = None
 
     def _append(self, fields: dict[str, Any]) -> None:
         try:
@@ -146,6 +162,14 @@ class Sources:
                 file.write(json.dumps(fields) + "\n")
         except OSError as error:
             raise disk_error(self.output / FILE, error) from None
+
+
+def _line(result: str, source: Source, made: dict[str, str]) -> dict[str, Any]:
+    return {"result": result, "kinds": made, **asdict(source)}
+
+
+def _looks(source: Source) -> tuple[str, int, int]:
+    return composed(Path(source.file).name), source.bytes, source.modified
 
 
 def holds_data(path: Path) -> bool:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from saliency_gan.compute.processes import cores
 from saliency_gan.config.self_training import MIN_PHOTOS
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, reason_of
 from saliency_gan.images import ImageArray
 from saliency_gan.images.folders import find_images
 from saliency_gan.images.reading import read_image
@@ -74,6 +74,8 @@ def read_photos(folders: Sequence[Path], side: int, count: int, seed: int) -> Ph
             return compress(resize(read_image(path), side)), hashlib.sha256(path.read_bytes()).digest()
         except UserError as error:
             return str(error)
+        except OSError as error:  # it vanished after it was decoded
+            return f"{path} cannot be read ({reason_of(error)})."
 
     chosen = _draw([find_images(folder, recursive=True) for folder in folders], count, seed)
     photos = []

@@ -82,7 +82,8 @@ def run_rounds(
     """
     # Builds the first model now, so that errors appear before any photo is marked.
     freeze(new_model(0, teacher).requires_grad_(True), config.frozen_stride)
-    side = max(config.mark_side, *config.resolutions, teacher.architecture.resolution)
+    largest = max(*config.resolutions, teacher.architecture.resolution) * max(1.0, *config.scales)
+    side = max(config.mark_side, round(largest))
     photos = read_photos(config.images, side, config.max_images, config.seed)
     rounds = _Rounds(config, fabric, teacher, new_model, photos, synthetic, synthetic_identity)
     if state := folder.load_checkpoint():
@@ -150,6 +151,11 @@ class _Rounds:
         order = torch.randperm(len(photos), generator=random_stream(config.seed, Stream.PHOTOS, 1)).tolist()
         held_out = min(config.held_out, len(photos) // 5)
         self.held_out, self.photos = photos.subset(order[:held_out]), photos.subset(order[held_out:])
+        if len(self.photos) < MIN_PHOTOS:
+            raise UserError(
+                f"{len(photos)} photos can be read and {held_out} of them are held out, but {MIN_PHOTOS} or more have"
+                f" to be left: give {MIN_PHOTOS * 5 // 4} or more, or lower --held_out."
+            )
         self.identity = {"model": teacher.sha256, "photos": photos.sha256, "pairs": dict(synthetic_identity)}
         self.began_with = {"sha256": teacher.sha256, **teacher.about}
         self.check = PhotoCheck(config.photos, fabric.device, config.precision) if config.photos else None
@@ -192,9 +198,11 @@ class _Rounds:
         config = self.config
         marked = MarkedPhotos(self.photos, self.marks)
         if len(marked) < MIN_PHOTOS:
+            reasons = Counter(mark.left_out for mark in self.marks if mark.left_out).most_common()
             raise StageError(
-                f"The model is sure of {len(marked)} of {len(self.photos)} photos, too few to train on: lower"
-                " min_confidence or min_agreement, or train the model longer first."
+                f"{len(marked)} of {len(self.photos)} photos are left to train on, too few"
+                f" ({', '.join(f'{count} {reason}' for reason, count in reasons)}): lower --min_confidence,"
+                " --min_agreement or --min_area, raise --max_area, or train the model longer first."
             )
         model = self.new_model(self.number, self.teacher)
         parts = [Part(marked, config.batch - sum(part.count for part in self.synthetic)), *self.synthetic]

@@ -1,5 +1,7 @@
 """Sources of training pairs: shards, or a generator that draws pairs on the fly."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +15,7 @@ from saliency_gan.compute.processes import own_parts
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig, to_plain
 from saliency_gan.errors import UserError
 from saliency_gan.runs.random_streams import Stream, random_stream
-from saliency_gan.storage.files import is_address, sha256_of
+from saliency_gan.storage.files import is_address
 from saliency_gan.training.augmentation import Augmentation
 from saliency_gan.training.pairs import Batch, Mixture, Pairs, PairSource, Part, augment
 
@@ -159,4 +161,5 @@ def read_shards(place: str | Path) -> tuple[ShardPairs, dict[str, Any]]:
     shards = open_shards(folder)
     drawn_with = ("generator", "directions_sha256", "painters_sha256", "pairs")
     identity = {key: shards.manifest[key] for key in drawn_with if key in shards.manifest}
-    return ShardPairs(shards, shards.places()), {**identity, "manifest_sha256": sha256_of(folder / "manifest.json")}
+    contents = hashlib.sha256(json.dumps(shards.manifest["shards"], sort_keys=True).encode()).hexdigest()
+    return ShardPairs(shards, shards.places()), {**identity, "shards_sha256": contents}

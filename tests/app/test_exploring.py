@@ -127,6 +127,18 @@ def test_the_page_takes_over_what_masks_were_made_with(run: Path) -> None:
     assert (config.dissection.origin, config.dissection.path) == ("named", Path("other"))
 
 
+def test_the_page_takes_over_the_generator_of_the_masks(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    path = tmp_path / "masks" / "config.yaml"
+    path.write_text(yaml.safe_dump({"generator": "biggan-caltech101-64-projected", "shift": 2.0}))
+    config = AppConfig(run=tmp_path, device="cpu")
+    assert config.choice.name == config.directions.name == "biggan-caltech101-64-projected"
+    assert replace(config, generator="sngan-mnist").choice.name == "sngan-mnist"
+    path.write_text(yaml.safe_dump({"generator": "my.py:load"}))
+    with pytest.raises(UserError, match=r"code is only run when a person names it: add --generator my\.py:load"):
+        _ = config.choice
+
+
 @pytest.mark.parametrize("change", [{"rule": "nonsense"}, {"theta": "high"}, {"opening": -3}, {"directions": 5}])
 def test_settings_that_masks_did_not_write_are_refused(run: Path, change: dict[str, object]) -> None:
     path = run / "masks" / "config.yaml"

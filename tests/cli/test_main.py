@@ -517,7 +517,7 @@ def test_values_in_a_pipeline_that_no_flag_could_have(
 def test_numbers_that_are_names_stay_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse("train-student", ["--images", "2024,007,1_0"])[0].images == (Path("2024"), Path("007"), Path("1_0"))
     assert parse("train-gan", ["--exclude=001,1e3"])[0].exclude == ("001", "1e3")
-    assert parse("masks", ["--classes", "010,1_0,3-5"])[0].classes == (10, "1_0", "3-5")
+    assert parse("masks", ["--classes", "10,010,1_0,3-5"])[0].classes == (10, "010", "1_0", "3-5")
     assert parse("predict", ["x", "--scales", "1,1.5,.5"])[0].scales == (1.0, 1.5, 0.5)
     monkeypatch.setenv("HOME", str(tmp_path))
     path = tmp_path / "pipeline.yaml"

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from saliency_gan.compute.batch_norm import JointBatchNorm, synchronise
@@ -55,6 +56,21 @@ def test_two_halves_are_normalised_as_one_batch(flat, affine, momentum):
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             torch.testing.assert_close(torch.from_numpy(half[name]), whole[name], atol=1e-9, rtol=1e-9)
         torch.testing.assert_close(torch.from_numpy(half["evaluated"]), norm.eval()(_samples(flat)).detach())
+
+
+def _joint_pass_with_activation() -> dict:
+    module = nn.Sequential(BatchNormAct2d(3, act_layer=nn.SiLU).double())
+    return {
+        name: tensor.numpy()
+        for name, tensor in _pass(synchronise(module, CPU)[0], _samples(False).split(3)[rank()]).items()
+    }
+
+
+def test_timms_norms_keep_their_activation():
+    whole = _pass(BatchNormAct2d(3, act_layer=nn.SiLU).double(), _samples(False))
+    halves = run_job(_joint_pass_with_activation)
+    joined = torch.cat([torch.from_numpy(half["output"]) for half in halves])
+    torch.testing.assert_close(joined, whole["output"], atol=1e-9, rtol=1e-9)
 
 
 def test_without_torchrun_nothing_is_changed():

@@ -42,7 +42,7 @@ def results(config: DiscoverConfig) -> tuple[bytes, bytes, dict, list]:
     folder = config.run / "discover"
     description = json.loads((folder / "directions.json").read_text())
     tensors = safetensors.torch.load_file(folder / "directions.safetensors")
-    del description["config"], description["directions_sha256"]  # they depend on the run folder
+    del description["config"]  # it names the run folder
     return (
         tensors["A"].numpy().tobytes() + tensors["background"].numpy().tobytes(),
         (folder / "reconstructor.safetensors").read_bytes(),
@@ -144,9 +144,41 @@ def test_a_person_overrules_the_choice_without_training_again(config, monkeypatc
     assert torch.allclose(after.background_vector, -after.matrix[:, 3], atol=1e-6)
 
 
-def test_a_direction_that_is_not_trained_yet_cannot_be_chosen(config):
-    with pytest.raises(UserError, match="--direction 3 names a direction that is not trained yet"):
-        discover(replace(config, direction=3))
+def test_what_only_measures_and_shows_leaves_the_file_of_directions_as_it_is(config):
+    file = discover(config) / "directions.safetensors"
+    before = file.read_bytes()
+    for change in ({"gallery_samples": 1}, {"rca_samples": 8}, {"log_every": 2}):
+        discover(replace(config, **change))
+        assert file.read_bytes() == before
+    for steps in (5, 6):  # the choice of h_bg is no part of the training
+        discover(replace(config, method="optimise", optimise_steps=steps))
+    assert file.read_bytes() != before
+
+
+def test_another_rounding_keeps_the_directions_that_were_saved(config):
+    folder = discover(config)
+    saved = load_directions(folder)
+    nudged = replace(saved, matrix=saved.matrix + 3e-7)
+    nudged.save(folder)
+    discover(replace(config, direction=3))
+    assert torch.equal(load_directions(folder).matrix, nudged.matrix)
+    replace(saved, matrix=saved.matrix + 1e-3).save(folder)
+    discover(replace(config, direction=3))
+    torch.testing.assert_close(load_directions(folder).matrix, saved.matrix, rtol=0, atol=1e-6)
+
+
+def test_without_a_new_gallery_the_old_one_stays_only_with_its_directions(config):
+    gallery = discover(replace(config, steps=5)) / "gallery"
+    discover(replace(config, steps=5, gallery_samples=0))
+    assert gallery.is_dir()
+    discover(replace(config, gallery_samples=0))
+    assert not gallery.exists()
+
+
+@pytest.mark.parametrize("direction", [3, "background"])
+def test_a_direction_that_is_not_trained_yet_cannot_be_chosen(config, direction):
+    with pytest.raises(UserError, match=f"--direction {direction} names a direction that is not trained yet"):
+        discover(replace(config, direction=direction))
     assert not (config.run / "discover").exists()
 
 
@@ -162,7 +194,7 @@ def test_a_person_names_directions_and_chooses_by_name(config, capsys):
     assert "check the names" not in capsys.readouterr().out
     discover(config)
     assert load_directions(config.run / "discover").names == {3: "background"}
-    assert "named before A was trained further" in capsys.readouterr().out
+    assert "not those that were named" in capsys.readouterr().out
     with pytest.raises(UserError, match="did you mean 'background'"):
         discover(replace(config, direction="backdrop"))
 

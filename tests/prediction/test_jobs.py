@@ -1,5 +1,6 @@
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -98,18 +99,52 @@ def test_no_result_is_taken_from_another_file(tmp_path: Path) -> None:
     assert names_of([tmp_path / "moved"], tmp_path / "out") == ["a"]  # it is still the same photo
 
 
+def by(recipe: str) -> Callable[[str, str], str]:
+    return lambda _result, _kind: recipe
+
+
+def test_numbers_stay_with_their_files(tmp_path: Path) -> None:
+    folders = [photo(tmp_path / str(day) / "a.png", (day, 4)).parent for day in range(5, 9)]
+    names = dict(zip(folders, names_of(folders, tmp_path / "out"), strict=True))
+    assert list(names.values()) == ["a", "a.png", "a.png-2", "a.png-3"]
+    first = photo(tmp_path / "0" / "a.png", (99, 4)).parent
+    assert names_of([first, *reversed(folders)], tmp_path / "out") == ["a.png-4", *list(names.values())[::-1]]
+    folders[2].rename(tmp_path / "moved")
+    assert names_of([tmp_path / "moved", first], tmp_path / "out") == ["a.png-2", "a.png-4"]
+
+
+def test_records_are_compacted(tmp_path: Path) -> None:
+    job = job_of(photo(tmp_path / "a.png"), "a")
+    photo(job.result(tmp_path, "map"))
+    for number in range(80):
+        sources = Sources(tmp_path, by(str(number)))
+        sources.begin(job.key, job.source, ("map",))
+        sources.add(job.key, job.source, ("map",))
+    Sources(tmp_path).claim(("map",))
+    assert len((tmp_path / ".sources.jsonl").read_text().splitlines()) == 2
+    assert job.is_done(Sources(tmp_path, by("79")), ("map",)) and Sources(tmp_path).claimed == {"map"}
+
+
+def test_a_moved_file_keeps_its_results(tmp_path: Path) -> None:
+    job = job_of(photo(tmp_path / "in" / "a.png"), "a")
+    photo(job.result(tmp_path, "map"))
+    Sources(tmp_path).add(job.key, job.source, ("map",))
+    (tmp_path / "in").rename(tmp_path / "moved")
+    assert job_of(tmp_path / "moved" / "a.png", "a").is_done(Sources(tmp_path), ("map",))
+
+
 def test_results_of_another_recipe_are_made_again(tmp_path: Path) -> None:
     job = job_of(photo(tmp_path / "a.png"), "a")
     for kind in ("map", "mask"):
         photo(job.result(tmp_path, kind))
-    Sources(tmp_path, "old").add(job.key, job.source, ("map", "mask"))
-    new = Sources(tmp_path, "new")
+    Sources(tmp_path, by("old")).add(job.key, job.source, ("map", "mask"))
+    new = Sources(tmp_path, by("new"))
     assert not job.is_done(new, ("map",))
     new.begin(job.key, job.source, ("map",))  # a kill may come while the map is replaced
-    old = Sources(tmp_path, "old")
+    old = Sources(tmp_path, by("old"))
     assert job.is_done(old, ("mask",)) and not job.is_done(old, ("map",))
     new.add(job.key, job.source, ("map",))
-    assert job.is_done(Sources(tmp_path, "new"), ("map",)) and job.is_done(Sources(tmp_path, "old"), ("mask",))
+    assert job.is_done(Sources(tmp_path, by("new")), ("map",)) and job.is_done(Sources(tmp_path, by("old")), ("mask",))
 
 
 def test_records_of_earlier_versions_keep_names_and_are_made_again(tmp_path: Path) -> None:
@@ -117,8 +152,8 @@ def test_records_of_earlier_versions_keep_names_and_are_made_again(tmp_path: Pat
     line = {"result": "a", "kinds": ["map"], **asdict(job.source)}
     (tmp_path / ".sources.jsonl").write_text(json.dumps(line) + "\n")
     photo(job.result(tmp_path, "map"))
-    assert Sources(tmp_path, "new")["a"] == job.source and Sources(tmp_path).kinds == {"map"}
-    assert not job.is_done(Sources(tmp_path, "new"), ("map",))
+    assert Sources(tmp_path, by("new"))["a"] == job.source and Sources(tmp_path).kinds == {"map"}
+    assert not job.is_done(Sources(tmp_path, by("new")), ("map",))
 
 
 def test_a_line_that_a_kill_cut_is_no_trouble(tmp_path: Path) -> None:

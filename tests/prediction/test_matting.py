@@ -71,6 +71,14 @@ def test_opacity_and_colours_of_a_composite_are_found() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [(1, 1), (1, 9)])
+def test_a_photo_of_a_pixel_has_a_cut_out(size: tuple[int, int]) -> None:
+    pytest.importorskip("pymatting")
+    photo = refine(np.full((*size, 3), 90, np.uint8), np.full((8, 8), 0.8, np.float32), 0.5, "matting")
+    assert np.isfinite(photo.opacity(slice(0, 1))).all() and photo.colours(slice(0, 1)).shape == (*size, 3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_photos_without_inside_or_outside_keep_their_map(level: float) -> None:
     pytest.importorskip("pymatting")

@@ -279,6 +279,16 @@ def test_a_name_that_somebody_gave_stays(client: Client, config: RateConfig) -> 
     assert saved(config, "ann")[f"learned-{index}"]["name"] == "pose", "the answer keeps what was said"
 
 
+def test_a_change_takes_back_only_the_raters_own_name(client: Client, config: RateConfig) -> None:
+    folder = config.run / "discover"
+    position, index = position_of(config, "ann", "learned")
+    rename(folder, index, "size")
+    client.look("ann", position)
+    for answers in ((True, True, "size"), (True, False, "")):
+        assert client.answer("ann", position, *answers)[0] == 200
+        assert load_directions(folder).names == {index: "size"}
+
+
 def test_names_do_not_reach_directions_that_were_trained_further(client: Client, config: RateConfig) -> None:
     folder = config.run / "discover"
     position, _ = position_of(config, "ann", "learned")

@@ -110,6 +110,17 @@ class TestStageFolder:
         with StageFolder(config, "generator"):  # the refused attempt holds no lock
             pass
 
+    def test_a_refused_continuation_leaves_the_settings_as_they_were(self, config):
+        with StageFolder(config, "generator") as folder:
+            folder.save_checkpoint({"step": 1})
+            before = (folder.path / "config.yaml").read_text()
+        for worked in (False, True):
+            with pytest.raises(UserError), StageFolder(replace(config, log_every=1), "generator") as folder:
+                if worked:
+                    folder.log(2, loss=1.0)
+                raise UserError("these are other images")
+            assert ((folder.path / "config.yaml").read_text() == before) != worked
+
     def test_what_does_not_change_the_numbers_may_change(self, config):
         with StageFolder(config, "generator"):
             pass

@@ -153,7 +153,7 @@ def test_other_pairs_than_before_are_refused(
 
 
 def test_a_model_that_is_unsure_of_every_photo_is_a_failure(config: AdaptConfig) -> None:
-    with pytest.raises(StageError, match="sure of 0 of 26 photos"):
+    with pytest.raises(StageError, match="0 of 26 photos are left to train on"):
         adapt(replace(config, min_confidence=1.0))
 
 

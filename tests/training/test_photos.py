@@ -123,6 +123,20 @@ def test_too_few_photos_are_refused(tmp_path: Path) -> None:
         read_photos([tmp_path / "nowhere"], 8, 100, 0)
 
 
+def test_a_photo_that_vanishes_meanwhile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_greys(tmp_path, range(100, 118))
+    gone = sorted(folder.iterdir())[0]
+
+    def reading(path: Path) -> np.ndarray:
+        image = read_image(path)
+        if path == gone:
+            path.unlink()
+        return image
+
+    monkeypatch.setattr("saliency_gan.training.photos.read_image", reading)
+    assert len(read_photos([folder], 8, 100, 0)) == 17
+
+
 def test_an_unreadable_photo_is_told_from_a_readable_one_by_its_content(tmp_path: Path) -> None:
     folder = write_greys(tmp_path, range(100, 117))
     whole = cv2.imencode(".png", np.zeros((30, 30, 3), np.uint8))[1].tobytes()

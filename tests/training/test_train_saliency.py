@@ -185,6 +185,14 @@ def test_a_pair_that_cannot_be_read_any_more_ends_the_run_with_one_sentence(
         next(source.batches(0, 2))
 
 
+def test_a_manifest_of_the_same_shards_is_no_reason_to_refuse(config: TrainSaliencyConfig) -> None:
+    train_saliency(replace(config, steps=2))
+    path = config.run / "masks" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "config": {"device": "cuda"}}))
+    assert train_saliency(replace(config, steps=3)).exists()
+
+
 def test_other_pairs_are_refused_when_a_run_goes_on(config: TrainSaliencyConfig) -> None:
     train_saliency(replace(config, steps=2))
     write_shards(config.run / "masks", 26)

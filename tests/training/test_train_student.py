@@ -455,7 +455,7 @@ def test_the_teacher_is_the_runs_own_model(
 
 
 def test_a_teacher_that_is_unsure_of_every_photo_is_a_failure(quick: TrainStudentConfig) -> None:
-    with pytest.raises(StageError, match="sure of 0 of 16 photos, too few"):
+    with pytest.raises(StageError, match=r"0 of 16 photos are left to train on, too few \(16 unsure\)"):
         train_student(replace(quick, min_confidence=1.0))
 
 
