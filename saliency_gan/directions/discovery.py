@@ -160,13 +160,13 @@ def _choose(
         )
     own, before = generator.own_directions, _before(folder.path)
     matrix = torch.cat([learned, *(vector.detach().float().cpu()[:, None] for vector in own.values())], dim=1)
-    same = before is not None and _are_alike(before, matrix, generator)
+    same = before is not None and _is_of(before, generator) and _are_alike(before.matrix, matrix)
     if before is not None and same:
         matrix = before.matrix  # with the bits by which ratings and pairs know it; another machine rounds differently
     among = generator.class_indices(config.classes)
     choice = choose_background(config, generator, matrix, among, fabric)
     identity = {"name": generator.name, "sha256": generator.sha256}
-    names = _names_given(folder.path, matrix.shape[1], same)
+    names = _names_given(folder.path, matrix, before, generator, config.K)
     taken = set(names.values())
     names = {index: name for index, name in enumerate(own, start=config.K) if name not in taken} | names
     found = Directions(matrix, choice.vector, choice.background, identity, choice.scores, rca, to_plain(config), names)
@@ -216,27 +216,34 @@ def _before(folder: Path) -> Directions | None:
     return None
 
 
-def _are_alike(before: Directions, matrix: Tensor, generator: Generator) -> bool:
-    """Whether directions are the same as before, but for rounding, and belong to the same generator."""
-    same = before.generator["sha256"] == generator.sha256 and before.matrix.shape == matrix.shape
-    return same and torch.allclose(before.matrix, matrix, rtol=0, atol=1e-5)
+def _is_of(before: Directions, generator: Generator) -> bool:
+    return before.generator["sha256"] == generator.sha256
 
 
-def _names_given(folder: Path, columns: int, same: bool) -> dict[int, str]:
+def _are_alike(before: Tensor, now: Tensor) -> bool:
+    """Whether directions are the same, but for rounding."""
+    return before.shape == now.shape and torch.allclose(before, now, rtol=0, atol=1e-5)
+
+
+def _names_given(
+    folder: Path, matrix: Tensor, before: Directions | None, generator: Generator, learned: int
+) -> dict[int, str]:
     """Names that directions had before.
 
-    Prints a warning if there are names and the directions are not the `same` as before. Also prints one if the names
-    cannot be read, and renames their file.
+    Prints a warning if a direction that a person named has changed since then. Also prints one if the names cannot be
+    read, and renames their file.
     """
     file = folder / "directions.json"
     if not file.exists():
         return {}
     try:
-        names = read_names(folder, columns)
+        names = read_names(folder, matrix.shape[1])
     except UserError as error:
         print(f"{error} Its names are not taken over; the file is {file.replace(_unused(folder))} now.")
         return {}
-    if names and not same:
+    by_people = [index for index, name in names.items() if index < learned or ": " in name]
+    known = before is not None and _is_of(before, generator) and before.matrix.shape == matrix.shape
+    if any(not known or not _are_alike(before.matrix[:, index], matrix[:, index]) for index in by_people):
         print("The directions are not those that were named: look at the gallery again and check the names.")
     return names
 

@@ -82,7 +82,7 @@ def run_rounds(
     """
     # Builds the first model now, so that errors appear before any photo is marked.
     freeze(new_model(0, teacher).requires_grad_(True), config.frozen_stride)
-    largest = max(*config.resolutions, teacher.architecture.resolution) * max(1.0, *config.scales)
+    largest = max([*config.resolutions, teacher.architecture.resolution]) * max(1.0, *config.scales)
     side = max(config.mark_side, round(largest))
     photos = read_photos(config.images, side, config.max_images, config.seed)
     rounds = _Rounds(config, fabric, teacher, new_model, photos, synthetic, synthetic_identity)

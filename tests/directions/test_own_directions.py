@@ -83,10 +83,10 @@ def test_names_of_own_directions_do_not_get_in_the_way_of_a_person_s(config, cap
     assert found.names == own | {5: "L2D1: L1D1", 6: "L2D2: ground"}
     assert [found.index_of(name) for name in ("L1D1", "L2D1", "L2D2: ground")] == [2, 5, 6]
     discover(replace(config, steps=3))
-    assert "named before A was trained further" not in capsys.readouterr().out, "own directions are not trained"
+    assert "check the names" not in capsys.readouterr().out, "own directions are not trained"
     annotate(AnnotateConfig(run=config.run, direction=0, name="tilt"))
     discover(replace(config, steps=4))
-    assert "named before A was trained further" in capsys.readouterr().out
+    assert "check the names" in capsys.readouterr().out
 
 
 class BorderWorld(EigenGAN):
