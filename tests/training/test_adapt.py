@@ -15,6 +15,7 @@ from saliency_gan.training import self_training
 from saliency_gan.training.adapt import adapt
 from saliency_gan.training.learner import Learner
 from saliency_gan.training.validation import PhotoCheck
+from tests.saliency.toys import write_shards
 
 
 @pytest.fixture
