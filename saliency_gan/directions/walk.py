@@ -56,16 +56,20 @@ def walk(config: WalkConfig) -> Path:
     suffix = config.output.suffix.lower()
     frames = config.frames or (STRIP_FRAMES if suffix == ".png" else ANIMATION_FRAMES)
     offsets = torch.linspace(config.start, config.end, frames)[:, None] * vector
-    shown = []
+    is_strip, columns = suffix == ".png", math.ceil(math.sqrt(config.samples))
+    shown: list[list[ImageArray]] = []
+    sheets: list[ImageArray] = []
     for some in tqdm(offsets.split(max(1, images_at_once(generator) // config.samples)), "walking", unit="batch"):
         for images in draw_shifted(generator, latents, classes, some, fabric):
-            shown.append([_resized(image, config.scale) for image in to_uint8(images)])
-    if suffix == ".png":
+            tiles = [_resized(image, config.scale) for image in to_uint8(images)]
+            if is_strip:
+                shown.append(tiles)
+            else:
+                sheets.append(grid(tiles, columns))
+    if is_strip:
         rows = [tile for row in zip(*shown, strict=True) for tile in row]
         data = encode(grid(rows, columns=frames))
     else:
-        columns = math.ceil(math.sqrt(config.samples))
-        sheets = [grid(tiles, columns) for tiles in shown]
         data = (_gif if suffix == ".gif" else _mp4)(sheets + sheets[-2:0:-1] * config.back, config.fps)
     write_bytes(config.output, data)
     print(f"walk from {config.start:g} to {config.end:g} written to {config.output}")
