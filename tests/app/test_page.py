@@ -15,6 +15,7 @@ from unittest import mock
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from saliency_gan.app import guard, photo
 from saliency_gan.app.editing import SIDE
@@ -117,9 +118,11 @@ def set_slider(browser: Browser, name: str, value: float) -> None:
 
 
 def test_a_person_cuts_out_a_photo(browser: Browser) -> None:
-    from saliency_gan.saliency.predictor import TorchNetwork, load_saliency_model
+    from saliency_gan.saliency.model import load_model
+    from saliency_gan.saliency.predictor import Predictor, TorchNetwork
 
-    expected = photo.mark(load_saliency_model(device="cpu"), SAMPLE.read_bytes(), SAMPLE.name)
+    predictor = Predictor(load_model(), torch.device("cpu"), precision="auto")  # as the page computes
+    expected = photo.mark(predictor, SAMPLE.read_bytes(), SAMPLE.name)
     runs = mock.patch.object(TorchNetwork, "maps", autospec=True, side_effect=TorchNetwork.maps)
     with runs as counted:
         drop(browser, SAMPLE)
