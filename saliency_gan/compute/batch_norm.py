@@ -25,7 +25,7 @@ def synchronise(module: nn.Module, device: torch.device) -> nn.Module:
         if type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d):
             norm.__class__ = JointBatchNorm
         elif type(norm) is BatchNormAct2d:
-            norm.__class__ = JointBatchNormAct
+            norm.__class__ = JointBatchNormAct  # type: ignore[assignment]
     return module
 
 

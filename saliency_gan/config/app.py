@@ -78,7 +78,8 @@ class AppConfig(LendingConfig):
     @property
     def choice(self) -> GeneratorChoice:
         """The generator that follows from these settings and the run."""
-        masks, asked = self.mask_settings, (self.generator, None, None, self.ablate_units)
+        masks = self.mask_settings
+        name, weights, truncation, units = self.generator, None, None, self.ablate_units
         moved = masks.generator and Path(masks.generator).name != masks.generator and not Path(masks.generator).exists()
         if self.generator is None and masks.generator is not None and not moved:
             if is_custom(masks.generator):
@@ -86,8 +87,11 @@ class AppConfig(LendingConfig):
                     f"The masks in {self.run} were drawn by {masks.generator}, which is code, and code is only run when"
                     f" a person names it: add --generator {masks.generator}."
                 )
-            asked = (masks.generator, masks.weights, masks.truncation, self.ablate_units or masks.ablate_units)
-        return self.layout.generator(*asked, bundled=GeneratorConfig.DEFAULT, directions=masks.directions)
+            name, weights, truncation = masks.generator, masks.weights, masks.truncation
+            units = self.ablate_units or masks.ablate_units
+        return self.layout.generator(
+            name, weights, truncation, units, bundled=GeneratorConfig.DEFAULT, directions=masks.directions
+        )
 
     @property
     def directions(self) -> Input:

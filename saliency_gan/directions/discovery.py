@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from saliency_gan.compute.devices import make_fabric, peak_memory
@@ -20,7 +20,7 @@ from saliency_gan.directions.background import choose_background
 from saliency_gan.directions.deformator import FIXED_KINDS
 from saliency_gan.directions.gallery import draw_ranking, write_gallery
 from saliency_gan.directions.rca import measure_rca
-from saliency_gan.directions.reconstructor import save_reconstructor
+from saliency_gan.directions.reconstructor import Reconstructor, save_reconstructor
 from saliency_gan.directions.training import DiscoveryTrainer
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
@@ -106,9 +106,10 @@ def _check_directions(config: DiscoverConfig, generator: Generator) -> None:
         )
     if isinstance(config.direction, int) and not 0 <= config.direction < count:
         raise UserError(f"--direction {config.direction} does not exist among K = {count}: give 0 to {count - 1}.")
-    is_learned = isinstance(config.direction, int) and config.direction < config.K
     untrained = config.steps == 0 or config.deformator in FIXED_KINDS
-    if is_learned and not untrained and not (config.run / "discover" / "directions.json").exists():
+    if untrained or (config.run / "discover" / "directions.json").exists():
+        return
+    if isinstance(config.direction, int) and config.direction < config.K:
         raise _not_trained(config.direction, config)
 
 
@@ -149,7 +150,7 @@ def _choose(
     generator: Generator,
     fabric: "Fabric",
     learned: Tensor,
-    reconstructor: nn.Module | None,
+    reconstructor: Reconstructor | None,
     rca: dict[str, float],
     folder: StageFolder,
 ) -> Directions:
@@ -242,8 +243,11 @@ def _names_given(
         print(f"{error} Its names are not taken over; the file is {file.replace(_unused(folder))} now.")
         return {}
     by_people = [index for index, name in names.items() if index < learned or ": " in name]
-    known = before is not None and _is_of(before, generator) and before.matrix.shape == matrix.shape
-    if any(not known or not _are_alike(before.matrix[:, index], matrix[:, index]) for index in by_people):
+    if before is None or not _is_of(before, generator) or before.matrix.shape != matrix.shape:
+        changed = bool(by_people)
+    else:
+        changed = any(not _are_alike(before.matrix[:, index], matrix[:, index]) for index in by_people)
+    if changed:
         print("The directions are not those that were named: look at the gallery again and check the names.")
     return names
 

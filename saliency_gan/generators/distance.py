@@ -162,7 +162,7 @@ def compare(generated: Features, photos: Features) -> Distance:
 
 
 def _moments(features: Features) -> tuple[Features, Features]:
-    return features.mean(axis=0), np.cov(features, rowvar=False)
+    return features.mean(axis=0), np.cov(features, rowvar=False, dtype=np.float64)
 
 
 def _frechet(one: tuple[Features, Features], other: tuple[Features, Features]) -> float:

@@ -158,7 +158,7 @@ class _Trainer:
             generator.compile()
             discriminator.compile()
         self.weights = data.sampling_weights()
-        self.images = hashlib.sha256(data.images).hexdigest()
+        self.images = hashlib.sha256(data.images.data).hexdigest()
         self.average = copy.deepcopy(generator).to(fabric.device).requires_grad_(False)
         self.generator, self.generator_optimiser = _setup(fabric, generator, config.lr_generator)
         self.discriminator, self.discriminator_optimiser = _setup(fabric, discriminator, config.lr_discriminator)

@@ -90,7 +90,7 @@ class MattedPhoto(MarkedPhoto):
         if max(colours.shape[:2]) > 1:  # pymatting divides by the logarithm of the size
             with _one_at_a_time:
                 clean = import_pymatting().estimate_foreground_ml(colours, opacity)
-        self._correction = Stretched(clean.astype(np.float32) - colours, *image.shape[:2])
+        self._correction = Stretched((clean - colours).astype(np.float32), *image.shape[:2])
 
     def saliency(self, rows: slice) -> NDArray[np.float32]:
         """Opacity of some rows, float32 [rows, W] in [0, 1]."""

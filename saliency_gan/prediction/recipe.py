@@ -21,8 +21,9 @@ def recipe_of(config: PredictConfig, predictor: PhotoPredictor, model: str) -> C
         predictor: The model with its sides.
         model: The model's sha256.
     """
-    maps = {"model": model, "sides": predictor.sides, "flip": predictor.flip, "refine": config.refine}
-    threshold = {"threshold": config.threshold}
+    maps: dict[str, object] = {"model": model, "sides": predictor.sides, "flip": predictor.flip}
+    maps |= {"refine": config.refine}
+    threshold: dict[str, object] = {"threshold": config.threshold}
     behind: dict[str, object] = {"background": config.background}
     if (image := Path(config.background)).is_file():
         behind["image"] = asdict(Source.of(image))
