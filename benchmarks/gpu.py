@@ -18,7 +18,7 @@ from timing import HEADER, print_row, quiet
 
 from saliency_gan.compute.processes import cores
 from saliency_gan.config import TrainGanConfig
-from saliency_gan.generators.training import train_gan
+from saliency_gan.generators.train_gan import train_gan
 from saliency_gan.saliency.model import load_model
 from saliency_gan.saliency.predictor import TorchNetwork
 

@@ -18,7 +18,7 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
     [
         "jsonargparse", "torch.utils.tensorboard",
-        "torch._dynamo", "saliency_gan.cli.main", "saliency_gan.compute.devices", "saliency_gan.generators.training",
+        "torch._dynamo", "saliency_gan.cli.main", "saliency_gan.compute.devices", "saliency_gan.generators.train_gan",
         "saliency_gan.directions.discovery", "saliency_gan.masks.synthesis", "saliency_gan.training.train_saliency",
         "saliency_gan.training.adapt", "saliency_gan.training.train_student", "saliency_gan.evaluation.evaluate",
         "saliency_gan.prediction.predict", "saliency_gan.saliency.predictor",

@@ -63,7 +63,7 @@ exist."""
 
 FUNCTIONS = {
     "generators": "generators.listing.list_generators",
-    "train-gan": "generators.training.train_gan",
+    "train-gan": "generators.train_gan.train_gan",
     "discover": "directions.discovery.discover",
     "eigen": "directions.eigen.eigen",
     "dissect": "dissection.dissect.dissect",

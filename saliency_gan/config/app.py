@@ -13,11 +13,11 @@ from saliency_gan.errors import UserError
 from saliency_gan.storage.run_layout import GeneratorChoice, Input, is_custom
 from saliency_gan.storage.yaml_files import read_yaml
 
-RULE_SETTINGS = (
+MASK_SETTINGS = (
     "rule", "theta", "margin", "votes", "consensus", "quorum", "shift", "opening", "min_component",
     "fill_holes", "generator", "truncation", "ablate_units",
 )  # fmt: skip
-RULE_INPUTS = ("directions", "dissection", "weights")
+MASK_PATHS = ("directions", "dissection", "weights")
 """Settings of `masks` that the page takes over from a run."""
 
 
@@ -65,10 +65,10 @@ class AppConfig(LendingConfig):
         """
         path = self.run / "masks" / "config.yaml" if self.run else None
         written = read_yaml(path) if path and path.is_file() else {}
-        known: dict[str, Any] = {name: written[name] for name in RULE_SETTINGS if name in written}
+        known: dict[str, Any] = {name: written[name] for name in MASK_SETTINGS if name in written}
         known = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
         try:
-            known |= {name: Path(written[name]) for name in RULE_INPUTS if written.get(name)}
+            known |= {name: Path(written[name]) for name in MASK_PATHS if written.get(name)}
             settings = MasksConfig(**known, seed=self.seed, device=self.device)
             settings.check()
         except (UserError, TypeError, ValueError) as error:

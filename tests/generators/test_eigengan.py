@@ -15,7 +15,7 @@ from saliency_gan.generators import training
 from saliency_gan.generators.eigengan import EigenGAN, EigenGANArchitecture, Subspace
 from saliency_gan.generators.health import health_warnings, layer_health
 from saliency_gan.generators.objectives import generator_loss, gradient_penalty, keep_orthonormal
-from saliency_gan.generators.training import train_gan
+from saliency_gan.generators.train_gan import train_gan
 from saliency_gan.generators.unlabelled_images import load_unlabelled_images
 from saliency_gan.generators.zoo import load_generator, save_generator
 from saliency_gan.runs.random_streams import random_stream
@@ -36,7 +36,7 @@ def config(class_folders, tmp_path, monkeypatch):
 
 def trainer_of(config):
     data = load_unlabelled_images(config.images, config.resolution, 3)
-    return training._Trainer(config, data, make_fabric("cpu", "fp32"))
+    return training.GanTrainer(config, data, make_fabric("cpu", "fp32"))
 
 
 def test_a_subspace_is_u_l_z_plus_mu_by_hand():

@@ -14,10 +14,11 @@ from saliency_gan.compute.averaging import measure_statistics
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import TrainGanConfig
 from saliency_gan.errors import StageError, UserError
+from saliency_gan.generators import train_gan as stage
 from saliency_gan.generators import training
 from saliency_gan.generators.class_folders import load_class_folders
 from saliency_gan.generators.eigengan import EigenGAN
-from saliency_gan.generators.training import train_gan
+from saliency_gan.generators.train_gan import train_gan
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images.reading import read_image
 from saliency_gan.images.tensors import to_signed
@@ -59,7 +60,7 @@ def config(class_folders, tmp_path):
 def trainer(config):
     settings = config()
     data = load_class_folders(settings.images, settings.resolution)
-    return training._Trainer(settings, data, make_fabric("cpu", "fp32"))
+    return training.GanTrainer(settings, data, make_fabric("cpu", "fp32"))
 
 
 def metrics_of(config):
@@ -168,7 +169,7 @@ class Killed(BaseException):
 
 
 def kill_at_step_five(settings, monkeypatch):
-    train_step = training._Trainer.train_step
+    train_step = training.GanTrainer.train_step
 
     def die_at_five(trainer):
         if trainer.step == 5:
@@ -176,7 +177,7 @@ def kill_at_step_five(settings, monkeypatch):
         return train_step(trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._Trainer, "train_step", die_at_five)
+        patch.setattr(training.GanTrainer, "train_step", die_at_five)
         with pytest.raises(Killed):
             train_gan(settings)
 
@@ -215,7 +216,7 @@ def test_more_steps_go_on_from_a_finished_run(config, uninterrupted):
 
 
 def test_a_finished_run_is_not_trained_again(config, uninterrupted, monkeypatch):
-    monkeypatch.setattr(training._Trainer, "train_step", None)
+    monkeypatch.setattr(training.GanTrainer, "train_step", None)
     assert train_gan(config("uninterrupted")).read_bytes() == uninterrupted[0]
 
 
@@ -260,7 +261,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence(config, monkeypatch):
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_images_are_read(config, monkeypatch, changes, sentence):
-    monkeypatch.setattr(training, "_read_images", lambda _config: pytest.fail("images were read"))
+    monkeypatch.setattr(stage, "_read_images", lambda _config: pytest.fail("images were read"))
     with pytest.raises(UserError, match=sentence):
         train_gan(config(**changes))
 
@@ -367,7 +368,7 @@ def test_an_sngan_learns_from_class_folders_as_from_any_folder(digits, class_fol
 def test_images_are_mirrored_only_where_that_is_asked_for(digits):
     for flip, share in ((False, 0.0), (True, 0.5)):
         settings = digits(flip=flip)
-        trainer = training._Trainer(settings, training._read_images(settings), make_fabric("cpu", "fp32"))
+        trainer = training.GanTrainer(settings, stage._read_images(settings), make_fabric("cpu", "fp32"))
         pictures = to_signed(trainer.data.images)
         batches = [trainer._real_batch(random_stream(index))[0] for index in range(50)]
         straight = [(pictures == image).all(dim=(1, 2, 3)).any().item() for batch in batches for image in batch]
@@ -427,7 +428,7 @@ def test_a_grey_biggan_is_refused(config):
 def test_a_projected_discriminator_trains_its_heads_alone(config, capsys):
     settings = config(discriminator="projected", feature_side=64, steps=2, checkpoint_every=1, distance_images=20)
     data = load_class_folders(settings.images, settings.resolution)
-    trainer = training._Trainer(settings, data, make_fabric("cpu", "fp32"))
+    trainer = training.GanTrainer(settings, data, make_fabric("cpu", "fp32"))
     eye = {name: tensor.clone() for name, tensor in trainer.eye.state_dict().items()}
     before = [parameter.clone() for parameter in trainer.discriminator.parameters()]
     drawn = trainer.generator.module.first.weight.clone()
