@@ -84,6 +84,9 @@ FUNCTIONS = {
 }
 """Verb -> the function that it calls, as a path inside of saliency_gan."""
 
+RESUMABLE = {"train-gan", "discover", "sweep", "masks", "train-saliency", "train-student", "adapt", "predict"}
+"""Verbs that continue an interrupted call."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb.
@@ -109,7 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         again = " with --skip-existing" if words[:1] == ["predict"] else ""
-        _say(f"\nsaliency-gan: interrupted; the same command{again} goes on from what was saved.")
+        goes_on = (
+            f"; the same command{again} goes on from what was saved" if words[:1] and words[0] in RESUMABLE else ""
+        )
+        _say(f"\nsaliency-gan: interrupted{goes_on}.")
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -36,7 +36,7 @@ def explain(error: BaseException | None, config: Any) -> StageError | None:
                 " from what was saved, or do it in the main process with --workers 0."
             )
         if world_size() > 1 and re.search(LOST_PROCESS, text):
-            return lost_process()
+            return lost_process(error)
         if getattr(config, "compile", False) and re.search(r"torch\._(dynamo|inductor)", str(type(error))):
             reason = " ".join(text.split())[:160]
             return StageError(f"The networks could not be compiled ({reason}): leave --compile out.")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
-from saliency_gan.errors import StageError, UserError
+from saliency_gan.errors import StageError, UserError, reason_of
 
 Item = TypeVar("Item")
 
@@ -183,11 +183,12 @@ def speaks() -> bool:
         return True
 
 
-def lost_process() -> StageError:
-    """Returns the error for a job in which another process has ended."""
+def lost_process(error: RuntimeError) -> StageError:
+    """Returns the error for a job whose processes cannot reach each other, nearly always because one has ended."""
     return StageError(
-        "Another process of this job ended, so this one stops: look for what it said, or whether it was killed for lack"
-        " of memory, and run the command again, which goes on from what was saved."
+        f"Another process of this job ended or cannot be reached ({reason_of(error)}), so this one stops: look for"
+        " what the other one said, or whether it was killed for lack of memory, and run the command again, which goes"
+        " on from what was saved."
     )
 
 
@@ -196,8 +197,8 @@ def _noticing_losses() -> Iterator[None]:
     """Turns the failure of a collective operation into `lost_process`."""
     try:
         yield
-    except RuntimeError:
-        raise lost_process() from None
+    except RuntimeError as error:
+        raise lost_process(error) from None
 
 
 def _launched() -> bool:

@@ -33,7 +33,7 @@ def load_pipeline(path: Path) -> dict[str, dict[str, Any]]:
     _refuse_unknown(content, (*shared_keys, *STAGES), f"{path} has")
     pipeline = {}
     for verb, stage in STAGES.items():
-        section = content.get(verb) or {}
+        section = {} if content.get(verb) is None else content[verb]
         if not isinstance(section, dict):
             raise UserError(f"{path}: {verb} should hold 'name: value' lines, but holds {_short(section)}.")
         kinds = {field.name: field.type for field in fields(stage)}

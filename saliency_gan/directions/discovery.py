@@ -63,9 +63,7 @@ def discover(config: DiscoverConfig) -> Path:
     with StageFolder(config, "discover", CHANGEABLE) as folder:
         if config.K:
             trainer = DiscoveryTrainer(config, generator)
-            if state := folder.load_checkpoint():
-                trainer.load_state(state)
-            elif config.start:
+            if not folder.resume(trainer.load_state) and config.start:
                 trainer.start_from(config.inputs()["start"].folder)
             _train(trainer, folder)
             rca, fabric = _rca(trainer), trainer.fabric

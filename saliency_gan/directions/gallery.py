@@ -111,7 +111,7 @@ def write_index(folder: Path, scores: Sequence[dict[str, Any]], names: Mapping[i
         f"<h2>{entry['rank']}. {_heading(entry['index'], names)}</h2>"
         f"<p>score {entry['score']:.3f} at sign {entry['sign']:+d}, shift {entry['shift']:g},"
         f" polarity {entry['polarity']}: "
-        + ", ".join(f"{name} {value:.2f}" for name, value in entry["parts"].items())
+        + ", ".join(f"{escape(name)} {value:.2f}" for name, value in entry["parts"].items())
         + f'</p><img loading="lazy" alt="" src="direction-{entry["index"]:03d}.png">'
         for entry in scores
     )

@@ -17,7 +17,7 @@ from saliency_gan.config.discover import Schedule
 from saliency_gan.directions.deformator import Deformator
 from saliency_gan.directions.reconstructor import Reconstructor, load_reconstructor
 from saliency_gan.directions.shifts import ShiftSample, ShiftSampler, draw_both
-from saliency_gan.errors import UserError, reason_of
+from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
 from saliency_gan.results.directions import load_directions
 from saliency_gan.runs.random_streams import Stream, random_stream
@@ -137,7 +137,7 @@ class DiscoveryTrainer:
         """Restores `state()`.
 
         Raises:
-            UserError: If the checkpoint belongs to another generator or is damaged, or if its learning rate falls
+            UserError: If the checkpoint belongs to another generator, or if its learning rate falls
                 along a cosine of another length.
         """
         if state.get("generator_sha256") != self.generator.sha256:
@@ -150,15 +150,9 @@ class DiscoveryTrainer:
                 f"The learning rate of {self.config.run}/discover falls along a cosine of {state.get('steps')} steps,"
                 " so it cannot go on with another number of --steps: give the same number, or begin anew with --run."
             )
-        try:
-            for name, part in self._parts().items():
-                part.load_state_dict(state[name])
-            self.totals.copy_(state["totals"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"The checkpoint in {self.config.run}/discover does not fit these settings ({reason_of(error)}):"
-                " delete it to begin again."
-            ) from None
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.totals.copy_(state["totals"])
         self.step = state["step"]
 
     def _parts(self) -> dict[str, Any]:

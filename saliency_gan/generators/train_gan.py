@@ -59,9 +59,7 @@ def train_gan(config: TrainGanConfig) -> Path:
         data = _read_images(config)
         print(data.describe())
         trainer = GanTrainer(config, data, fabric)
-        if state := folder.load_checkpoint():
-            trainer.load_state(state)
-        else:
+        if not folder.resume(trainer.load_state):
             trainer.start_from(config.start, config.start_discriminator)
         output = folder.path / "generator.safetensors"
         progress = tqdm(range(trainer.step, config.steps), "train-gan", config.steps, initial=trainer.step, unit="step")

@@ -15,7 +15,7 @@ from saliency_gan.compute.batch_norm import synchronise
 from saliency_gan.compute.devices import mean_over_processes
 from saliency_gan.compute.processes import own_parts, rank, world_size
 from saliency_gan.config import TrainGanConfig
-from saliency_gan.errors import UserError, reason_of
+from saliency_gan.errors import UserError
 from saliency_gan.generators.augmentation import augment
 from saliency_gan.generators.discriminators import (
     kind_of,
@@ -232,7 +232,7 @@ class GanTrainer:
         """Restores `state()`.
 
         Raises:
-            UserError: If the checkpoint was made with other classes or is not one of this stage.
+            UserError: If the checkpoint was made with other classes.
         """
         if state.get("class_names") != list(self.data.names):
             raise UserError(
@@ -241,14 +241,8 @@ class GanTrainer:
             )
         if state.get("images", self.images) != self.images:
             print("The images differ from those that this run began with. It goes on with the present ones.")
-        try:
-            for name in ("generator", "discriminator", "average", "generator_optimiser", "discriminator_optimiser"):
-                getattr(self, name).load_state_dict(state[name])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-            raise UserError(
-                f"The checkpoint in {self.config.run / 'generator'} does not fit the networks ({reason_of(error)}):"
-                " delete it or choose another --run."
-            ) from None
+        for name in ("generator", "discriminator", "average", "generator_optimiser", "discriminator_optimiser"):
+            getattr(self, name).load_state_dict(state[name])
         self.step = state["step"]
 
 

@@ -39,18 +39,17 @@ def read_charts(path: Path) -> list[Chart]:
     Some lines cannot be read, for example because a kill interrupted the writing. They are left out, and so are values
     that are not finite numbers.
     """
-    if not path.exists():
+    if not path.is_file():
         return []
     curves: dict[str, Curve] = {}
-    for line in path.read_text(errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             values = json.loads(line)
             step = float(values["step"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             continue
         for name, value in values.items():
-            is_number = isinstance(value, int | float) and math.isfinite(value)
-            if is_number and not name.endswith(NOT_SHOWN):
+            if _is_number(value) and not name.endswith(NOT_SHOWN):
                 curves.setdefault(name, []).append((step, value))
     quantities: dict[str, dict[str, Curve]] = {}
     for name, curve in curves.items():
@@ -92,6 +91,10 @@ def thin(curve: Sequence[tuple[float, float]]) -> Curve:
         return list(curve)
     parts = [curve[start : start + width] for start in range(0, len(curve), width)]
     return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e300  # False for NaN
 
 
 def _quantity(name: str) -> str:

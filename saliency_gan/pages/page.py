@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from saliency_gan.errors import UserError
 from saliency_gan.images.layout import shrink
 from saliency_gan.images.reading import UnreadableImageError, read_image
 from saliency_gan.images.writing import encode
@@ -80,10 +81,14 @@ class Section:
             self.sentences.append(str(error))
 
     def show_settings(self, folder: Path) -> None:
-        """Adds the stage's settings as a folded table."""
-        if (folder / "config.yaml").exists():
+        """Adds the stage's settings as a folded table, or a sentence if the file cannot be read."""
+        if not (folder / "config.yaml").exists():
+            return
+        try:
             rows = [(name, _text(value)) for name, value in read_yaml(folder / "config.yaml").items()]
             self.tables.append(Table("Settings", ("setting", "value"), rows, words=(1,), folded=True))
+        except UserError as error:
+            self.sentences.append(str(error))
 
 
 def render(name: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:

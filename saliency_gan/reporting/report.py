@@ -33,7 +33,10 @@ PARTS: tuple[tuple[str, str, Callable[[Path, Section], bool]], ...] = (
     ("Other pages of this run", "pages", pages_section),
 )
 """Sections: title, anchor, and the function that fills the section. It returns False if the section is not needed."""
-FOLDERS = ("saliency-adapted", "dissect", "eigen", "sweep", *(anchor for _, anchor, _ in PARTS))
+FOLDERS = (
+    *("generator", "discover", "sweep", "rating", "eigen", "dissect", "masks"),
+    *("saliency", "student", "saliency-adapted", "evaluation", "predictions", "export"),
+)
 """A run folder holds at least one of these folders."""
 
 
@@ -70,7 +73,7 @@ def _careful(build: Callable[[Path, Section], bool], run: Path, title: str, anch
         section.sentences.append(str(error))
     except OSError as error:
         section.sentences.append(f"A file of this part cannot be opened ({reason_of(error)}): look at its permissions.")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         section.sentences.append(
             f"A file of this part is not as this version writes it ({error!r}): run the stage again."
         )

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from saliency_gan.directions.criteria import CRITERIA
+from saliency_gan.errors import UserError
 from saliency_gan.evaluation.metrics import METRICS
 from saliency_gan.evaluation.tables import cells, heading, table_rows, told
-from saliency_gan.images.folders import find_images
+from saliency_gan.images.folders import IMAGE_SUFFIXES, search
 from saliency_gan.masks.tally import GOOD_FIT
 from saliency_gan.pages.charts import read_charts
 from saliency_gan.pages.page import Section, Table
@@ -203,7 +204,7 @@ def _by_class(manifest: dict[str, Any]) -> Table:
             name,
             f"{share:.0%}",
             f"{kept:,}",
-            *([f"{fits[name]['sum'] / kept:.2f}" if name in fits else ""] if fits else []),
+            *([f"{fits[name]['sum'] / max(1, kept):.2f}" if name in fits else ""] if fits else []),
             *(f"{lost.get(check, 0):,}" for check in checks),
         )
         for share, name, kept, lost in counts[:CLASSES_SHOWN]
@@ -281,11 +282,17 @@ def _show_rounds(folder: Path, section: Section) -> None:
 
 def evaluation_section(run: Path, section: Section) -> bool:
     """The figures, the curves, and the random, best and worst photos of each evaluation."""
-    results = sorted((run / "evaluation").glob("*.json"))[:EVALUATIONS_SHOWN]
+    results = sorted((run / "evaluation").glob("*.json"))
     if not results:
         section.sentences.append(f"Nothing has been measured yet: {_command('evaluate', run)}.")
-    for path in results:
-        result = read_json(path)
+    if more := results[EVALUATIONS_SHOWN:]:
+        section.sentences.append(f"Not shown here: {', '.join(str(path) for path in more)}.")
+    for path in results[:EVALUATIONS_SHOWN]:
+        try:
+            result = read_json(path)
+        except UserError as error:
+            section.sentences.append(str(error))
+            continue
         rows = table_rows(result)
         title = f"{result['dataset']['title']}, {result['dataset']['pairs']:,} photos"
         head = ("", "supervision", *(heading(key, name) for key, name in METRICS.items()))
@@ -307,13 +314,13 @@ def evaluation_section(run: Path, section: Section) -> bool:
 def predictions_section(run: Path, section: Section) -> bool:
     """Some of the marked photos."""
     folder = run / "predictions"
-    kind = next((kind for kind in ("overlay", "cutout", "map", "mask") if (folder / kind).is_dir()), None)
-    if kind is None:
-        command = f"{_command('predict PHOTOS', run)} --output {shlex.quote(str(folder))}"
-        section.sentences.append(f"No photo has been marked yet: {command}.")
-        return True
-    for path in find_images(folder / kind, recursive=True)[:PREDICTIONS_SHOWN]:
-        section.show(path, f"{path.stem} ({kind})", wide=False)
+    for kind in ("overlay", "cutout", "map", "map16", "mask"):
+        if (folder / kind).is_dir() and (found := search(folder / kind, IMAGE_SUFFIXES, recursive=True).files):
+            for path in found[:PREDICTIONS_SHOWN]:
+                section.show(path, f"{path.stem} ({kind})", wide=False)
+            return True
+    command = f"{_command('predict PHOTOS', run)} --output {shlex.quote(str(folder))}"
+    section.sentences.append(f"No photo has been marked yet: {command}.")
     return True
 
 

@@ -179,7 +179,7 @@ def load_directions(folder: Path | str) -> Directions:
     matrix, vector = matrix.float(), vector.float()
     if not (torch.isfinite(matrix).all() and torch.isfinite(vector).all()):
         raise UserError(f"{path} holds directions that are not finite: run discover again.")
-    if not (_is_valid(background, shape[1]) and _are_tables(scores, rca, config)):
+    if not (_is_valid(background, shape[1]) and _are_tables(scores, rca, config, shape[1])):
         raise UserError(
             f"{folder / 'directions.json'} does not describe directions as discover writes them: run discover again."
         )
@@ -226,10 +226,25 @@ def _is_valid(background: BackgroundDirection, columns: int) -> bool:
     )
 
 
-def _are_tables(scores: Any, rca: Any, config: Any) -> bool:
-    keys = {"index", "rank", "sign", "shift", "polarity", "score", "parts"}
-    rows = isinstance(scores, list) and all(isinstance(row, dict) and keys <= row.keys() for row in scores)
-    return rows and isinstance(rca, dict) and all(map(_is_number, rca.values())) and isinstance(config, dict)
+def _are_tables(scores: Any, rca: Any, config: Any, columns: int) -> bool:
+    if not (isinstance(scores, list) and isinstance(rca, dict) and isinstance(config, dict)):
+        return False
+    learned = config.get("K", 0)
+    counted = type(learned) is int and 0 <= learned <= columns
+    return counted and all(map(_is_number, rca.values())) and all(_is_ranked(row, columns) for row in scores)
+
+
+def _is_ranked(row: Any, columns: int) -> bool:
+    try:
+        found = BackgroundDirection(*(row[key] for key in ("index", "sign", "shift", "polarity")), parts=row["parts"])
+        return (
+            type(row["index"]) is int
+            and type(row["rank"]) is int
+            and _is_number(row["score"])
+            and _is_valid(found, columns)
+        )
+    except (LookupError, TypeError):
+        return False
 
 
 def _is_number(value: Any) -> bool:

@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ import torch
 from saliency_gan.compute.failures import explain
 from saliency_gan.compute.processes import is_main, join, meet
 from saliency_gan.config import StageConfig, to_plain
-from saliency_gan.errors import StageError, UserError
+from saliency_gan.errors import StageError, UserError, reason_of
 from saliency_gan.storage.files import (
     disk_error,
     remove_partials,
@@ -112,6 +112,26 @@ class StageFolder:
         self._config_before = before
         write_text(path, to_yaml(now))
 
+    def resume(self, load: Callable[[dict[str, Any]], None]) -> bool:
+        """Gives the last checkpoint to `load`; returns whether there is one.
+
+        Raises:
+            UserError: As `load_checkpoint`; or if `load` fails, because another version or stage wrote the file.
+        """
+        state = self.load_checkpoint()
+        if state is None:
+            return False
+        try:
+            load(state)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if explain(error, self.config):  # for example too little memory
+                raise
+            raise UserError(
+                f"{self._checkpoint} does not fit these settings ({reason_of(error)}): delete it to begin again, or"
+                " choose another folder with --run."
+            ) from None
+        return True
+
     def load_checkpoint(self) -> dict[str, Any] | None:
         """Reads the last checkpoint; None if there is none. Metrics logged after it are dropped.
 
@@ -186,7 +206,7 @@ class StageFolder:
             return []
         metrics = []
         for line in self._metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 found = json.loads(line)
                 if isinstance(found, dict) and isinstance(found.get("step"), int):
                     metrics.append(found)

@@ -43,13 +43,13 @@ def working_in(folder: Path, setting: str) -> Iterator[None]:
     """
     join()
     if is_main():
-        with lock_folder(folder, setting):
-            try:
-                remove_partials(folder, recursive=False)
-                meet()
-                yield
-            finally:
-                (folder / LOCK).unlink(missing_ok=True)  # the folder is the user's and should hold only results
+        lock = lock_folder(folder, setting)
+        try:
+            remove_partials(folder, recursive=False)
+            meet()
+            yield
+        finally:
+            _remove(folder / LOCK, lock)  # the folder is the user's and should hold only results
     else:
         meet()
         yield
@@ -80,6 +80,17 @@ def lock_folder(folder: Path, setting: str) -> BinaryIO:
         pass
     lock.close()  # the last owner has just removed the lock file
     return lock_folder(folder, setting)
+
+
+def _remove(path: Path, lock: BinaryIO) -> None:
+    """Releases a lock and removes its file, unless somebody else's content is in it."""
+    is_empty = os.fstat(lock.fileno()).st_size == 0
+    if sys.platform == "win32":  # an open file cannot be removed there
+        lock.close()
+    with suppress(OSError):
+        if is_empty:
+            path.unlink(missing_ok=True)
+    lock.close()
 
 
 def remove_empty(folders: Iterable[Path]) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from saliency_gan.errors import UserError
-from saliency_gan.storage.files import composed, disk_error, write_text
+from saliency_gan.storage.files import composed, disk_error, is_plain, write_text
 
 FILE = ".sources.jsonl"
+LARGEST_FILE = 2**30
+"""Largest size of this file in bytes that is read: a few million results."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,20 @@ class Sources:
         self._known: dict[str, tuple[Source, dict[str, str]]] = {}
         self._claimed: set[str] = set()
         self._of: defaultdict[object, dict[str, None]] = defaultdict(dict)  # a file -> results that were made from it
-        self._lines = 0
+        text = ""
         with suppress(OSError):
-            for line in (output / FILE).read_text(errors="surrogateescape").splitlines():
-                self._lines += 1
-                with suppress(
-                    ValueError, TypeError, LookupError, AttributeError
-                ):  # a killed process may leave an incomplete last line
-                    fields = json.loads(line)
-                    self._claimed.update(fields.get("claimed", ()))
-                    result, kinds = fields.pop("result"), fields.pop("kinds")
-                    made = kinds if isinstance(kinds, dict) else dict.fromkeys(kinds, "")  # earlier versions: a list
-                    self._set(result, Source(**fields), made)
+            if is_plain(output / FILE):
+                with open(output / FILE, "rb") as file:
+                    text = file.read(LARGEST_FILE).decode(errors="replace")
+        self._lines = text.count("\n")
+        self._before_next = (
+            "" if text.endswith("\n") or not text else "\n"
+        )  # ends the cut last line of a killed process
+        for line in text.splitlines():
+            with suppress(
+                ValueError, TypeError, LookupError, AttributeError, RecursionError
+            ):  # a line that is cut, too
+                self._take(json.loads(line))
 
     def claim(self, kinds: Collection[str]) -> None:
         """Records that results of these kinds are written here from now on, before the first one is.
@@ -151,6 +155,17 @@ class Sources:
             self._set(result, source, made)
             self._append(_line(result, source, made))
 
+    def _take(self, fields: dict[str, Any]) -> None:
+        """Takes a line of the file. Lines that this class did not write are left out, or raise an error."""
+        claimed = fields.get("claimed", ())
+        self._claimed.update(name for name in claimed if isinstance(name, str) and Path(name).name == name)
+        result, kinds = fields["result"], fields["kinds"]
+        made = kinds if isinstance(kinds, dict) else dict.fromkeys(kinds, "")  # earlier versions: a list
+        source = Source(fields["file"], fields["bytes"], fields["modified"])
+        texts, numbers = (result, source.file, *made, *made.values()), (source.bytes, source.modified)
+        if all(isinstance(text, str) for text in texts) and all(isinstance(number, int) for number in numbers):
+            self._set(result, source, made)
+
     def _set(self, result: str, source: Source, made: dict[str, str]) -> None:
         self._known[result] = source, made
         self._of[source.file][result] = self._of[_looks(source)][result] = None
@@ -159,7 +174,8 @@ class Sources:
         try:
             # One write in append mode: lines of several processes do not mix.
             with open(self.output / FILE, "a", encoding="utf-8") as file:
-                file.write(json.dumps(fields) + "\n")
+                file.write(f"{self._before_next}{json.dumps(fields)}\n")
+            self._before_next = ""
         except OSError as error:
             raise disk_error(self.output / FILE, error) from None
 

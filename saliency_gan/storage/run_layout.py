@@ -1,14 +1,13 @@
 """Where a stage finds its inputs. One rule holds: the named input, else the run's, else the bundled one."""
 
-import json
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from saliency_gan.errors import UserError
 from saliency_gan.storage.bundled import bundled_folder, generators_with_directions
-from saliency_gan.storage.files import is_address
+from saliency_gan.storage.files import is_address, read_json
 
 BUNDLED = Path("bundled")
 """The name of the bundled saliency model on the command line."""
@@ -76,7 +75,7 @@ class GeneratorChoice:
     def inputs(self) -> dict[str, Input]:
         """The generator and, if they are another file, its weights."""
         code, is_code, _ = self.name.rpartition(".py:")
-        is_path = Path(self.name).suffix or len(Path(self.name).parts) > 1
+        is_path = Path(self.name).suffix or len(Path(self.name).parts) > 1 or Path(self.name).is_dir()
         path = Path(f"{code}.py") if is_code else Path(self.name) if is_path else None
         weights = {"weights": Input(str(self.weights), "named", self.weights)} if self.weights else {}
         is_bundled = not (path or weights) and (bundled_folder(self.name) / GENERATOR_FILE).is_file()
@@ -117,9 +116,12 @@ class RunLayout:
             directions: Folder with directions.json; by default the run's discover folder.
 
         Raises:
-            UserError: If the run's generator is code, which is only run when the user names it.
+            UserError: If no generator is named, and the directions do not say theirs, or theirs is code, which is only
+                run when the user names it.
         """
-        found = self._recorded(directions)
+        found = None
+        with suppress(UserError) if name is not None else nullcontext():
+            found = self._recorded(directions)
         if found is not None and name in (None, found.name):
             truncation = found.truncation if truncation is None else truncation
             ablate_units = ablate_units or found.ablate_units
@@ -202,17 +204,26 @@ class RunLayout:
         return (self.run or Path()) / stage
 
     def _recorded(self, directions: Path | None) -> GeneratorChoice | None:
-        """The generator of the directions; None if there are none or the file is damaged, which its reader reports
-        later."""
+        """The generator of the directions; None if there are none.
+
+        Raises:
+            UserError: If their file does not say it, for example because it is damaged.
+        """
         if directions is None and self.run is None:
             return None  # no run was named: a folder discover/ in the current one is nobody's
         path = self.directions(directions, "").folder / "directions.json"
-        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
-            found = json.loads(path.read_text(encoding="utf-8"))
+        if not path.exists():
+            return None
+        try:
+            found = read_json(path)
             used = found["config"]
             name, weights = str(used.get("generator", found["generator"]["name"])), used.get("weights")
             units = tuple(map(str, used.get("ablate_units", ())))
             return GeneratorChoice(
                 name, Path(weights) if weights else None, float(used.get("truncation", 1)), units, "run"
             )
-        return None
+        except (UserError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+            raise UserError(
+                f"{path} does not say which generator its directions belong to, perhaps because it is damaged: run"
+                " discover again with --generator, or choose another folder with --run."
+            ) from None

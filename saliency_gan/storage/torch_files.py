@@ -1,13 +1,16 @@
 """Reads torch files without running pickled code."""
 
+import errno
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from saliency_gan.errors import UserError
+from saliency_gan.compute.failures import OUT_OF_MEMORY
+from saliency_gan.errors import UserError, reason_of
 
 
 def load_torch(path: Path) -> dict[str, Any]:
@@ -28,7 +31,11 @@ def load_torch(path: Path) -> dict[str, Any]:
             " delete it or give another one."
         ) from None
     except Exception as error:  # what torch raises depends on where the damage is
-        reason = (str(error).partition(".")[0].splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a file that is cut causes EINVAL
+            raise UserError(f"{path} cannot be read ({reason}): look at its permissions and its disk.") from None
+        if isinstance(error, MemoryError) or re.search(OUT_OF_MEMORY, str(error), re.IGNORECASE):
+            raise UserError(f"{path} does not fit into the free memory ({reason}): free some and try again.") from None
         raise UserError(f"{path} is damaged or no tensor file ({reason}): delete it or give another one.") from None
     if not isinstance(state, dict):
         raise UserError(f"{path} should hold a dictionary of tensors, but holds a {type(state).__name__}.")

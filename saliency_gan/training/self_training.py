@@ -86,9 +86,7 @@ def run_rounds(
     side = max(config.mark_side, round(largest))
     photos = read_photos(config.images, side, config.max_images, config.seed)
     rounds = _Rounds(config, fabric, teacher, new_model, photos, synthetic, synthetic_identity)
-    if state := folder.load_checkpoint():
-        rounds.load_state(state)
-    else:
+    if not folder.resume(rounds.load_state):
         folder.log(0, **rounds.begin())
         folder.save_checkpoint(rounds.state())
     _show(rounds, folder)  # an earlier run may have been killed after the checkpoint, before it wrote these files

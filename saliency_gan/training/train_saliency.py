@@ -53,8 +53,7 @@ def train_saliency(config: TrainSaliencyConfig, masks: MasksConfig | None = None
     with StageFolder(config, "saliency") as folder:
         source = open_source(config, masks)
         training = _Training(config, source, fabric)
-        if state := folder.load_checkpoint():
-            training.load_state(state)
+        folder.resume(training.load_state)
         learner = training.learner
         batches = source.batches(learner.step, config.steps)
         progress = tqdm(total=config.steps, desc="train-saliency", initial=learner.step, unit="step")

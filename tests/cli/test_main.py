@@ -312,6 +312,20 @@ def test_what_ends_a_job_interrupts_also_where_ctrl_c_is_ignored(
         signal.signal(signal.SIGINT, before[1])
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train-gan"], "interrupted; the same command goes on from what was saved."),
+        (["predict", "x.jpg"], "interrupted; the same command with --skip-existing goes on from what was saved."),
+        (["generators"], "interrupted."),
+    ],
+)
+def test_ctrl_c_promises_only_what_a_verb_can_do(words, sentence, monkeypatch, capsys):
+    monkeypatch.setattr("saliency_gan.cli.main._run", lambda _: signal.raise_signal(signal.SIGINT))
+    assert main(words) == 130
+    assert capsys.readouterr().err == f"\nsaliency-gan: {sentence}\n"
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path, encoding: str) -> None:
     command = [sys.executable, "-m", "saliency_gan", "predict", "--config", str(tmp_path / "乌龟.yaml")]

@@ -53,6 +53,12 @@ def test_a_section_overrides_what_is_shared(write):
     assert pipeline["adapt"] == {"seed": 3, "precision": "fp32"}
 
 
+@pytest.mark.parametrize("content", ["false", "0", "[]", '""'])
+def test_a_section_that_holds_no_settings_is_refused(write, content):
+    with pytest.raises(UserError, match="masks should hold 'name: value' lines"):
+        load_pipeline(write(f"masks: {content}\n"))
+
+
 def test_shared_weights_are_the_generator_s_and_no_saliency_model_s(write):
     pipeline = load_pipeline(write("weights: downloads\npredict: {weights: model.safetensors}\n"))
     assert pipeline["discover"]["weights"] == pipeline["masks"]["weights"] == Path("downloads")

@@ -165,6 +165,41 @@ def test_a_line_that_a_kill_cut_is_no_trouble(tmp_path: Path) -> None:
         assert Sources(tmp_path)["a"] == job.source
 
 
+def test_the_first_line_after_one_that_was_cut_is_kept(tmp_path: Path) -> None:
+    first, second = (job_of(photo(tmp_path / f"{name}.png"), name) for name in "ab")
+    Sources(tmp_path).add(first.key, first.source, ("map",))
+    with open(tmp_path / ".sources.jsonl", "ab") as file:
+        file.write(b'{"result": "c\xff')
+    Sources(tmp_path).add(second.key, second.source, ("map",))
+    assert Sources(tmp_path)["a"] == first.source and Sources(tmp_path)["b"] == second.source
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        '{"claimed": [1, "/", "a/b"]}',
+        '{"claimed": 3}',
+        '{"result": "a", "kinds": {"map": 1}, "file": "x", "bytes": 1, "modified": 1}',
+        '{"result": "a", "kinds": ["map"], "file": 1, "bytes": 1, "modified": 1}',
+        '{"result": ["a"], "kinds": ["map"], "file": "x", "bytes": 1, "modified": 1}',
+        '{"result": "a", "kinds": ["map"], "file": "x", "bytes": "1", "modified": 1}',
+    ],
+)
+def test_records_that_somebody_else_wrote_hide_no_photo(line: str, tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    (tmp_path / ".sources.jsonl").write_text(line + "\n")
+    found, problems, *_ = find_jobs([tmp_path], Sources(tmp_path))
+    assert [str(job.name) for job in found] == ["a"] and not problems
+    assert not Sources(tmp_path).claimed and Sources(tmp_path)["a"] is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes are a thing of POSIX")
+def test_a_pipe_in_place_of_the_records_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".sources.jsonl")
+    assert not Sources(tmp_path).claimed
+
+
 def test_batches_are_bounded_in_photos_and_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "BATCH_PIXELS", 100)
     sides = [5, 5, 5, 5, 7, 7, 7, 20, 3]

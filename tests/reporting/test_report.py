@@ -201,6 +201,38 @@ def test_a_damaged_file_costs_only_its_part(tmp_path, name, content, sentence):
     assert shown.count("not as this version") + shown.count("cannot be read") == 1
 
 
+def test_numbers_and_nesting_beyond_all_bounds_cost_only_their_part(tmp_path):
+    run = fabricated.whole(tmp_path / "run")
+    with open(run / "saliency" / "metrics.jsonl", "a") as file:
+        file.write(f'{{"step": 700, "loss": 1{"0" * 400}}}\n' + "[" * 100_000 + "\n")
+    mos = json.loads((run / "rating" / "mos.json").read_text())
+    mos["kinds"]["learned"]["mos_interval"] = []
+    (run / "rating" / "mos.json").write_text(json.dumps(mos))
+    _, _, shown = page_of(run)
+    assert shown.count("A file of this part is not as this version writes it") == 1
+    assert "Held-out pairs: image, mask, and the model's map" in shown
+
+
+def test_evaluations_that_are_damaged_or_too_many_are_named(tmp_path):
+    for number in range(8):
+        fabricated.evaluation(tmp_path, f"set{number}")
+    (tmp_path / "evaluation" / "set0.json").write_text("{")
+    _, _, shown = page_of(tmp_path)
+    assert "set0.json cannot be read as JSON" in shown
+    assert all(f"set{number} " in shown for number in range(1, 6)) and "set6 " not in shown
+    assert re.search(r"Not shown here: \S*set6\.json, \S*set7\.json\.", shown)
+
+
+@pytest.mark.parametrize("kind", ["map16", "mask"])
+def test_predictions_of_any_kind_are_shown(tmp_path, kind):
+    fabricated.saliency(tmp_path)
+    (tmp_path / "predictions" / "overlay").mkdir(parents=True)
+    (tmp_path / "predictions" / "overlay" / "film.mp4").touch()
+    fabricated.picture(tmp_path / "predictions" / kind / "cat.png", 9, 9)
+    _, _, shown = page_of(tmp_path)
+    assert f"cat ({kind})" in shown and "No photo has been marked" not in shown
+
+
 def test_the_rounds_of_self_training(tmp_path):
     run = fabricated.whole(tmp_path / "run")
     text, page, shown = page_of(run)

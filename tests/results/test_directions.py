@@ -132,6 +132,35 @@ def test_descriptions_that_do_not_fit_are_refused(directions, tmp_path, change):
 
 
 @pytest.mark.parametrize(
+    "change",
+    [
+        {"index": 4},
+        {"index": None},
+        {"index": [1]},
+        {"rank": "1"},
+        {"sign": 2},
+        {"shift": "6"},
+        {"polarity": "<script>alert(1)</script>"},
+        {"score": "x"},
+        {"score": float("nan")},
+        {"parts": {"a": "1"}},
+        {"parts": [1.0]},
+    ],
+)
+def test_rankings_that_discover_does_not_write_are_refused(directions, tmp_path, change):
+    replace(directions, scores=[directions.scores[0] | change]).save(tmp_path)
+    with pytest.raises(UserError, match="does not describe directions as discover writes them"):
+        load_directions(tmp_path)
+
+
+@pytest.mark.parametrize("K", ["4", -1, 5, 2.0, True])
+def test_a_number_of_learned_columns_that_cannot_be_is_refused(directions, tmp_path, K):
+    replace(directions, config={"K": K}).save(tmp_path)
+    with pytest.raises(UserError, match="does not describe directions as discover writes them"):
+        load_directions(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"A": torch.zeros(12)}, "A of shape"),

@@ -189,6 +189,27 @@ class TestCheckpoints:
             with pytest.raises(UserError, match=r"last.pt is not a checkpoint of this stage: delete it"):
                 folder.load_checkpoint()
 
+    @pytest.mark.parametrize("error", [KeyError("source"), TypeError("a list"), RuntimeError("size mismatch")])
+    def test_checkpoints_of_other_versions_are_refused(self, config, error):
+        def load(_):
+            raise error
+
+        with StageFolder(config, "generator") as folder:
+            assert not folder.resume(load)
+            folder.save_checkpoint({"step": 1})
+            with pytest.raises(
+                UserError, match=r"last.pt does not fit these settings \(.*\): delete it to begin again"
+            ):
+                folder.resume(load)
+
+    def test_a_checkpoint_that_needs_too_much_memory_is_not_called_damaged(self, config):
+        def load(_):
+            raise MemoryError
+
+        with pytest.raises(StageError, match="The memory is too small"), StageFolder(config, "generator") as folder:
+            folder.save_checkpoint({"step": 1})
+            folder.resume(load)
+
 
 class TestMetrics:
     def log_steps(self, config, steps, checkpoint):
@@ -407,6 +428,27 @@ class TestLoadTorch:
             (tmp_path / "x.pt").write_bytes(damaged)
             with pytest.raises(UserError, match=r"^[^\n]*x.pt is damaged [^\n]*: delete it or give another one\.$"):
                 load_torch(tmp_path / "x.pt")
+
+    @pytest.mark.parametrize(
+        ("error", "sentence"),
+        [
+            (MemoryError(), "does not fit into the free memory"),
+            (
+                RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+                "does not fit into the free memory",
+            ),
+            (PermissionError(errno.EACCES, "Permission denied"), "cannot be read .*look at its permissions"),
+            (OSError(errno.EIO, "Input/output error"), "cannot be read .*look at its permissions and its disk"),
+        ],
+    )
+    def test_a_healthy_file_is_never_called_damaged(self, error, sentence, tmp_path, monkeypatch):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(torch, "load", fail)
+        with pytest.raises(UserError, match=sentence) as caught:
+            load_torch(tmp_path / "x.pt")
+        assert "delete" not in str(caught.value)
 
     def test_other_content_is_refused(self, tmp_path):
         torch.save([torch.ones(2)], tmp_path / "x.pt")

@@ -50,6 +50,13 @@ def test_half_written_files_are_removed_but_not_those_of_subfolders_or_others(tm
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
 
 
+def test_a_file_of_the_user_that_has_the_lock_s_name_is_kept(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("mine")
+    with working_in(tmp_path, "--output"):
+        pass
+    assert (tmp_path / ".lock").read_text() == "mine"
+
+
 def test_a_lock_that_its_holder_removed_in_between_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     removed = open_lock(tmp_path)
     (tmp_path / ".lock").unlink()

@@ -18,6 +18,7 @@ from saliency_gan.config import (
     TrainStudentConfig,
     WalkConfig,
 )
+from saliency_gan.errors import UserError
 from saliency_gan.storage.bundled import bundled_folder
 from saliency_gan.storage.run_layout import RunLayout
 
@@ -84,7 +85,16 @@ def test_bundled_directions_have_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"generator": {"name": "x"}, "config": {"truncation": "much"}}'])
 def test_damaged_directions_name_no_generator(content: str, tmp_path: Path) -> None:
     put(tmp_path / "discover" / "directions.json", content)
-    assert MasksConfig(run=tmp_path).choice.name == NAME
+    with pytest.raises(UserError, match="does not say which generator its directions belong to"):
+        DissectConfig(run=tmp_path).choice  # noqa: B018 - another generator would be dissected
+    assert DiscoverConfig(run=tmp_path, generator=NAME).choice.name == NAME  # which writes them again
+
+
+def test_a_generator_folder_of_one_word_is_a_file_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert MasksConfig(run=tmp_path, generator="mine").inputs()["generator"].path == Path("mine")
+    assert MasksConfig(run=tmp_path, generator=NAME).inputs()["generator"].path is None
 
 
 def test_bundled_directions_and_dissection_stand_in(tmp_path: Path) -> None:
