@@ -96,7 +96,7 @@ $(STAMP): pyproject.toml
 	@touch $(STAMP)
 
 clean:  ## removes the virtual environment and caches, never a run
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
 
 help:  ## this list
 	@grep -hE '^([a-z-]+:.*  ## |## [a-z-]+: )' $(MAKEFILE_LIST) | \

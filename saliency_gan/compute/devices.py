@@ -13,7 +13,7 @@ from saliency_gan.compute.types import Device, Precision
 from saliency_gan.errors import UserError
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 
 def pick_device(device: Device, shared: bool = False) -> torch.device:
@@ -67,8 +67,8 @@ def make_fabric(device: Device, precision: Precision, shared: bool = False) -> "
     `shared`, see `pick_device`.
     """
     # Importing it takes as long as predicting fifty photos, and prediction does not need it.
-    from lightning.fabric import Fabric
-    from lightning.fabric.strategies import DDPStrategy
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
 
     chosen = pick_device(device, shared)
     mixed = pick_precision(precision, chosen) == "bf16"

@@ -19,7 +19,7 @@ from saliency_gan.results.directions import BackgroundDirection
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 COARSE_SAMPLES = 16
 """Number of images on which every candidate is scored first."""

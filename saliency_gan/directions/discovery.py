@@ -31,7 +31,7 @@ from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 CHANGEABLE = {
     "rca_samples", "rca_every", "method", "optimise_steps", "background_shifts", "background_samples", "theta",

@@ -13,7 +13,7 @@ from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 
 def images_at_once(generator: Generator) -> int:

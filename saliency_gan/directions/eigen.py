@@ -25,7 +25,7 @@ from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.storage.files import write_json, write_text
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 TILE = 64
 

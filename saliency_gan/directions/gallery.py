@@ -25,7 +25,7 @@ from saliency_gan.runs.random_streams import Stream, random_stream
 from saliency_gan.storage.files import write_text
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 RANKING_ROWS = 3
 RANKING_TILE = 64

@@ -15,7 +15,7 @@ from saliency_gan.images.brightness import Polarity, brightness
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 EDGE_WEIGHT = 5.0
 LEARNING_RATE = 0.02

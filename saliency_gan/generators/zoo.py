@@ -202,7 +202,7 @@ def is_bundled(name: str) -> bool:
 
 
 def load_generator(
-    name: str, weights: Path | None = None, truncation: float = 1.0, ablate_units: Sequence[str] = ()
+    name: str | Path, weights: Path | str | None = None, truncation: float = 1.0, ablate_units: Sequence[str] = ()
 ) -> Generator:
     """Loads a generator, frozen and in evaluation mode, on the CPU.
 
@@ -219,7 +219,7 @@ def load_generator(
             exist.
         StageError: If they cannot be downloaded.
     """
-    generator = _load_intact(name, weights, truncation).freeze()
+    generator = _load_intact(str(name), Path(weights) if weights is not None else None, truncation).freeze()
     return ablate(generator, ablate_units) if ablate_units else generator
 
 

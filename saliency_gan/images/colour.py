@@ -1,6 +1,7 @@
 """Converts decoded images to 8-bit sRGB: colour profile, bit depth, transparency and orientation."""
 
 import io
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
@@ -14,6 +15,8 @@ _BLOCK = 1 << 20
 """Pixels that are converted at once if the conversion takes more memory than the picture."""
 _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 """Colour space of a profile -> Pillow's mode."""
+_BITS, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
+"""TIFF's tags BitsPerSample and PhotometricInterpretation, and a value of the latter."""
 _SAME = 1
 """A profile that differs from sRGB by at most this many levels counts as sRGB."""
 
@@ -45,20 +48,30 @@ def has_alpha(image: Image.Image) -> bool:
 
 
 def deep_to_8_bit(image: Image.Image) -> ImageArray:
-    """Scales grey of more than 8 bits to uint8 [H, W]."""
-    values = np.asarray(image)
-    return _scaled(values, _full_scale(image, values))
+    """Scales grey of more than 8 bits to uint8 [H, W], upright. The image has to be as it was opened, because copies
+    lose what a TIFF says about its values."""
+    tags = getattr(image, "tag_v2", {})
+    values = np.asarray(upright(image))
+    grey = _scaled(values, _full_scale(image, values, tags))
+    is_negative = image.mode.startswith("I;16") and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # else Pillow has inverted
+    return 255 - grey if is_negative else grey
 
 
-def _full_scale(image: Image.Image, values: NDArray[Any]) -> float:
+def _full_scale(image: Image.Image, values: NDArray[Any], tags: Mapping[int, Any]) -> float:
     """The value of white.
 
-    16-bit integers use 65535. 32-bit integers may really be 8-bit or 16-bit values. Floats may end at 1 or 255; values
-    from 1 to 2 are overshoots. If values are larger than that, the brightest one is white.
+    Integers of up to 16 bits use all of their bits. 32-bit integers may really be 8-bit or 16-bit values. Floats may
+    end at 1 or 255; values from 1 to 2 are overshoots. If values are larger than that, the brightest finite one is
+    white.
     """
-    if image.mode.startswith("I;16") or image.format == "PPM":  # Pillow scales PPM to 16 bits
+    bits = tags.get(_BITS, (16,))[0]
+    if image.mode.startswith("I;16"):
+        return 2**bits - 1
+    if image.mode == "I" and image.format == "PPM":  # Pillow scales it to 16 bits
         return 65535
-    brightest = float(np.fmax.reduce(values, axis=None))  # NaN only if all values are NaN
+    if image.mode == "I" and bits == 16 and tags:  # signed
+        return 32767
+    brightest = float(np.max(values, where=np.isfinite(values), initial=0))
     if image.mode == "F" and not brightest >= 2:
         return 1
     if brightest <= 255:

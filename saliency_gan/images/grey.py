@@ -15,11 +15,11 @@ def to_grey(image: Image.Image) -> NDArray[np.uint8]:
     Raises:
         ValueError: If both its grey values and its alpha could be the mask.
     """
-    image = upright(image)
     if is_deep(image):
         values = np.asarray(image)
         is_of_0_and_1 = image.mode != "F" and values.min() >= 0 and values.max() <= 1
-        return values.astype(np.uint8) if is_of_0_and_1 else deep_to_8_bit(image)
+        return np.asarray(upright(image)).astype(np.uint8) if is_of_0_and_1 else deep_to_8_bit(image)
+    image = upright(image)
     if has_alpha(image):
         rgba = np.array(image.convert("RGBA"))
         return rgba[:, :, 3] if _alpha_is_meant(rgba) else _grey(rgba[:, :, :3])

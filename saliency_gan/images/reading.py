@@ -24,6 +24,7 @@ MAX_PIXELS = 100_000_000
 """Images with more pixels are refused before they are decoded, so that an image bomb cannot fill the memory."""
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # MAX_PIXELS is checked instead
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # damaged EXIF, without the photo's name
 
 Converted = TypeVar("Converted")
 
@@ -76,12 +77,12 @@ def read_image(path: Path) -> ImageArray:
         UnreadableImageError: If the file is missing, truncated, in a format that is not read, or has more than
             MAX_PIXELS.
     """
-    return _decode(path, path, to_rgb)
+    return _decode(path, path, _to_picture).rgb
 
 
 def decode_image(data: bytes, name: str) -> ImageArray:
     """Decodes an image file's bytes as `read_image` does; errors call it `name`."""
-    return _decode(io.BytesIO(data), name, to_rgb)
+    return _decode(io.BytesIO(data), name, _to_picture).rgb
 
 
 def read_picture(path: Path) -> Picture:
@@ -131,9 +132,7 @@ def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Imag
     try:
         # Given the path of an uncompressed TIFF, Pillow maps the file and mixes up the sides of a turned image.
         with _opened(file) as data, Image.open(data, formats=pillow_formats(name)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            converted = convert(image)
+            converted = _checked(image, convert)
             _warn_of_frames(image, name)
             return converted
     except FileNotFoundError:
@@ -142,12 +141,22 @@ def _decode(file: Path | io.BytesIO, name: object, convert: Callable[[Image.Imag
         size = file.stat().st_size if isinstance(file, Path) else len(file.getvalue())
         reason = "it is empty" if size == 0 else "no known format"
         raise UnreadableImageError(f"{name} cannot be read as an image ({reason}).") from None
-    except Image.DecompressionBombError:
-        raise UnreadableImageError(
-            f"{name} has more than the {MAX_PIXELS:,} pixels allowed: shrink it first."
-        ) from None
     except Exception as error:  # Pillow's decoders raise many kinds of errors for damaged files
-        raise UnreadableImageError(f"{name} cannot be read as an image ({_first_line(error)}).") from None
+        raise _refusal(error, name) from None
+
+
+def _checked(image: Image.Image, convert: Callable[[Image.Image], Converted]) -> Converted:
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    if not image.width * image.height:
+        raise ValueError("it has no pixels")
+    return convert(image)
+
+
+def _refusal(error: Exception, name: object) -> UnreadableImageError:
+    if isinstance(error, Image.DecompressionBombError):
+        return UnreadableImageError(f"{name} has more than the {MAX_PIXELS:,} pixels allowed: shrink it first.")
+    return UnreadableImageError(f"{name} cannot be read as an image ({_first_line(error)}).")
 
 
 def _opened(file: Path | io.BytesIO) -> AbstractContextManager[BinaryIO]:
@@ -165,17 +174,24 @@ def _warn_of_frames(image: Image.Image, name: object) -> None:
 
 
 def to_rgb(image: Image.Image) -> ImageArray:
-    """Converts a Pillow image of any mode to uint8 [H, W, 3], as `read_image` does."""
-    return _to_picture(image).rgb
+    """Converts a Pillow image of any mode to uint8 [H, W, 3], as `read_image` does.
+
+    Raises:
+        UnreadableImageError: As `read_image`.
+    """
+    try:
+        return _checked(image, _to_picture).rgb
+    except Exception as error:  # for example of a file that was opened, but is cut
+        raise _refusal(error, getattr(image, "filename", "") or "The Pillow image") from None
 
 
 def _to_picture(image: Image.Image) -> Picture:
     density = density_of(image)
     if density and is_on_its_side(image):
         density = density[::-1]
-    image = upright(image)
     if is_deep(image):
         return Picture(np.repeat(deep_to_8_bit(image)[:, :, None], 3, axis=2), density=density)
+    image = upright(image)
     colours, alpha = split_alpha(image)
     if alpha is None:
         return Picture(np.array(colours), density=density)

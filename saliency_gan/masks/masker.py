@@ -14,7 +14,7 @@ from saliency_gan.results.directions import Directions
 from saliency_gan.results.painters import Painters
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)

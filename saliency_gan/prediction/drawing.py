@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
+from saliency_gan.images.writing import LONGEST_SIDE
 from saliency_gan.prediction.backgrounds import Background
 from saliency_gan.prediction.marked_photo import MarkedPhoto
 from saliency_gan.prediction.strips import strips
@@ -18,8 +19,6 @@ PHOTO_SUFFIXES = {"map": ".png", "map16": ".png", "mask": ".png", "cutout": ".pn
 
 OVERLAY_COLOUR = np.array((255, 40, 90), np.float32)
 OVERLAY_STRENGTH = 0.6
-JPEG_SIDE = 65_500
-"""Longest side of a JPEG file in pixels."""
 FLAT = 2 / 255
 """If the values of a map differ by less than this, Otsu's method has nothing to separate."""
 OTSU_FALLBACK = 0.5
@@ -84,13 +83,18 @@ def check_length(path: Path, image: ImageArray, kinds: Sequence[str]) -> None:
     too_long = kinds_too_long(image, kinds)
     if too_long:
         raise UserError(
-            f"{path} is too long for the {' and '.join(too_long)}, for JPEG ends at {JPEG_SIDE:,} pixels: save others."
+            f"{path} is too long for the {' and '.join(too_long)}, for {_limits(too_long)}: save others, or shrink it."
         )
 
 
 def kinds_too_long(image: ImageArray, kinds: Sequence[str]) -> list[str]:
     """The kinds of results for which a photo, uint8 [H, W, 3], is too large."""
-    return [kind for kind in kinds if max(image.shape) > JPEG_SIDE and PHOTO_SUFFIXES[kind] == ".jpg"]
+    return [kind for kind in kinds if max(image.shape) > LONGEST_SIDE[PHOTO_SUFFIXES[kind]]]
+
+
+def _limits(kinds: Sequence[str]) -> str:
+    suffixes = dict.fromkeys(PHOTO_SUFFIXES[kind] for kind in kinds)
+    return " and ".join(f"{suffix} files end at {LONGEST_SIDE[suffix]:,} pixels" for suffix in suffixes)
 
 
 def find_threshold(saliency: NDArray[np.float32], threshold: float | str) -> float:

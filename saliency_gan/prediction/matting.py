@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import threading
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -128,7 +129,7 @@ def _solve(guide: ImageArray, ramp: NDArray[np.float32]) -> NDArray[np.float32] 
     if not {0.0, 0.5, 1.0} <= set(np.unique(trimap)):
         return None
     try:
-        with _one_at_a_time:
+        with _one_at_a_time, redirect_stdout(sys.stderr):  # pymatting prints warnings, and stdout may be a result
             alpha = import_pymatting().estimate_alpha_cf(small / 255.0, trimap)
     except ValueError:  # the solver does not converge
         return None

@@ -141,6 +141,8 @@ def _predictor(config: PredictConfig) -> tuple[PhotoPredictor, str]:
                     f"{network.name} is an export of another model than {own.name}: run saliency-gan export --run"
                     f" {config.run} again."
                 )
+        elif config.model.path is not None:  # tools that quantise keep the metadata
+            source = sha256_of(config.model.path)
         return PhotoPredictor(network, config.resolution, config.scales, config.flip), source
 
     from saliency_gan.compute.devices import pick_device

@@ -1,10 +1,14 @@
 """Marks videos frame by frame; maps are averaged over time, so that they do not flicker."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from saliency_gan.compute.processes import cores, local_world_size
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
 from saliency_gan.prediction.backgrounds import Background
@@ -36,26 +40,37 @@ def mark_video(job: Job, predictor: PhotoPredictor, background: Background, conf
     results: dict[str, VideoFile] = {}
     with ExitStack() as stack:
         video = stack.enter_context(opened(job.path))
+        pool = stack.enter_context(ThreadPoolExecutor(max(1, cores() // local_world_size()), "frames"))
         progress = stack.enter_context(tqdm(desc=job.path.name, total=video.expected, unit="frame"))
+        kinds = video_kinds(config, background)
+        drawing = partial(_drawn, kinds=kinds, background=background, config=config)
         for frames, sound in video.batches(config.batch):
             if not results:
-                for kind in video_kinds(config, background):
+                for kind in kinds:
                     results[kind] = stack.enter_context(_result(job, kind, config, video, frames[0]))
             for piece in sound:
                 for result in results.values():
                     result.add_sound(piece)
             maps = predictor.mark([predictor.squeeze(frame.image) for frame in frames]) if frames else ()
-            for frame, small in zip(frames, maps, strict=True):
-                smooth = smoothing.add(small)
-                marked = refine(frame.image, smooth, find_threshold(smooth, config.threshold), config.refine)
-                for kind, result in results.items():
-                    result.add(draw(kind, marked, background), frame.start, frame.duration)
+            smooth = [smoothing.add(small) for small in maps]
+            drawn = pool.map(drawing, frames, smooth)
+            for frame, pictures in zip(frames, drawn, strict=True):
+                for result, picture in zip(results.values(), pictures, strict=True):
+                    result.add(picture, frame.start, frame.duration)
             progress.update(len(frames))
         if not results:
             raise UserError(f"{job.path} holds no frame that can be read: it is empty, damaged or no video.")
         for result in results.values():
             result.keep()
         return video.problems()
+
+
+def _drawn(
+    frame: Frame, saliency: SaliencyMap, *, kinds: tuple[str, ...], background: Background, config: PredictConfig
+) -> list[NDArray[np.uint8] | NDArray[np.uint16]]:
+    """Refines the map of a frame and draws its results."""
+    marked = refine(frame.image, saliency, find_threshold(saliency, config.threshold), config.refine)
+    return [draw(kind, marked, background) for kind in kinds]
 
 
 def video_kinds(config: PredictConfig, background: Background) -> tuple[str, ...]:

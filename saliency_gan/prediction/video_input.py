@@ -18,6 +18,7 @@ from av.video.reformatter import Colorspace
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.reading import MAX_PIXELS
+from saliency_gan.prediction.jobs import BATCH_PIXELS
 from saliency_gan.prediction.video_sound import Clock, SoundPiece, SoundTrack, can_be_read, time_base_of
 
 FORMATS = ("mov", "avi", "matroska", "mpegts", "mpeg", "mpegvideo", "m4v", "asf", "flv")
@@ -72,6 +73,11 @@ class Batch(NamedTuple):
     sound: list[SoundPiece]
 
 
+def _at_once(size: int, frame: Frame) -> int:
+    height, width = frame.image.shape[:2]
+    return min(size, max(1, BATCH_PIXELS // (height * width)))
+
+
 class VideoInput:
     """A video that is read from its beginning to its end; damaged parts are skipped.
 
@@ -124,7 +130,12 @@ class VideoInput:
         return list(self._tracks.values())
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Yields the file's frames, at most `size` per batch, and its sound; the first batch has a frame."""
+        """Yields the file's frames and its sound; the first batch has a frame.
+
+        Args:
+            size: Largest number of frames per batch. Large frames are fewer, so that a batch has at most BATCH_PIXELS
+                pixels, or one frame.
+        """
         frames: list[Frame] = []
         sound: list[SoundPiece] = []
         for piece in self._pieces():
@@ -132,7 +143,7 @@ class VideoInput:
                 frames.append(piece)
             else:
                 sound.append(piece)
-            if len(frames) == size or (self._read and len(sound) >= MOST_SOUND):
+            if (frames and len(frames) == _at_once(size, frames[0])) or (self._read and len(sound) >= MOST_SOUND):
                 yield Batch(frames, sound)
                 frames, sound = [], []
         if self._read and (frames or sound):

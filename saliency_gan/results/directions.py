@@ -236,7 +236,7 @@ def _are_tables(scores: Any, rca: Any, config: Any, columns: int) -> bool:
 
 def _is_ranked(row: Any, columns: int) -> bool:
     try:
-        found = BackgroundDirection(*(row[key] for key in ("index", "sign", "shift", "polarity")), parts=row["parts"])
+        found = BackgroundDirection(row["index"], row["sign"], row["shift"], row["polarity"], parts=row["parts"])
         return (
             type(row["index"]) is int
             and type(row["rank"]) is int

@@ -73,7 +73,8 @@ def build_network(architecture: SaliencyArchitecture, encoder_weights: str, stor
         UserError: If the library has no such network.
         StageError: If the encoder's weights cannot be downloaded.
     """
-    _check_name("architecture", architecture.architecture, smp.MODEL_ARCHITECTURES_MAPPING)
+    # PAN needs maps of 128 px or more, and layers are tried out at 64 px.
+    _check_name("architecture", architecture.architecture.lower(), smp.MODEL_ARCHITECTURES_MAPPING.keys() - {"pan"})
     _check_name("encoder", architecture.encoder, encoder_names())
     channels = list(architecture.decoder_channels)
     unused = [1] * (architecture.output_stride.bit_length() - 1)  # channels of the blocks that _end_early removes
@@ -152,9 +153,9 @@ def _drop_missing_layers(network: smp.base.SegmentationModel, stored: Container[
 
 
 def _check_name(kind: str, name: str, known: Any) -> None:
-    if name.lower() not in {one.lower() for one in known}:
+    if name not in known:
         near = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.0)[0]
-        raise UserError(f"segmentation-models-pytorch has no {kind} {name!r}: did you mean {near!r}?")
+        raise UserError(f"There is no {kind} {name!r} here: did you mean {near!r}?")
 
 
 class WithoutWeights(TorchFunctionMode):

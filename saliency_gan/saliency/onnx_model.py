@@ -19,7 +19,7 @@ INPUT, OUTPUT = "images", "saliency"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def load_onnx_model(path: Path | None = None, device: Device = "auto") -> "OnnxNetwork":
+def load_onnx_model(path: Path | str | None = None, device: Device = "auto") -> "OnnxNetwork":
     """Reads an ONNX file that `export` wrote.
 
     Args:
@@ -36,6 +36,7 @@ def load_onnx_model(path: Path | None = None, device: Device = "auto") -> "OnnxN
                 f"The bundled model is not exported yet ({path} is missing): run `saliency-gan export` once, which"
                 " takes seconds, or give a file with --weights FILE.onnx."
             )
+    path = Path(path)
     if path.suffix.lower() != ".onnx":
         raise UserError(
             f"{path} is no .onnx file, which --runtime onnx needs: write one with saliency-gan export --weights {path}"
@@ -72,6 +73,7 @@ class OnnxNetwork:
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = _threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # its threads sleep while they wait
         options.log_severity_level = 4  # the exception already reports an error
         providers = _providers(device, runtime.get_available_providers())
         try:

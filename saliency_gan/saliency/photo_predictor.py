@@ -1,6 +1,7 @@
 """Computes the saliency map of a photo with any network for square images. This module does not import torch."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +19,7 @@ SaliencyMap = NDArray[np.float32]
 STRIDE = 32
 """Networks of any depth accept sides that are multiples of this."""
 AT_ONCE = 32
-"""Number of photos in a forward pass of `mark_all`."""
+"""Number of photos in a forward pass of `predict_batch` and `mark_all`."""
 
 
 class Network(Protocol):
@@ -58,7 +59,7 @@ class PhotoPredictor:
         self.resolution = network.resolution if resolution is None else resolution
         if resolution is not None and resolution < STRIDE:
             raise UserError(f"resolution is {resolution}, but has to be {STRIDE} px or more.")
-        if not scales or min(scales) <= 0:
+        if not scales or not all(0 < scale < math.inf for scale in scales):
             raise UserError(f"scales is {list(scales)}, but has to hold factors above 0, for example 1.0 and 1.5.")
         sides = (max(STRIDE, round(self.resolution * scale / STRIDE) * STRIDE) for scale in scales)
         self.sides = tuple(dict.fromkeys(sides))
@@ -76,28 +77,30 @@ class PhotoPredictor:
             image: RGB as uint8 [H, W, 3], a Pillow image of any mode, or the path of an image file.
 
         Returns:
-            float32 [H, W] in [0, 1]: the probability that a pixel belongs to a salient object.
+            float32 [H, W] in [0, 1]: the probability that a pixel belongs to a salient object. The EXIF orientation of
+            a file or a Pillow image is applied, so the map is upright.
 
         Raises:
-            UserError: If `image` has another type, or the file cannot be read.
+            UserError: If `image` has another type, or cannot be read.
         """
         return self.predict_batch([image])[0]
 
     def predict_batch(self, images: Sequence[ImageArray | Image.Image | Path | str]) -> list[SaliencyMap]:
-        """Computes the saliency maps of several photos at once, see `predict`. The photos may differ in size.
+        """Computes the saliency maps of several photos, see `predict`, AT_ONCE at a time.
 
-        Photos of the same size may also be one array, uint8 [N, H, W, 3].
+        The photos may differ in size. Photos of the same size may also be one array, uint8 [N, H, W, 3].
 
         Raises:
             UserError: If a photo cannot be read, or `images` is one path and not a list of photos.
         """
         if isinstance(images, str | Path):
             raise UserError(f"predict_batch takes a list of photos: give [{str(images)!r}], or use predict.")
-        if not len(images):
-            return []
-        arrays = [_as_array(image) for image in images]
-        maps = self.mark([self.squeeze(array) for array in arrays])
-        return [stretch(map_, array.shape[:2]) for map_, array in zip(maps, arrays, strict=True)]
+        found = []
+        for part in _parts(len(images)):
+            arrays = [_as_array(images[number]) for number in part]
+            maps = self.mark([self.squeeze(array) for array in arrays])
+            found += [stretch(map_, array.shape[:2]) for map_, array in zip(maps, arrays, strict=True)]
+        return found
 
     def squeeze(self, image: ImageArray) -> tuple[ImageArray, ...]:
         """Resizes a photo, uint8 [H, W, 3], to one square per scale."""
@@ -116,9 +119,9 @@ class PhotoPredictor:
         Returns:
             float32 [N, side, side] in [0, 1], with the side of the largest scale.
         """
-        numbers = range(len(photos))
-        parts = (numbers[start : start + AT_ONCE] for start in numbers[::AT_ONCE])
-        return np.concatenate([self.mark([self.squeeze(photos[number]) for number in part]) for part in parts])
+        none = np.zeros((0, max(self.sides), max(self.sides)), np.float32)
+        parts = _parts(len(photos))
+        return np.concatenate([none, *(self.mark([self.squeeze(photos[number]) for number in part]) for part in parts)])
 
     def views(self, photos: Sequence[tuple[ImageArray, ...]]) -> SaliencyMap:
         """Computes one map per scale and flip of the results of `squeeze`, float32 [views, N, side, side].
@@ -135,6 +138,11 @@ class PhotoPredictor:
             seen = [maps[: len(photos)], maps[len(photos) :, :, ::-1]] if self.flip else [maps]
             views += seen if squares.shape[1] == side else [_stretch_all(maps, side) for maps in seen]
         return np.stack(views)
+
+
+def _parts(count: int) -> Iterator[range]:
+    numbers = range(count)
+    return (numbers[start : start + AT_ONCE] for start in numbers[::AT_ONCE])
 
 
 def stretch(saliency: SaliencyMap, size: tuple[int, ...]) -> SaliencyMap:

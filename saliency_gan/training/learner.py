@@ -19,7 +19,7 @@ from saliency_gan.images.tensors import to_signed
 from saliency_gan.saliency.model import SaliencyModel
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 WARM_UP = 0.1
 """Share of the steps in which `one_cycle` rises."""

@@ -35,7 +35,7 @@ from saliency_gan.training.round_pictures import comparison, drawn, preview
 from saliency_gan.training.validation import PhotoCheck
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 COMPARED_PHOTOS = 12

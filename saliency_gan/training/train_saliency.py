@@ -28,7 +28,7 @@ from saliency_gan.training.sources import Source, open_source
 from saliency_gan.training.validation import PhotoCheck, measure_pairs, predict_squares
 
 if TYPE_CHECKING:
-    from lightning.fabric import Fabric
+    from lightning_fabric import Fabric
 
 STATISTICS_BATCHES, STATISTICS_BATCH = 16, 32
 PREVIEW_PAIRS = 16

@@ -6,6 +6,7 @@ import http.server
 import importlib.util
 import json
 import os
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -258,6 +259,7 @@ def test_it_answers_to_its_own_page_alone(url: str) -> None:
     assert ask(url, "openapi.json")[0] == ask(url, "docs")[0] == 404
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
 def test_it_listens_on_this_computer_alone(url: str) -> None:
     port = int(url.rsplit(":", 1)[1].strip("/"))
     listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

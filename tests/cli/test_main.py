@@ -289,7 +289,7 @@ def test_help_imports_nothing_heavy() -> None:
         "from saliency_gan.cli.main import main\n"
         "try: main(['discover', '--help'])\n"
         "except SystemExit: pass\n"
-        "print([name for name in ('torch', 'cv2', 'lightning', 'albumentations') if name in sys.modules])"
+        "print([name for name in ('torch', 'cv2', 'lightning_fabric', 'albumentations') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "latent directions" in done.stdout

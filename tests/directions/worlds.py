@@ -1,7 +1,7 @@
 """Generators whose directions are known: a tiny BigGAN, and discs on a background that one latent coordinate clears."""
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from saliency_gan.generators.base import Generator

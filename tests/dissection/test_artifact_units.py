@@ -1,6 +1,6 @@
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from saliency_gan.config import DissectConfig
 from saliency_gan.dissection import artifact_units

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import DissectConfig

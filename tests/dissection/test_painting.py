@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from saliency_gan.config import DissectConfig, MasksConfig
 from saliency_gan.dissection import dissect as stage

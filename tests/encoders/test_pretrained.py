@@ -13,7 +13,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from saliency_gan.config import TrainSaliencyConfig
-from saliency_gan.encoders.pretrained import IMAGENET_MEAN, IMAGENET_STD, PACKAGES, copy_in_order, load_packaged_weights
+from saliency_gan.encoders.pretrained import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PACKAGES,
+    copy_in_order,
+    load_packaged_weights,
+    statistics_of,
+)
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.saliency.folding import fold
 from saliency_gan.saliency.model import SaliencyModel, load_model
@@ -146,6 +153,16 @@ def test_other_encoders_keep_the_statistics_of_imagenet(encoder: str) -> None:
     model = SaliencyModel(SaliencyArchitecture(encoder=encoder))
     torch.testing.assert_close((model.mean.flatten() + 1) / 2, torch.tensor(IMAGENET_MEAN))
     torch.testing.assert_close(model.std.flatten() / 2, torch.tensor(IMAGENET_STD))
+
+
+TIMM = {"xception": "legacy_xception", "inceptionresnetv2": "inception_resnet_v2", "inceptionv4": "inception_v4"}
+
+
+@pytest.mark.parametrize("encoder", ["inceptionv4", "inceptionresnetv2", "xception", "dpn68", "dpn92"])
+def test_other_statistics_are_those_that_timm_knows(encoder: str) -> None:
+    known = timm.get_pretrained_cfg(TIMM.get(encoder, encoder))
+    for ours, theirs in zip(statistics_of(encoder), (known.mean, known.std), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-3)
 
 
 def test_where_the_weights_came_from_is_saved_with_the_model(tmp_path: Path) -> None:

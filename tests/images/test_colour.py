@@ -1,5 +1,6 @@
 """What profiles, alpha and depth become, against formulas and other readers."""
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -135,3 +136,39 @@ class TestMasks:
     def test_integers_of_0_and_1_stay(self, tmp_path: Path, kind: type) -> None:
         tifffile.imwrite(tmp_path / "x.tif", (self.BLOB > 0).astype(kind))
         np.testing.assert_array_equal(read_mask(tmp_path / "x.tif"), self.BLOB > 0)
+
+
+@pytest.mark.parametrize(("bits", "black_is_zero"), [(12, True), (16, True), (16, False)])
+def test_tiffs_of_any_depth_and_sense_show_the_same_ramp(tmp_path: Path, bits: int, black_is_zero: bool) -> None:
+    white = 2**bits - 1
+    ramp = np.linspace(0, white, 16).round().astype(np.uint16)[None].repeat(2, 0)
+    (tmp_path / "x.tif").write_bytes(_tiff(ramp if black_is_zero else white - ramp, bits, black_is_zero))
+    expected = (ramp / white * 255).round()
+    assert np.array_equal(read_image(tmp_path / "x.tif")[:, :, 1], expected)
+    assert np.array_equal(read_mask(tmp_path / "x.tif"), expected)
+
+
+def _tiff(values: np.ndarray, bits: int, black_is_zero: bool) -> bytes:
+    """An uncompressed little-endian TIFF in one strip; 12-bit samples are packed, first sample first."""
+    height, width = values.shape
+    digits = "".join(f"{value:0{bits}b}" for value in values.ravel())
+    packed = int(digits, 2).to_bytes(len(digits) // 8, "big") if bits == 12 else values.astype("<u2").tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: int(black_is_zero), 273: 8, 277: 1, 278: height}
+    tags[279] = len(packed)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    directory = struct.pack("<H", len(tags)) + entries + bytes(4)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(packed)) + packed + directory
+
+
+def test_signed_16_bit_ends_at_its_largest_value(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.array([[0, 16384, 32767]], np.int16))
+    assert read_image(tmp_path / "x.tif")[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_floats_of_pfm_and_beyond_all_bounds_keep_their_greys(tmp_path: Path) -> None:
+    values = np.array([[0, 0.5, 1]], np.float32)
+    (tmp_path / "x.pfm").write_bytes(b"Pf\n3 1\n-1.0\n" + values.tobytes())
+    (tmp_path / "x.ppm").write_bytes((tmp_path / "x.pfm").read_bytes())
+    assert read_image(tmp_path / "x.ppm")[0, :, 0].tolist() == [0, 128, 255]
+    tifffile.imwrite(tmp_path / "inf.tif", np.array([[0, 0.5, np.inf]], np.float32))
+    assert read_image(tmp_path / "inf.tif")[0, :2, 0].tolist() == [0, 128]

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from saliency_gan.errors import UserError
+from saliency_gan.images import reading
 from saliency_gan.images.folders import find_images
 from saliency_gan.images.layout import grid, square
 from saliency_gan.images.reading import UnreadableImageError, decode_image, read_image, read_mask
@@ -42,6 +43,17 @@ class TestFindImages:
 
 
 class TestReadImage:
+    @pytest.mark.parametrize("broken", ["cut", "empty", "bomb"])
+    def test_pillow_images_that_cannot_be_read_are_refused_in_a_sentence(self, tmp_path, picture, broken, monkeypatch):
+        Image.fromarray(np.tile(picture, (50, 50, 1))).save(tmp_path / "x.jpg")
+        if broken == "cut":
+            (tmp_path / "x.jpg").write_bytes((tmp_path / "x.jpg").read_bytes()[:-2000])
+        if broken == "bomb":
+            monkeypatch.setattr(reading, "MAX_PIXELS", 100)
+        image = Image.new("RGB", (0, 0)) if broken == "empty" else Image.open(tmp_path / "x.jpg")
+        with pytest.raises(UnreadableImageError, match=r"cannot be read as an image|pixels allowed"):
+            reading.to_rgb(image)
+
     @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "ppm"])
     def test_lossless_formats_come_back_exactly(self, tmp_path, picture, suffix):
         Image.fromarray(picture).save(tmp_path / f"x.{suffix}")

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from saliency_gan.errors import UserError
 from saliency_gan.images import ImageArray
 from saliency_gan.images.reading import read_picture
-from saliency_gan.images.writing import write_image
+from saliency_gan.images.writing import encode, write_image
 from saliency_gan.prediction import strips
 from saliency_gan.prediction.backgrounds import Background
-from saliency_gan.prediction.drawing import OTSU_FALLBACK, PHOTO_SUFFIXES, draw, find_threshold
+from saliency_gan.prediction.drawing import OTSU_FALLBACK, PHOTO_SUFFIXES, check_length, draw, find_threshold
 from saliency_gan.prediction.marked_photo import MarkedPhoto
 
 CLEAR = Background("transparent")
@@ -31,6 +31,19 @@ def test_kinds_follow_their_formulas() -> None:
     assert (cutout[:, :, :3] == 100).all()
     tinted = draw("overlay", marked(), CLEAR)
     np.testing.assert_array_equal(tinted[0, :, 0], [100, 156, 193])  # 100 to 255 by 0.6 p
+
+
+def test_photos_that_a_format_cannot_hold_are_refused() -> None:
+    kinds = ("map", "overlay")
+    long, longest = (np.zeros((1, width, 3), np.uint8) for width in (65_501, 1_000_001))
+    check_length(Path("x.png"), long[:, :-1], kinds)
+    with pytest.raises(UserError, match=r"too long for the overlay, for \.jpg files end at 65,500 pixels: save others"):
+        check_length(Path("x.png"), long, kinds)
+    with pytest.raises(UserError, match=r"for the map and overlay, for \.png files end at 1,000,000 pixels and \.jpg"):
+        check_length(Path("x.png"), longest, kinds)
+    for kind, image in (("overlay", long), ("map", longest)):
+        with pytest.raises(ValueError, match="cannot be written as"):
+            encode(image, PHOTO_SUFFIXES[kind])
 
 
 @pytest.mark.parametrize("kind", PHOTO_SUFFIXES)

@@ -282,6 +282,13 @@ class TestShape:
             mark(path)
         assert not config.output.exists()
 
+    def test_large_frames_make_small_batches(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = Recipe(tuple(range(0, 280, 40))).write(tmp_path / "a.mp4")
+        for pixels, sizes in ((3 * HEIGHT * WIDTH, [3, 3, 1]), (1, [1] * 7), (10**9, [5, 2])):
+            monkeypatch.setattr(video_input, "BATCH_PIXELS", pixels)
+            with video_input.opened(path) as video:
+                assert [len(frames) for frames, _ in video.batches(5) if frames] == sizes
+
     def test_more_pixels_on_the_way_are_not_decoded(
         self, mark: Marking, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -78,7 +78,9 @@ def test_layers_that_are_never_used_are_not_kept() -> None:
     ("settings", "message"),
     [
         ({"architecture": "Unett"}, "did you mean 'unet'"),
-        ({"encoder": "resnet19"}, "has no encoder 'resnet19'"),
+        ({"encoder": "resnet19"}, "There is no encoder 'resnet19'"),
+        ({"encoder": "ResNet18"}, "There is no encoder 'ResNet18' here: did you mean 'resnet18'"),
+        ({"architecture": "PAN"}, "There is no architecture 'pan'"),
         ({"decoder_channels": (16,) * 9}, "cannot be built"),
         ({"resolution": 50}, "multiple of 32"),
         ({"outputs": 3}, "outputs is 3"),

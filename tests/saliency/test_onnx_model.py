@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from saliency_gan.compute.processes import cores
 from saliency_gan.errors import StageError, UserError
 from saliency_gan.images.writing import write_image
 from saliency_gan.saliency.model import load_model
@@ -77,7 +77,7 @@ def test_a_photo_is_marked_and_written_without_importing_torch(exported: Path, t
         "from saliency_gan.saliency.photo_predictor import PhotoPredictor\n"
         "map_ = PhotoPredictor(load_onnx_model(Path(sys.argv[1]))).predict(sys.argv[2])\n"
         "write_image(Path(sys.argv[3]), (map_ * 255).round().astype('uint8'))\n"
-        "heavy = ('torch', 'lightning', 'segmentation_models_pytorch', 'onnx')\n"
+        "heavy = ('torch', 'lightning_fabric', 'segmentation_models_pytorch', 'onnx')\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     words = [sys.executable, "-c", script, str(exported), str(tmp_path / "photo.png"), str(tmp_path / "map.png")]
@@ -93,7 +93,8 @@ def test_predict_writes_the_maps_of_torch_without_importing_it(exported: Path, t
         "import sys\n"
         "from saliency_gan.cli.main import main\n"
         "code = main(sys.argv[1:])\n"
-        "print(code, [name for name in ('torch', 'lightning', 'segmentation_models_pytorch') if name in sys.modules])"
+        "heavy = ('torch', 'lightning_fabric', 'segmentation_models_pytorch')\n"
+        "print(code, [name for name in heavy if name in sys.modules])"
     )
     words = ["predict", str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--save", "map", "--runtime", "onnx"]
     done = subprocess.run(
@@ -203,4 +204,4 @@ def test_threads_are_those_of_the_process(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", told)
     seen = load_onnx_model(exported, "cpu")._session.get_session_options().intra_op_num_threads
-    assert seen == (threads or len(os.sched_getaffinity(0)))
+    assert seen == (threads or cores())

@@ -59,6 +59,8 @@ def test_the_network_s_resolution_is_the_default() -> None:
     [
         ({"scales": (0.0,)}, r"scales is \[0.0\], but"),
         ({"scales": ()}, "scales is"),
+        ({"scales": (1.0, float("nan"))}, "scales is"),
+        ({"scales": (float("inf"),)}, "scales is"),
         ({"resolution": -5}, "resolution is -5"),
     ],
 )
@@ -89,3 +91,9 @@ def test_any_number_of_photos_is_marked_in_parts(monkeypatch: pytest.MonkeyPatch
     found = predictor.mark_all(photos)
     assert max(seen) == 6  # three photos and their mirror images
     assert np.array_equal(found, predictor.mark([predictor.squeeze(photo) for photo in photos]))
+    seen.clear()
+    each = predictor.predict_batch(photos)
+    assert max(seen) == 6 and [map_.shape for map_ in each] == [photo.shape[:2] for photo in photos]
+    for map_, alone in zip(each, map(predictor.predict, photos), strict=True):
+        np.testing.assert_allclose(map_, alone, atol=1e-6)
+    assert predictor.mark_all([]).shape == (0, 64, 64) and predictor.predict_batch([]) == []
