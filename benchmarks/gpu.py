@@ -1,7 +1,8 @@
 """What a GPU does in every stage, in about four minutes: `python benchmarks/gpu.py [--device cpu --miniature]`.
 
 Runs the benchmarks of the stages with sizes for a GPU, then measures `train-gan` and the saliency model on photos in
-memory. Every ratio is measured against a reference in the same run. --miniature only shows that everything runs.
+memory. Every ratio is measured against a reference in the same run; the rates of these two are absolute. --miniature
+only shows that everything runs.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """The most memory that each stage takes with its default settings: `python benchmarks/memory.py [--device cpu]`.
 
-Every stage is a command of its own, with a few steps. Worker processes are not counted.
+Every stage is a command of its own, with a few steps. Worker processes are not counted. The figures are absolute:
+there is no reference.
 """
 
 import argparse
@@ -12,12 +13,13 @@ from pathlib import Path
 
 from timing import print_row
 
+SAMPLES = Path(__file__).parents[1] / "data" / "samples"
 STAGES = {
     "discover": ["--steps=4", "--rca_samples=32", "--background_samples=8", "--gallery_samples=0"],
     "masks": ["--pairs=300"],
     "train-saliency": ["--steps=4", "--validation_pairs=64"],
-    "predict": ["data/samples/images"],
-    "evaluate": ["--images=data/samples/images", "--masks=data/samples/masks"],
+    "predict": [f"{SAMPLES}/images"],
+    "evaluate": [f"--images={SAMPLES}/images", f"--masks={SAMPLES}/masks"],
 }
 
 

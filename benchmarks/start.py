@@ -1,6 +1,7 @@
 """How long a command takes to start: `python benchmarks/start.py`.
 
-Each row is a whole command, from the shell to its end, in a process of its own. The reference imports torch alone.
+Each row is a whole command, from the shell to its end, in a process of its own. The reference of `predict` imports
+torch alone; the other rows are absolute.
 """
 
 import subprocess
@@ -14,12 +15,12 @@ from timing import print_row, take_turns
 from saliency_gan.cli.main import FUNCTIONS
 from saliency_gan.storage.bundled import bundled_folder
 
-PHOTO = Path(__file__).parents[1] / "data" / "samples" / "images"
+PHOTOS = Path(__file__).parents[1] / "data" / "samples" / "images"
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        photo, output = next(PHOTO.iterdir()), Path(folder)
+        photo, output = sorted(PHOTOS.iterdir())[0], Path(folder)
         onnx = output / "bundled.onnx"
         weights = f"--weights={bundled_folder('saliency')}"
         run([sys.executable, "-m", "saliency_gan", "export", weights, f"--output={onnx}"])

@@ -31,6 +31,37 @@ def test_links_between_files_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_headings_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)#([^)\s]+)", page.read_text(encoding="utf-8")):
+        linked = page.parent / target if target else page
+        assert anchor in _anchors(linked.read_text(encoding="utf-8")), f"{page.name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pipelines_are_ones_that_there_are(page: Path) -> None:
+    for name in re.findall(r"(?:PIPELINE=|(?=\bpipelines/))([\w./-]+\.yaml)", page.read_text(encoding="utf-8")):
+        assert name == "pipelines/NAME.yaml" or (ROOT / name).is_file(), f"{page.name} names {name}"
+
+
+def test_anchors_are_githubs() -> None:
+    page = (
+        "# Two `words`, [a link](x.md): a-b_c & d\n\nText\n\n```\n# no heading\n```\n## Again\n### Again\n#nor this\n"
+    )
+    assert _anchors(page) == ["two-words-a-link-a-b_c--d", "again", "again-1"]
+
+
+def _anchors(text: str) -> list[str]:
+    """The anchors that GitHub gives to the headings of a page."""
+    found: list[str] = []
+    for heading in re.findall(r"^#{1,6} +(.+?) *#*$", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S), re.M):
+        words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        anchor = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        count = sum(re.fullmatch(rf"{re.escape(anchor)}(-\d+)?", other) is not None for other in found)
+        found.append(f"{anchor}-{count}" if count else anchor)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_ones_that_there_are(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for words in _commands(page.read_text(encoding="utf-8")):

@@ -160,7 +160,7 @@ def test_masks_and_a_saliency_model_follow_from_an_own_direction(config, tmp_pat
         checkpoint_every=2, workers=0, precision="fp32",
     )  # fmt: skip
     train_saliency(training, masks)
-    samples = Path("data/samples")
+    samples = Path(__file__).parents[2] / "data" / "samples"
     evaluate(
         EvaluateConfig(
             run=run, device="cpu", images=samples / "images", masks=samples / "masks", baselines=False, workers=0

@@ -1,6 +1,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,9 +9,11 @@ from torch import Tensor, nn
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions import deformator as deformator_module
 from saliency_gan.directions.rca import measure_rca
+from saliency_gan.directions.shifts import ShiftSampler
 from saliency_gan.directions.training import METRICS, DiscoveryTrainer, discovery_loss
 from saliency_gan.errors import UserError
 from saliency_gan.generators.base import Generator
+from saliency_gan.runs.stage_folder import StageFolder
 from tests.directions.worlds import tiny_biggan
 
 
@@ -64,6 +67,27 @@ def test_loss_matches_a_float64_loop(regression):
     assert losses["loss_shift"].item() == pytest.approx(regression_sum / 6, rel=1e-5)
     assert losses["accuracy"].item() == pytest.approx(correct / 6)
     assert losses["mae"].item() == pytest.approx(mae / 6, rel=1e-5)
+
+
+def test_shifts_and_loss_are_those_of_the_settings(monkeypatch):
+    samples, predictions = [], []
+    draw = ShiftSampler.draw
+    monkeypatch.setattr(ShiftSampler, "draw", lambda *given: samples.append(draw(*given)) or samples[-1])
+    settings = {"max_shift": 3.0, "min_shift": 1.0, "regression_weight": 2.0, "regression_loss": "mse"}
+    trainer = trainer_of(ThreeLamps(), batch=256, **settings)
+    trainer.reconstructor.register_forward_hook(lambda _module, _inputs, output: predictions.append(output))
+    trainer.train_step()
+    (sample,), ((logits, predicted),) = samples, predictions
+    sizes = sample.shifts.abs()
+    assert sizes.min() == 1 and 2.9 < sizes.max() <= 3
+    assert 0.2 < (sizes == 1).double().mean() < 0.5  # a third of U[-3, 3] is raised to 1
+    scores = logits.detach().double().numpy()
+    chosen = scores[range(256), sample.directions.tolist()]
+    classification = (np.log(np.exp(scores).sum(1)) - chosen).mean()
+    squares = np.square(predicted.detach().double().numpy() - sample.shifts.double().numpy()).mean()
+    metrics = trainer.mean_metrics()
+    assert metrics["loss_shift"] == pytest.approx(squares, rel=1e-5)
+    assert metrics["loss"] == pytest.approx(classification + 2 * squares, rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -146,18 +170,22 @@ def test_checkpoint_of_another_generator_is_refused():
 @pytest.mark.parametrize(
     "damage", [{"reconstructor": {}}, {"totals": torch.zeros(2)}, {"deformator": {"weight": torch.zeros(3)}}]
 )
-def test_foreign_checkpoint_is_refused(damage):
-    trainer = trainer_of(tiny_biggan())
-    with pytest.raises(UserError, match="does not fit these settings"):
-        trainer.load_state(trainer.state() | damage)
+def test_foreign_checkpoint_is_refused(damage, tmp_path):
+    trainer = trainer_of(tiny_biggan(), run=tmp_path)
+    with StageFolder(trainer.config, "discover") as folder:
+        folder.save_checkpoint(trainer.state() | damage)
+        with pytest.raises(UserError, match="does not fit these settings"):
+            folder.resume(trainer.load_state)
 
 
-def test_missing_part_is_refused():
-    trainer = trainer_of(tiny_biggan())
+def test_missing_part_is_refused(tmp_path):
+    trainer = trainer_of(tiny_biggan(), run=tmp_path)
     state = trainer.state()
     del state["reconstructor_optimiser"]
-    with pytest.raises(UserError, match="reconstructor_optimiser"):
-        trainer.load_state(state)
+    with StageFolder(trainer.config, "discover") as folder:
+        folder.save_checkpoint(state)
+        with pytest.raises(UserError, match="does not fit these settings .*reconstructor_optimiser"):
+            folder.resume(trainer.load_state)
 
 
 def test_unknown_class_is_refused():

@@ -7,6 +7,7 @@ from saliency_gan.dissection import segmenters
 from saliency_gan.dissection.segmenters import concept_sources
 from saliency_gan.errors import UserError
 from saliency_gan.runs.random_streams import random_stream
+from tests.payload import Payload
 
 MODEL = "lraspp_mobilenet_v3_large"
 OWN = """
@@ -108,11 +109,7 @@ def test_weights_and_names_have_to_fit(weights, tmp_path):
 
 
 def test_no_pickled_code_is_executed(tmp_path):
-    class Bomb:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "exploded"), "w"))
-
-    torch.save({"classifier.weight": Bomb()}, tmp_path / "bomb.pth")
+    torch.save({"classifier.weight": Payload(tmp_path / "exploded")}, tmp_path / "bomb.pth")
     with pytest.raises(UserError, match="pickled objects"):
         concept_sources([f"torchvision:{MODEL}"], tmp_path / "bomb.pth")
     assert not (tmp_path / "exploded").exists()

@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import saliency_gan
 from saliency_gan.cli.main import main
 from saliency_gan.images.reading import read_image, read_mask
+from tests.payload import Payload
 
 
 def test_every_stage_leaves_its_files(finished: Path) -> None:
@@ -96,19 +98,13 @@ def test_a_bad_photo_is_named_and_the_rest_is_done(
 def test_a_pickle_is_never_executed(
     verb: str, setting: str, name: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import pickle
-
-    class Trap:
-        def __reduce__(self) -> tuple[object, tuple[str]]:
-            return (Path.touch, (tmp_path / "executed",))  # type: ignore[return-value]
-
-    target = tmp_path / name
+    target, code = tmp_path / name, pickle.dumps(Payload(tmp_path / "executed"))
     if verb in ("masks", "train-saliency"):
         target.mkdir()
         for file in ("directions.safetensors", "directions.json", "manifest.json", "shard-000000.tar"):
-            (target / file).write_bytes(pickle.dumps(Trap()))
+            (target / file).write_bytes(code)
     else:
-        target.write_bytes(pickle.dumps(Trap()))
+        target.write_bytes(code)
     words = [verb, *[str(world / "photos" / "images")] * (verb == "predict")]
     run = ["--run", str(tmp_path / "run"), "--config", str(world / "pipeline.yaml")]
     assert main([*words, *run, setting, str(target)]) == 2

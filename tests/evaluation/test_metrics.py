@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from saliency_gan.evaluation.metrics import METRICS, SaliencyMetrics, score_image
 
-from .reference import loop_scores
+from .reference import loop_scores, structure_scores
 
 SIDES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9)
 
@@ -35,6 +35,23 @@ def test_equals_a_loop_over_pixels(pairs):
         found, wanted = score_image(saliency, truth), loop_scores(saliency, truth)
         for key, value in wanted.items():
             np.testing.assert_allclose(getattr(found, key), value, atol=1e-12, err_msg=key)
+
+
+def test_structure_alignment_and_weights_are_the_papers(pairs):
+    for saliency, truth in pairs:
+        found = score_image(saliency, truth)
+        for key, value in structure_scores(saliency.tolist(), truth.tolist()).items():
+            assert getattr(found, key) == pytest.approx(value, abs=1e-9), key
+
+
+def test_structure_and_alignment_of_a_flat_map_by_hand():
+    truth = np.zeros((4, 4), bool)
+    truth[:, :2] = True
+    scores = score_image(np.full((4, 4), 0.5), truth)
+    # S_object is 2 x .5 / (.25 + 1) on both sides. The centroid's column is the first: both maps are flat there, beyond
+    # it only one is. A flat map is aligned with nothing, so each of 16 pixels counts 1/4, and they are divided by 15.
+    assert scores.s_measure == pytest.approx(0.5 * 0.8 + 0.5 * 0.25)
+    assert scores.e_measure == pytest.approx(4 / 15)
 
 
 def test_means_over_images_come_before_the_maximum(pairs):

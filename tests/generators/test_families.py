@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -13,6 +14,8 @@ from saliency_gan.generators.zoo import GENERATORS, load_generator, save_generat
 from saliency_gan.runs.random_streams import random_stream
 
 from .conftest import make_biggan, make_sngan
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
 
 
 def test_an_sngan_is_saved_with_its_family_and_read_back(tmp_path):
@@ -54,8 +57,8 @@ def test_weights_that_are_not_in_the_package_are_explained_or_given(name, tmp_pa
 
 @pytest.mark.parametrize("name", ["sngan-mnist", "sngan-anime"])
 def test_the_zoo_describes_what_the_preset_trains(name):
-    config, _ = parse("train-gan", ["--config", f"pipelines/{name}.yaml"])
-    discover, _ = parse("discover", ["--config", f"pipelines/{name}.yaml"])
+    config, _ = parse("train-gan", ["--config", f"{PIPELINES}/{name}.yaml"])
+    discover, _ = parse("discover", ["--config", f"{PIPELINES}/{name}.yaml"])
     generator, entry = new_generator(config, ("all",)), GENERATORS[name]
     assert sum(parameter.numel() for parameter in generator.parameters()) == entry.parameters
     assert (generator.resolution, generator.latent_dim) == (entry.resolution, entry.latent_dim)
@@ -68,8 +71,8 @@ def test_the_zoo_describes_what_the_preset_trains(name):
     [("eigengan-64", 1), ("eigengan-caltech101-64", 59), ("caltech101-64", 59), ("caltech101-64-projected", 59)],
 )
 def test_the_zoo_describes_the_generators_that_the_presets_train(name, classes):
-    config, _ = parse("train-gan", ["--config", f"pipelines/{name}.yaml"])
-    discover, _ = parse("discover", ["--config", f"pipelines/{name}.yaml"])
+    config, _ = parse("train-gan", ["--config", f"{PIPELINES}/{name}.yaml"])
+    discover, _ = parse("discover", ["--config", f"{PIPELINES}/{name}.yaml"])
     entry = GENERATORS[discover.generator]
     generator = new_generator(config, tuple(map(str, range(classes))))
     assert sum(parameter.numel() for parameter in generator.parameters()) == entry.parameters

@@ -9,10 +9,13 @@ from saliency_gan.cli.main import main
 from saliency_gan.generators import listing, zoo
 from saliency_gan.generators.downloads import PublicFile
 
+REPOSITORY = Path(__file__).parents[2]
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SALIENCY_GAN_CACHE", str(tmp_path))
+    monkeypatch.chdir(REPOSITORY)  # presets are named as they are seen from here
     return tmp_path
 
 
@@ -87,6 +90,6 @@ def test_presets_are_named_where_they_are_when_the_package_was_installed(tmp_pat
 
 
 def test_the_wheel_has_the_presets():
-    settings = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert settings["force-include"] == {"pipelines": "saliency_gan/pipelines"}
-    assert all((Path("pipelines") / entry.pipeline).is_file() for entry in zoo.GENERATORS.values())
+    assert all((REPOSITORY / "pipelines" / entry.pipeline).is_file() for entry in zoo.GENERATORS.values())

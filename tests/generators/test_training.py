@@ -23,6 +23,7 @@ from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images.reading import read_image
 from saliency_gan.images.tensors import to_signed
 from saliency_gan.runs.random_streams import Stream, random_stream
+from tests.training.watching import count_compiled_calls
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +93,22 @@ def test_a_step_changes_both_networks_and_leaves_the_discriminator_trainable(tra
         changed = [not torch.equal(now, then) for now, then in zip(module.parameters(), old, strict=True)]
         assert sum(changed) > 0.8 * len(changed)
     assert all(parameter.requires_grad for parameter in trainer.discriminator.parameters())
+
+
+def test_both_optimisers_are_adam_without_momentum_at_their_own_rates(config):
+    settings = config(lr_generator=1e-4, lr_discriminator=3e-4)
+    data = load_class_folders(settings.images, settings.resolution)
+    trainer = training.GanTrainer(settings, data, make_fabric("cpu", "fp32"))
+    for optimiser, rate in ((trainer.generator_optimiser, 1e-4), (trainer.discriminator_optimiser, 3e-4)):
+        assert isinstance(optimiser, torch.optim.Adam)
+        assert [(group["lr"], group["betas"]) for group in optimiser.param_groups] == [(rate, (0.0, 0.99))]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_both_networks_run_compiled_if_that_is_asked_for(config, monkeypatch, asked):
+    calls = count_compiled_calls(monkeypatch)
+    train_gan(config(compile=asked, steps=2, sample_every=100))
+    assert calls == ({"BigGAN": 2, "ResidualDiscriminator": 4} if asked else {})
 
 
 def test_average_follows_its_formula(trainer):
@@ -236,7 +253,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(config):
     state = torch.load(path, weights_only=True)
     for change in ({"generator": {}}, {"generator_optimiser": None}, {"discriminator": {"a": torch.zeros(1)}}):
         torch.save(state | change, path)
-        with pytest.raises(UserError, match="does not fit the networks"):
+        with pytest.raises(UserError, match="does not fit these settings"):
             train_gan(settings)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"last.pt is damaged"):

@@ -52,12 +52,14 @@ def painted(config: MasksConfig, monkeypatch: pytest.MonkeyPatch) -> PaintedDisc
     """Makes masks load it; the run has a dissection in which unit 1 paints the object."""
     generator = PaintedDiscs().freeze()
     monkeypatch.setattr(candidates, "load_chosen", lambda _: generator)
-    save_painters(config.run, generator, unit=1)
+    save_painters(config.run, generator, {1: 0.9})
     return generator
 
 
-def save_painters(run: Path, generator: DiscGenerator, unit: int) -> None:
-    painters = Painters("disc", (Painter("painter", unit, "object", 0.5, 0.9),))
+def save_painters(run: Path, generator: DiscGenerator, qualities: dict[int, float]) -> None:
+    """Saves a dissection in which these units paint the object, with these qualities."""
+    units = tuple(Painter("painter", unit, "object", 0.5, quality) for unit, quality in qualities.items())
+    painters = Painters("disc", units)
     found = {"generator": {"name": generator.name, "sha256": generator.sha256}, "painters": painters.to_plain()}
     write_json(run / "dissect" / "dissection.json", found)
 
@@ -110,6 +112,30 @@ def test_only_what_the_rules_look_at_is_drawn(
         torch.testing.assert_close(call, calls[0] + torch.tensor([shift, 0, 0, 0]))
     assert len(calls) == drawn
     assert ("directions_sha256" in source.identity) == (drawn > 1) and "painters_sha256" in source.identity
+
+
+@pytest.mark.parametrize(("rule", "margin"), [("lighting", 0.15), ("difference", 0.4)])
+def test_background_gains_more_than_the_margin_of_the_settings(
+    config: MasksConfig, disc: DiscGenerator, rule: Any, margin: float
+):
+    config = replace(config, rule=rule, shift=1.0, margin=margin)
+    latents, classes = draw_latents(disc, config.seed, range(30))
+    ground = latents[:, 0].double().numpy()
+    bright, dark = ((0.5 * shifted).clip(-1, 1) for shifted in (ground + 1, ground - (rule == "difference")))
+    gains = (bright - dark) / 2  # a quarter for each 1 of z, and less where the ground becomes white or black
+    truth = disc.object_masks(latents, classes).numpy() | (gains <= margin)[:, None, None]
+    np.testing.assert_array_equal(masks(config), truth)
+    assert (gains > margin).any() and ((gains > 0) & (gains <= margin)).any()
+
+
+@pytest.mark.parametrize(("votes", "left_alone"), [(0.5, False), (0.7, True)])
+def test_objects_have_more_votes_than_the_settings_ask_for(
+    config: MasksConfig, painted: PaintedDiscs, votes: float, left_alone: bool
+):
+    save_painters(config.run, painted, {0: 0.6, 1: 0.4})  # so the right half of a disc has .6 of the votes
+    truth = painted.object_masks(*draw_latents(painted, config.seed, range(30))).numpy()
+    truth[:, :, 16:] &= not left_alone
+    np.testing.assert_array_equal(masks(replace(config, rule="units", votes=votes)), truth)
 
 
 def test_units_need_no_directions_and_others_no_dissection(config: MasksConfig, painted: PaintedDiscs, tmp_path: Path):

@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections import Counter
@@ -92,6 +93,18 @@ def test_the_manifest_adds_up(config: MasksConfig, disc: DiscGenerator):
     assert manifest["generator"] == {"name": "disc", "sha256": disc.sha256}
     assert manifest["directions_sha256"] == sha256_of(config.run / "discover" / "directions.safetensors")
     assert (manifest["resolution"], manifest["config"]["theta"]) == (32, 0.9)
+
+
+@pytest.mark.parametrize(("image_format", "start"), [("png", b"\x89PNG"), ("jpg", b"\xff\xd8\xff")])
+def test_images_have_the_format_that_was_asked_for(config: MasksConfig, image_format: Any, start: bytes):
+    folder = synthesise(replace(config, pairs=3, image_format=image_format))
+    with tarfile.open(folder / shard_name(0)) as shard:
+        files = {member.name: shard.extractfile(member).read() for member in shard}
+    suffixes = (image_format, "mask.png", "json")
+    assert sorted(files) == sorted(f"{number:08d}.{suffix}" for number in range(3) for suffix in suffixes)
+    for number in range(3):
+        assert files[f"{number:08d}.{image_format}"].startswith(start)
+        assert files[f"{number:08d}.mask.png"].startswith(b"\x89PNG")
 
 
 def test_the_same_settings_give_the_same_bytes_and_another_seed_others(config: MasksConfig):

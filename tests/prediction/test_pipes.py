@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ from PIL import Image
 
 from saliency_gan.config import PredictConfig
 from saliency_gan.errors import UserError
+from saliency_gan.images import ImageArray
 from saliency_gan.prediction import pipes
+from saliency_gan.prediction.backgrounds import Background
+from saliency_gan.prediction.pipes import mark_to_output
 from saliency_gan.prediction.predict import predict
 from tests.prediction.test_predict import config, photo, results
+from tests.prediction.test_video import PREDICTOR, two_greys
 
 __all__ = ["config"]
 STREAM = Path("-")
@@ -82,11 +87,40 @@ def test_only_one_result_goes_out(config: PredictConfig, tmp_path: Path, paths: 
 
 
 @pytest.mark.slow
-def test_the_command_pipes(trained: Path, tmp_path: Path) -> None:
+def test_the_command_pipes(config: PredictConfig, tmp_path: Path) -> None:
     path = photo(tmp_path / "photo.png", (30, 40))
     command = [sys.executable, "-m", "saliency_gan", "predict", "-", "--output", "-", "--save", "mask"]
     done = subprocess.run(
-        [*command, "--weights", trained / "saliency"], input=path.read_bytes(), capture_output=True, check=True,
+        [*command, "--weights", config.weights], input=path.read_bytes(), capture_output=True, check=True,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert set(np.unique(np.array(Image.open(io.BytesIO(done.stdout))))) <= {0, 255}
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(0.3, 1.0), (0.5, 0.5), (0.9, 0.0)])
+def test_the_mask_has_the_threshold_that_was_asked_for(
+    capsysbinary: pytest.CaptureFixture, tmp_path: Path, threshold: float, share: float
+) -> None:
+    photo = two_greys(64, 64, edge=32)  # which are .39 and .78
+    mask = np.array(marked(PredictConfig(save=("mask",), threshold=threshold), photo, tmp_path, capsysbinary))
+    assert set(np.unique(mask)) <= {0, 255} and (mask > 0).mean() == share
+
+
+@pytest.mark.parametrize(("refine", "least", "most"), [("none", 0, 40), ("guided", 100, 200), ("solver", 230, 255)])
+def test_the_map_is_refined_as_was_asked_for(
+    capsysbinary: pytest.CaptureFixture, tmp_path: Path, refine: Any, least: int, most: int
+) -> None:
+    edge = 124  # in the middle of a column of the network's
+    photo = two_greys(64, 256, edge, low=0, high=255)
+    found = np.array(marked(PredictConfig(save=("map",), refine=refine), photo, tmp_path, capsysbinary)).astype(int)
+    step = found[:, edge] - found[:, edge - 1]
+    assert least <= step.min() and step.max() <= most
+
+
+def marked(
+    config: PredictConfig, photo: ImageArray, folder: Path, written: pytest.CaptureFixture[bytes]
+) -> Image.Image:
+    """What is written to standard output for a photo whose brightness is its saliency."""
+    Image.fromarray(photo).save(folder / "photo.png")
+    mark_to_output(folder / "photo.png", PREDICTOR, Background("transparent"), config)
+    return Image.open(io.BytesIO(written.readouterr().out))

@@ -24,8 +24,9 @@ from tests.saliency.toys import disc
 
 
 @pytest.fixture
-def config(trained: Path, tmp_path: Path) -> PredictConfig:
-    return PredictConfig(output=tmp_path / "out", weights=trained / "saliency", device="cpu", batch=3, precision="fp32")
+def config(tmp_path: Path) -> PredictConfig:
+    save_tiny(tmp_path / "weights")
+    return PredictConfig(output=tmp_path / "out", weights=tmp_path / "weights", device="cpu", batch=3, precision="fp32")
 
 
 def photo(path: Path, size: tuple[int, int] = (48, 64), seed: int = 0) -> Path:
@@ -52,9 +53,9 @@ def test_map_and_mask_are_those_of_the_model(config: PredictConfig, tmp_path: Pa
     )
 
 
-def test_the_object_is_cut_out(config: PredictConfig, tmp_path: Path) -> None:
+def test_the_object_is_cut_out(config: PredictConfig, trained: Path, tmp_path: Path) -> None:
     path = photo(tmp_path / "photo.png", (64, 64))
-    assert predict(replace(config, save=("cutout", "overlay")), [path]) == 0
+    assert predict(replace(config, weights=trained / "saliency", save=("cutout", "overlay")), [path]) == 0
     cutout = np.array(Image.open(tmp_path / "out" / "cutout" / "photo.png"))
     truth = cv2.resize(disc(0)[1], (64, 64), interpolation=cv2.INTER_NEAREST) > 0
     np.testing.assert_array_equal(cutout[:, :, :3], np.array(Image.open(path)))
@@ -352,7 +353,10 @@ def test_a_file_of_the_user_among_the_results_is_kept(config: PredictConfig, tmp
         assert results(tmp_path / "out") == ["mask/a.png", "mask/b.png", "mask/b.png.png"]
 
 
-def test_onnxruntime_takes_the_export_of_the_run_s_own_model(tmp_path: Path) -> None:
+def test_onnxruntime_takes_the_export_of_the_run_s_own_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = pytest.importorskip("onnx")
     run, path = tmp_path / "run", photo(tmp_path / "photo.png")
     save_tiny(run / "student")
     config = PredictConfig(run=run, output=tmp_path / "out", runtime="onnx", save=("map16",), device="cpu")
@@ -362,6 +366,13 @@ def test_onnxruntime_takes_the_export_of_the_run_s_own_model(tmp_path: Path) -> 
     assert predict(config, [path]) == 0
     found = np.array(Image.open(tmp_path / "out" / "map16" / "photo.png")) / 65535
     np.testing.assert_allclose(found, load_saliency_model(run / "student", "cpu").predict(path), atol=1e-3)
+    named = replace(config, weights=run / "export" / "saliency.onnx")
+    assert predict(named, [path]) == 0
+    assert predict(replace(named, skip_existing=True), [path]) == 0 and "1 skipped" in capsys.readouterr().out
+    model = onnx.load(named.weights)
+    model.doc_string = "changed, as a tool that quantises does"
+    onnx.save(model, named.weights)
+    assert predict(replace(named, skip_existing=True), [path]) == 0 and " 0 skipped" in capsys.readouterr().out
     save_tiny(run / "saliency-adapted")
     weights = load_model(run / "saliency-adapted")
     next(iter(weights.parameters())).data.mul_(1.5)

@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,6 +42,13 @@ def frames() -> list[ImageArray]:
         frame[10:34, 4 + 6 * index : 24 + 6 * index] = 255
         video.append(frame)
     return video
+
+
+def two_greys(height: int, width: int, edge: int, low: int = 100, high: int = 200) -> ImageArray:
+    """A dark grey to the left of column `edge`, and a bright one from there on."""
+    image = np.full((height, width, 3), low, np.uint8)
+    image[:, edge:] = high
+    return image
 
 
 def write_video(path: Path, images: Sequence[ImageArray]) -> Path:
@@ -98,6 +106,26 @@ def test_what_moves_leaves_a_trail_when_smoothed(config: PredictConfig, job: Job
         mark_video(job, PREDICTOR, Background("transparent"), replace(config, smooth=smooth, save=("map",)))
         kept[smooth] = read_video(config.output / "map" / "deep" / "box.mp4")[1][-1][22, 6].mean()
     assert kept[0.0] < 20 < 80 < kept[0.9]
+
+
+@pytest.mark.parametrize(("threshold", "share"), [(0.3, 1.0), (0.5, 0.5), (0.9, 0.0)])
+def test_masks_have_the_threshold_that_was_asked_for(config: PredictConfig, threshold: float, share: float) -> None:
+    path = write_video(config.output / "greys.mp4", [two_greys(64, 64, edge=32)] * 2)  # which are .39 and .78
+    config = replace(config, save=("mask",), threshold=threshold)
+    mark_video(Job(path, Path("greys"), Source.of(path)), PREDICTOR, Background("transparent"), config)
+    for mask in read_video(config.output / "mask" / "greys.mp4")[1]:
+        assert (mask[:, :, 0] > 127).mean() == share
+
+
+@pytest.mark.parametrize(("refine", "least", "most"), [("none", 0, 40), ("guided", 100, 200), ("solver", 230, 255)])
+def test_frames_are_refined_as_was_asked_for(config: PredictConfig, refine: Any, least: int, most: int) -> None:
+    edge = 124  # in the middle of a column of the network's
+    path = write_video(config.output / "greys.mp4", [two_greys(64, 256, edge, low=0, high=255)] * 2)
+    config = replace(config, save=("map",), refine=refine)
+    mark_video(Job(path, Path("greys"), Source.of(path)), PREDICTOR, Background("transparent"), config)
+    for found in read_video(config.output / "map" / "greys.mp4")[1]:
+        step = found[:, edge, 0].astype(int) - found[:, edge - 1, 0]
+        assert least <= step.min() and step.max() <= most
 
 
 def test_cutouts_are_on_a_background(config: PredictConfig, job: Job) -> None:

@@ -26,6 +26,7 @@ from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.storage.files import read_json, sha256_of, write_bytes, write_json
 from saliency_gan.storage.torch_files import load_torch
 from tests.jobs import run_job
+from tests.payload import Payload
 
 
 @pytest.fixture
@@ -393,16 +394,6 @@ class TestWriting:
     def test_sha256_is_that_of_the_bytes(self, tmp_path):
         (tmp_path / "x").write_bytes(b"abc")
         assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
-class Payload:
-    """Unpickling it creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
 
 
 class TestLoadTorch:

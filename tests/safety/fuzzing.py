@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from saliency_gan.errors import StageError, UserError
 
-LONGEST = 10
-"""Seconds that one input may take."""
+LIMITS = {signal.SIGPROF: (signal.ITIMER_PROF, 10), signal.SIGALRM: (signal.ITIMER_REAL, 120)}
+"""Seconds of CPU that one input may take, and seconds of the clock, for what waits for ever."""
 
 TIMES = int(os.environ.get("SALIENCY_GAN_FUZZ", "1"))
 """How many times the usual inputs are tried."""
@@ -70,8 +70,9 @@ def survives(call: Callable[[], object], folder: Path) -> bool:
     """Whether a result came out; else one sentence did. Fails for any other exception, a hang, and a file in or beside
     `folder` that was not there before."""
     before = _listing(folder)
-    previous = signal.signal(signal.SIGALRM, _hangs)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    previous = {number: signal.signal(number, _hangs) for number in LIMITS}
+    for timer, seconds in LIMITS.values():
+        signal.setitimer(timer, seconds)
     try:
         call()
     except (UserError, StageError) as error:
@@ -80,14 +81,16 @@ def survives(call: Callable[[], object], folder: Path) -> bool:
         assert sentence.endswith((".", "?")), sentence
         return False
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        for number, (timer, _) in LIMITS.items():
+            signal.setitimer(timer, 0)
+            signal.signal(number, previous[number])
         assert _listing(folder) == before
     return True
 
 
-def _hangs(*_: object) -> None:
-    raise _HangsError(f"an input took more than {LONGEST} s")
+def _hangs(number: int, _: object) -> None:
+    timer, seconds = LIMITS[signal.Signals(number)]
+    raise _HangsError(f"an input took more than {seconds} s of {'CPU' if timer == signal.ITIMER_PROF else 'the clock'}")
 
 
 def _listing(folder: Path) -> list[Path]:

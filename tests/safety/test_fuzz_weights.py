@@ -23,6 +23,7 @@ from saliency_gan.saliency.model import load_model
 from saliency_gan.storage.torch_files import load_torch
 from tests.directions.finished import finished_run
 from tests.masks.test_shards import describe, write_set
+from tests.payload import Payload
 from tests.safety.fuzzing import broken, fuzzed, survives
 from tests.saliency.exported import save_tiny
 
@@ -120,23 +121,15 @@ def test_edited_archives(valid: Path, data: st.DataObject) -> None:
     _try(path, data.draw(broken(path.read_bytes())), lambda path: load_unlabelled_images(path, 8, 1))
 
 
-class _Code:
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (self.target,)
-
-
 @pytest.mark.parametrize("way", ["torch", "pickle", "npz"])
 def test_pickled_code_never_runs(tmp_path: Path, way: str) -> None:
     owned, path = tmp_path / "owned", tmp_path / f"weights.{'npz' if way == 'npz' else 'pt'}"
     if way == "torch":
-        torch.save({"step": 1, "model": _Code(owned)}, path)
+        torch.save({"step": 1, "model": Payload(owned)}, path)
     elif way == "pickle":
-        path.write_bytes(pickle.dumps({"step": _Code(owned)}))
+        path.write_bytes(pickle.dumps({"step": Payload(owned)}))
     else:
-        np.savez(path, images=np.array([_Code(owned)], object))
+        np.savez(path, images=np.array([Payload(owned)], object))
     with pytest.raises(UserError, match="pickled objects"):
         load_unlabelled_images(path, 8, 1) if way == "npz" else load_torch(path)
     assert not owned.exists()

@@ -15,7 +15,8 @@ from saliency_gan.training import self_training
 from saliency_gan.training.adapt import adapt
 from saliency_gan.training.learner import Learner
 from saliency_gan.training.validation import PhotoCheck
-from tests.saliency.toys import write_shards
+from tests.saliency.toys import discs, write_shards
+from tests.training.watching import count_known
 
 
 @pytest.fixture
@@ -128,15 +129,19 @@ def test_it_goes_on_with_the_runs_student_where_there_is_one(
     assert load_model(adapt(config)).about["learned_from"]["round"] == 7
 
 
-def test_pairs_of_the_run_are_mixed_in(config: AdaptConfig, monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
+@pytest.mark.parametrize("backdrop", [0.0, 1.0])
+def test_pairs_of_the_run_are_mixed_in(
+    config: AdaptConfig, monkeypatch: pytest.MonkeyPatch, trained: Path, backdrop: float
+) -> None:
     """Of a batch of eight photos and pairs a quarter are bright discs; all photos are faint."""
     batches = []
     learn = Learner.learn
     monkeypatch.setattr(Learner, "learn", lambda self, *given: batches.append(given[0]) or learn(self, *given))
     fake_agreements(monkeypatch, 0.1, 0.2)
-    adapt(replace(config, steps=(1,), photos=None, backdrop=0.0, augment="none"))
+    adapt(replace(config, steps=(1,), photos=None, backdrop=backdrop, augment="none"))
     bright = [image.max() > 160 for image in batches[0]]
     assert bright == [False] * 6 + [True] * 2
+    assert count_known(batches[0], discs(128)[0])[0] == (0 if backdrop else 2)
 
 
 def test_other_pairs_than_before_are_refused(

@@ -14,6 +14,7 @@ from saliency_gan.saliency.model import load_model
 from saliency_gan.saliency.predictor import Predictor
 from saliency_gan.training.marking import Mark, MarkedPhotos, grabcut, mark_photos, refine_by_colour
 from saliency_gan.training.photos import Photos, compress
+from tests.saliency.exported import save_tiny
 from tests.saliency.toys import disc, discs
 
 EASY = AdaptConfig(min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0, mark_side=32)
@@ -168,10 +169,11 @@ def test_marked_photos_are_those_that_were_kept_with_their_masks() -> None:
         assert len(np.unique(pairs.masks[pair])) > 2  # edges are soft
 
 
-def test_marks_do_not_depend_on_batches_or_threads(trained: Path) -> None:
+def test_marks_do_not_depend_on_batches_or_threads(tmp_path: Path) -> None:
     config = TrainStudentConfig(min_confidence=0.0, min_agreement=0.0, min_area=0.0, max_area=1.0, mark_side=64)
     photos = photos_of(discs(10, 50, 64)[0])
-    predictor = Predictor(load_model(trained / "saliency"), torch.device("cpu"))
+    save_tiny(tmp_path)
+    predictor = Predictor(load_model(tmp_path), torch.device("cpu"))
     once = list(mark_photos(predictor, photos, 0.5, "grabcut", config))
     for one, other in zip(once, mark_photos(predictor, photos, 0.5, "grabcut", config, batch=3), strict=True):
         assert intersection_over_union(one.mask > 0, other.mask > 0) > 0.99

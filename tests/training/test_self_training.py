@@ -1,4 +1,6 @@
 import io
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,16 @@ from saliency_gan.config.self_training import at_round
 from saliency_gan.errors import UserError
 from saliency_gan.saliency.model import SaliencyModel
 from saliency_gan.saliency.predictor import Predictor
+from saliency_gan.training import self_training
 from saliency_gan.training.area import keep_area
-from saliency_gan.training.marking import MARKED_AT_ONCE, Mark, pack, unpack
+from saliency_gan.training.marking import MARKED_AT_ONCE, Mark, MarkedPhotos, pack, unpack
 from saliency_gan.training.photos import Photos, compress
 from saliency_gan.training.round_pictures import preview
 from saliency_gan.training.self_training import MARKS_SAVED_EVERY
-from tests.saliency.toys import TINY_ARCHITECTURE, discs
+from saliency_gan.training.train_student import train_student
+from tests.saliency.exported import save_tiny
+from tests.saliency.toys import TINY_ARCHITECTURE, discs, write_photos
+from tests.training.watching import Watch, count_known
 
 
 def through_a_file(value: Any) -> Any:
@@ -126,3 +132,31 @@ def test_a_model_marks_the_area_that_it_is_told(outputs: int) -> None:
     after = Predictor(model, torch.device("cpu")).mark(squares)
     assert (before >= 0.5).mean() != pytest.approx(0.3, abs=0.05)
     assert (after >= 0.5).mean() == pytest.approx(0.3, abs=0.02)
+
+
+def test_rate_decay_average_and_augmentation_are_those_of_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An untrained teacher marks photos; what it marks does not matter here."""
+    save_tiny(tmp_path / "teacher")
+    images = write_photos(tmp_path, 20, size=(32, 32)) / "images"
+    config = TrainStudentConfig(
+        run=tmp_path / "run", images=(images,), teacher=tmp_path / "teacher", device="cpu", precision="fp32",
+        encoder="resnet18", encoder_weights="none", decoder_channels=(8, 8), output_stride=2, workers=0, steps=(5,),
+        resolutions=(32,), thresholds=(0.5,), refine=("none",), mark_side=32, min_confidence=0.0, min_agreement=0.0,
+        min_area=0.0, max_area=1.0, max_fall=1.0, batch=6, lr=4e-3, encoder_lr=0.5, frozen_stride=1, weight_decay=0.3,
+        ema=0.2, augment="flips", log_every=1,
+    )  # fmt: skip
+    marked: list[MarkedPhotos] = []
+    monkeypatch.setattr(self_training, "STATISTICS_BATCHES", 1)
+    monkeypatch.setattr(self_training, "MarkedPhotos", lambda *given: marked.append(MarkedPhotos(*given)) or marked[0])
+    watch = Watch(monkeypatch, ema=0.2)
+    train_student(config)
+    rates = [4e-4, *(4e-3 * (1 + math.cos(math.pi * (step / 5 - 0.1) / 0.9)) / 2 for step in range(1, 5))]
+    lines = [json.loads(line) for line in (config.run / "student" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["learning_rate"] for line in lines if "learning_rate" in line] == pytest.approx(rates, rel=1e-5)
+    for rate, groups in zip(rates, watch.settings, strict=True):
+        assert groups == [(pytest.approx(rate), 0.3), (pytest.approx(rate / 2), 0.3)]
+    watch.check_average()
+    known, mirrored = count_known(np.concatenate(watch.images), marked[0].subset(range(16)).images)
+    assert known == 30 and 8 <= mirrored <= 22

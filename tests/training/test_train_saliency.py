@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import MasksConfig, TrainSaliencyConfig
 from saliency_gan.errors import UserError
 from saliency_gan.images.reading import read_image
@@ -18,6 +19,7 @@ from saliency_gan.training.train_saliency import _Training, train_saliency
 from saliency_gan.training.validation import PhotoCheck
 from tests.masks.discs import DiscGenerator, save_directions
 from tests.saliency.toys import TINY, write_photos, write_shards
+from tests.training.watching import Watch, count_compiled_calls, count_known
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +136,37 @@ def test_the_papers_setting_trains(config: TrainSaliencyConfig) -> None:
     assert model.architecture.outputs == 2
 
 
+def test_rate_decay_and_average_are_those_of_the_settings(
+    config: TrainSaliencyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, steps=5, lr=4e-3, lr_drops=(0.4, 0.8), lr_factor=0.5, weight_decay=0.3, ema=0.2)
+    watch = Watch(monkeypatch, ema=0.2)
+    train_saliency(config)
+    rates = [4e-3, 4e-3, 2e-3, 2e-3, 1e-3]
+    assert [line["learning_rate"] for line in metrics(config) if "learning_rate" in line] == pytest.approx(rates)
+    for rate, groups in zip(rates, watch.settings, strict=True):
+        assert groups == [(pytest.approx(rate), 0.3)] * 2
+    watch.check_average()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_network_runs_compiled_if_that_is_asked_for(
+    config: TrainSaliencyConfig, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    calls = count_compiled_calls(monkeypatch)
+    train_saliency(replace(config, steps=2, compile=asked))
+    assert calls == ({"SaliencyModel": 2} if asked else {})
+
+
+@pytest.mark.parametrize("backdrop", [0.0, 1.0])
+def test_statistics_are_measured_on_pairs_like_those_in_training(config: TrainSaliencyConfig, backdrop: float) -> None:
+    config = replace(config, augment="flips", backdrop=backdrop)
+    source = sources.open_source(config, None)
+    measured_on = np.concatenate(_Training(config, source, make_fabric("cpu", "fp32")).typical)
+    known, mirrored = count_known(measured_on, source.typical.subset(range(16)).images)
+    assert (known, 16 <= mirrored <= 48) == ((0, False) if backdrop else (64, True))
+
+
 def test_held_out_pairs_are_never_trained_on(config: TrainSaliencyConfig) -> None:
     source = sources.open_source(config, None)
     training = source.typical.subset(range(len(source.typical)))
@@ -174,6 +207,24 @@ def test_pairs_drawn_on_the_fly_are_seen_once(config: TrainSaliencyConfig, disc_
     assert len({image.tobytes() for image in images}) == 4 + 4 * 8
 
 
+@pytest.mark.parametrize("source", ["shards", "generator"])
+def test_pairs_are_changed_as_asked(
+    config: TrainSaliencyConfig, disc_masks: MasksConfig, tmp_path: Path, source: Any
+) -> None:
+    config = replace(config, source=source, shards=write_shards(tmp_path / "shards" / "masks", 20))
+
+    def images(**settings: Any) -> np.ndarray:
+        opened = sources.open_source(replace(config, **settings), disc_masks)
+        return np.concatenate([images for images, _ in opened.batches(0, 4)])
+
+    originals = images(augment="none", backdrop=0.0)
+    known, mirrored = count_known(images(augment="flips", backdrop=0.0), originals)
+    assert known == 32 and 8 <= mirrored <= 24
+    for backdrop, least, most in ((1.0, 30, 32), (0.5, 8, 24)):  # a few discs look the same on another ground
+        changed = (images(augment="none", backdrop=backdrop) != originals).any((1, 2, 3))
+        assert least <= changed.sum() <= most
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_pair_that_cannot_be_read_any_more_ends_the_run_with_one_sentence(
     config: TrainSaliencyConfig, workers: int
@@ -209,7 +260,7 @@ def test_other_pairs_are_refused_when_a_run_goes_on(config: TrainSaliencyConfig)
         ({"workers": -1}, "workers is -1"),
         ({"ema": 1.0}, "ema is 1.0"),
         ({"resolution": 40}, "multiple of 32"),
-        ({"encoder": "resnet"}, "has no encoder"),
+        ({"encoder": "resnet"}, "There is no encoder"),
         ({"shards": Path("nowhere")}, "There is no folder nowhere"),
         ({"photos": Path("nowhere")}, "There is no folder nowhere"),
         ({"source": "generator"}, "no masks settings"),
