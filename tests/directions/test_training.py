@@ -184,7 +184,7 @@ def test_missing_part_is_refused(tmp_path):
     del state["reconstructor_optimiser"]
     with StageFolder(trainer.config, "discover") as folder:
         folder.save_checkpoint(state)
-        with pytest.raises(UserError, match="does not fit these settings .*reconstructor_optimiser"):
+        with pytest.raises(UserError, match=r"does not fit these settings .*reconstructor_optimiser"):
             folder.resume(trainer.load_state)
 
 
