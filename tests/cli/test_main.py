@@ -501,6 +501,7 @@ def test_an_interrupt_while_modules_are_imported_is_no_traceback() -> None:
     assert (ended.returncode, ended.stderr) == (130, b"")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs /dev/full")
 def test_a_full_disk_or_a_closed_pipe_behind_standard_output_is_no_traceback() -> None:
     command = f"{sys.executable} -m saliency_gan generators --json"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +20,7 @@ def everywhere(*cheap: str) -> list[object]:
     return [verb if verb in cheap else pytest.param(verb, marks=pytest.mark.slow) for verb in NEEDS]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it needs /proc")
 @pytest.mark.parametrize("verb", everywhere("discover", "masks"))
 def test_a_second_run_is_refused_and_a_killed_one_keeps_nobody_out(verb: str, world: World) -> None:
     """The first run is stopped in the middle, refuses the second, and is killed."""
