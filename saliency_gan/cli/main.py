@@ -112,9 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         again = " with --skip-existing" if words[:1] == ["predict"] else ""
-        goes_on = (
-            f"; the same command{again} goes on from what was saved" if words[:1] and words[0] in RESUMABLE else ""
-        )
+        goes_on = f"; the same command{again} goes on from what was saved" if RESUMABLE.intersection(words[:1]) else ""
         _say(f"\nsaliency-gan: interrupted{goes_on}.")
         return 130
     except BrokenPipeError:

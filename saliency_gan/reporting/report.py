@@ -34,9 +34,9 @@ PARTS: tuple[tuple[str, str, Callable[[Path, Section], bool]], ...] = (
 )
 """Sections: title, anchor, and the function that fills the section. It returns False if the section is not needed."""
 FOLDERS = (
-    *("generator", "discover", "sweep", "rating", "eigen", "dissect", "masks"),
-    *("saliency", "student", "saliency-adapted", "evaluation", "predictions", "export"),
-)
+    "generator", "discover", "sweep", "rating", "eigen", "dissect", "masks",
+    "saliency", "student", "saliency-adapted", "evaluation", "predictions", "export",
+)  # fmt: skip
 """A run folder holds at least one of these folders."""
 
 

@@ -49,7 +49,7 @@ def working_in(folder: Path, setting: str) -> Iterator[None]:
             meet()
             yield
         finally:
-            _remove(folder / LOCK, lock)  # the folder is the user's and should hold only results
+            _release(lock, folder / LOCK)  # the folder is the user's and should hold only results
     else:
         meet()
         yield
@@ -82,14 +82,14 @@ def lock_folder(folder: Path, setting: str) -> BinaryIO:
     return lock_folder(folder, setting)
 
 
-def _remove(path: Path, lock: BinaryIO) -> None:
-    """Releases a lock and removes its file, unless somebody else's content is in it."""
+def _release(lock: BinaryIO, path: Path) -> None:
+    """Releases a lock and removes its file, unless the file holds something, which is the user's then."""
     is_empty = os.fstat(lock.fileno()).st_size == 0
-    if sys.platform == "win32":  # an open file cannot be removed there
+    if sys.platform == "win32":  # an open file cannot be removed there; elsewhere it has to be removed while it is held
         lock.close()
-    with suppress(OSError):
-        if is_empty:
-            path.unlink(missing_ok=True)
+    if is_empty:
+        with suppress(OSError):
+            path.unlink()
     lock.close()
 
 

@@ -14,6 +14,8 @@ from saliency_gan.errors import UserError
 from saliency_gan.storage.files import composed, disk_error, is_plain, write_text
 
 FILE = ".sources.jsonl"
+NO_RECORD = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What lines raise that are cut, or that this module did not write."""
 LARGEST_FILE = 2**30
 """Largest size of this file in bytes that is read: a few million results."""
 
@@ -64,19 +66,12 @@ class Sources:
         self._known: dict[str, tuple[Source, dict[str, str]]] = {}
         self._claimed: set[str] = set()
         self._of: defaultdict[object, dict[str, None]] = defaultdict(dict)  # a file -> results that were made from it
-        text = ""
-        with suppress(OSError):
-            if is_plain(output / FILE):
-                with open(output / FILE, "rb") as file:
-                    text = file.read(LARGEST_FILE).decode(errors="replace")
-        self._lines = text.count("\n")
-        self._before_next = (
-            "" if text.endswith("\n") or not text else "\n"
-        )  # ends the cut last line of a killed process
-        for line in text.splitlines():
-            with suppress(
-                ValueError, TypeError, LookupError, AttributeError, RecursionError
-            ):  # a line that is cut, too
+        lines = _lines_of(output / FILE)
+        self._lines = len(lines)
+        # A killed process may leave a last line that is cut. The next line must not be appended to it.
+        self._before_next = "" if not lines or lines[-1].endswith("\n") else "\n"
+        for line in lines:
+            with suppress(*NO_RECORD):
                 self._take(json.loads(line))
 
     def claim(self, kinds: Collection[str]) -> None:
@@ -178,6 +173,15 @@ class Sources:
             self._before_next = ""
         except OSError as error:
             raise disk_error(self.output / FILE, error) from None
+
+
+def _lines_of(path: Path) -> list[str]:
+    """Lines of a file with their ends; none if it cannot be read or is no plain file."""
+    with suppress(OSError):
+        if is_plain(path):
+            with open(path, "rb") as file:
+                return file.read(LARGEST_FILE).decode(errors="replace").splitlines(keepends=True)
+    return []
 
 
 def _line(result: str, source: Source, made: dict[str, str]) -> dict[str, Any]:

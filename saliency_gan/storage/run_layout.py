@@ -1,7 +1,6 @@
 """Where a stage finds its inputs. One rule holds: the named input, else the run's, else the bundled one."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,9 +118,12 @@ class RunLayout:
             UserError: If no generator is named, and the directions do not say theirs, or theirs is code, which is only
                 run when the user names it.
         """
-        found = None
-        with suppress(UserError) if name is not None else nullcontext():
+        try:
             found = self._recorded(directions)
+        except UserError:
+            if name is None:
+                raise
+            found = None  # a named generator needs no directions, and discover writes them again
         if found is not None and name in (None, found.name):
             truncation = found.truncation if truncation is None else truncation
             ablate_units = ablate_units or found.ablate_units
