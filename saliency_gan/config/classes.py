@@ -8,6 +8,10 @@ Classes = tuple[str | int, ...] | None
 """Names, indices and ranges of classes; None for all."""
 
 
+class ClassesRead(tuple[str | int, ...]):
+    """Classes whose files were read; a name among them that looks like a file is a name."""
+
+
 def read_class_files(classes: Classes | str) -> Classes:
     """Replaces `@FILE`, and every entry that looks like the path of a text file, with the lines of that file.
 
@@ -16,12 +20,12 @@ def read_class_files(classes: Classes | str) -> Classes:
     Raises:
         UserError: If a file cannot be read or holds no class.
     """
-    if classes is None:
-        return None
+    if classes is None or isinstance(classes, ClassesRead):
+        return classes
     listed: list[str | int] = []
     for words in (classes,) if isinstance(classes, str) else classes:
         listed += _lines(Path(str(words).removeprefix("@"))) if _is_file(str(words)) else [words]
-    return tuple(listed)
+    return ClassesRead(listed)
 
 
 def _is_file(words: str) -> bool:

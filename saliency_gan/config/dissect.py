@@ -79,6 +79,8 @@ class DissectConfig(DrawingConfig):
         require_not_negative(self, "effect_images", "mask_units", "alpha_steps", "top_units")
         few = 0 < self.artifact_images < 8
         require(self, "artifact_images", not few and self.artifact_images >= 0, "8 or more, or 0 for no artifact units")
+        if self.real and not self.artifact_images:
+            raise UserError("--real measures what artifact units do: give --artifact_images, or leave it out.")
         if self.fid_weights and (self.real is None or not self.fid_weights.is_file()):
             raise UserError("FID needs --fid_weights FILE, Inception's, and --real FOLDER, the photos to compare with.")
 

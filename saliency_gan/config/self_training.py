@@ -35,8 +35,8 @@ class SelfTrainingConfig(StageConfig):
         images: Folders of unlabelled photos; their subfolders are searched, too.
         max_images: Largest number of photos to use. They are drawn at random, the same number from each folder if it
             has enough.
-        held_out: Photos that are never trained on. They decide whether a model is kept, by the agreement of its masks
-            under flips and scales.
+        held_out: Photos that are never trained on, at most a fifth of all. They decide whether a model is kept, by the
+            agreement of its masks under flips and scales.
         steps: Training steps of each round; the number of values is the number of rounds.
         resolutions: Side in pixels at which a round's model sees photos, a multiple of 32; one value for each round, or
             one for all. [] takes the resolution of the model to start from.

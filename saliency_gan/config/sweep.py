@@ -19,6 +19,8 @@ ALIASES = {"lambda": "regression_weight"}
 """Name of a setting in the paper -> its name here."""
 OF_THE_SWEEP = {"run": "--run", "seed": "--seeds", "device": "--device"}
 """Settings of discover that the sweep sets itself -> the flag to use instead."""
+WITHOUT_BACKGROUND = {"gallery_samples": 0, "method": "rank", "direction": None}
+"""Settings of discover with which h_bg, which a sweep does not use, takes the least time."""
 ALWAYS_NAMED = ("K", "regression_weight", "deformator")
 """Settings in the folder name of every point, so that different sweeps share the points that they have in common."""
 
@@ -102,7 +104,7 @@ def sweep_points(config: SweepConfig, base: DiscoverConfig) -> list[SweepPoint]:
         settings = dict(zip(swept, combination, strict=True))
         values = {setting: value for setting, value in settings.items() if len(swept[setting]) > 1}
         for seed in seeds:
-            point = replace(base, **{"gallery_samples": 0, **settings}, seed=seed, device=config.device)
+            point = replace(base, **{**WITHOUT_BACKGROUND, **settings}, seed=seed, device=config.device)
             points.append(SweepPoint(values, replace(point, run=config.run / "sweep" / _slug(point, values))))
     slug, count = Counter(point.slug for point in points).most_common(1)[0]
     if count > 1:
@@ -165,7 +167,7 @@ def _typed(setting: str, text: str) -> Any:
     except (jsonargparse.ArgumentError, ValueError, TypeError):
         hint = f"expected {getattr(kind, '__name__', kind)}"
         if get_origin(kind) is Literal:
-            hint = f"did you mean {difflib.get_close_matches(text, get_args(kind), n=1, cutoff=0.0)[0]}?"
+            hint = f"did you mean {difflib.get_close_matches(text, map(str, get_args(kind)), n=1, cutoff=0.0)[0]}?"
         raise UserError(f"--over discover.{setting}: {text!r} is no value of it; {hint}") from None
 
 

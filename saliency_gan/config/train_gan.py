@@ -1,6 +1,6 @@
 """Settings of `train-gan`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -106,6 +106,8 @@ class TrainGanConfig(StageConfig):
         require_not_negative(self, "min_images", "embedding_dim", "attention_at", "steps", "r1", "distance_images")
         require_not_negative(self, "lr_generator", "lr_discriminator")
         require_share(self, "translation", "colour")
+        for name in ("channels", "discriminator_channels"):
+            require(self, name, min(getattr(self, name), default=0) >= 1, "one or more numbers of 1 or more")
         require(self, "ema", 0 <= self.ema < 1, "from 0 to below 1")
         require(self, "distance_images", self.distance_images != 1, "2 or more, or 0 for no distance")
         weight = 0 if self.orthogonality == "exact" else self.orthogonality
@@ -114,14 +116,25 @@ class TrainGanConfig(StageConfig):
         require(self, "image_channels", self.image_channels in (1, 3), "3 for colour or 1 for grey")
         colour = self.image_channels == 3 or self.family == "sngan"
         require(self, "image_channels", colour, f"3: {self.family} draws in colour, and only sngan in grey")
-        if self.attention_at and self.family != "biggan":
-            raise UserError("--attention_at is for --family biggan: leave it out.")
-        if self.exclude and not self.has_classes:
-            raise UserError("--exclude names class folders, which this family does not use: leave it out.")
+        has_classes = self.embedding_dim >= 1 or self.family != "biggan"
+        require(self, "embedding_dim", has_classes, "1 or more for --family biggan, which is drawn by class")
         if self.r1 and self.compile:
             raise UserError("--r1 differentiates D twice, which torch.compile cannot: leave out --compile or --r1.")
-        if self.r1 and self.discriminator == "projected":
-            raise UserError("--r1 is for --discriminator residual: leave it out.")
+        self._refuse_unused()
+
+    def _refuse_unused(self) -> None:
+        """Refuses settings that the chosen family or discriminator would ignore."""
+        uses = {
+            "--family biggan": (self.family == "biggan", ("attention_at",)),
+            "--family eigengan": (self.family == "eigengan", ("subspace_dim", "orthogonality")),
+            "class folders": (self.has_classes, ("exclude", "min_images")),
+            "--discriminator residual": (self.discriminator == "residual", ("r1",)),
+        }
+        defaults = {field.name: field.default for field in fields(self)}
+        for user, (used, names) in uses.items():
+            for name in names:
+                if not used and getattr(self, name) != defaults[name]:
+                    raise UserError(f"--{name} is for {user}: leave it out.")
 
     @property
     def has_classes(self) -> bool:
@@ -135,5 +148,12 @@ class TrainGanConfig(StageConfig):
     def writes(self) -> list[Path]:
         return [
             self.run / "generator" / name
-            for name in ("generator.safetensors", "samples", "metrics.jsonl", "distance.json")
+            for name in (
+                "generator.safetensors",
+                "discriminator.safetensors",
+                "samples",
+                "metrics.jsonl",
+                "distance.json",
+                "nearest.png",
+            )
         ]

@@ -91,6 +91,7 @@ class TrainSaliencyConfig(StageConfig):
         require_not_negative(self, "lr", "weight_decay", "lr_factor")
         require_share(self, "backdrop")
         require(self, "ema", 0 <= self.ema < 1, "from 0 to below 1")
+        require(self, "lr_drops", all(0 <= drop <= 1 for drop in self.lr_drops), "shares of the steps, from 0 to 1")
 
     def writes(self) -> list[Path]:
         return [self.run / "saliency" / name for name in ("model.safetensors", "config.json", "metrics.jsonl")]

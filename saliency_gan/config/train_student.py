@@ -17,7 +17,8 @@ class TrainStudentConfig(SelfTrainingConfig):
             by default the model of the run's train-saliency.
         architecture: The student's decoder in segmentation-models-pytorch: Unet, UnetPlusPlus, FPN, ...
         encoder: The student's encoder.
-        encoder_weights: imagenet starts with weights trained on ImageNet's class labels, none with random weights.
+        encoder_weights: imagenet starts with weights trained on ImageNet's class labels, none with random weights; then
+            give --frozen_stride 1 and --encoder_lr 1, too, because random layers have to be trained.
         decoder_channels: Channels of the decoder blocks, coarsest first.
         output_stride: A Unet computes its map at 1 / output_stride of the resolution; the map is then upsampled.
         restart: Whether a round starts again from the encoder's initial weights; otherwise it continues from the model

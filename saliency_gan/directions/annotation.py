@@ -37,11 +37,11 @@ def annotate(config: AnnotateConfig) -> None:
         raise UserError(f"What to do with direction {index} is not clear: give either --name NAME or --remove.")
     name = None if config.name is None else clean_name(config.name)
     with lock_folder(folder, "--run"):
-        rename(folder, index, name)
-    print(f"direction {index} is called {name}" if name else f"direction {index} has no name any more")
+        stored = rename(folder, index, name)
+    print(f"direction {index} is called {stored}" if stored else f"direction {index} has no name any more")
 
 
-def rename(folder: Path, index: int, name: str | None) -> None:
+def rename(folder: Path, index: int, name: str | None) -> str | None:
     """Writes the name of a direction into directions.json and into the gallery's page; nothing else changes.
 
     Args:
@@ -49,6 +49,9 @@ def rename(folder: Path, index: int, name: str | None) -> None:
         index: Column of A.
         name: Result of `clean_name`; None removes the present name. A built-in direction keeps the generator's name
             for it as a prefix.
+
+    Returns:
+        The name as it is stored, with the prefix; None if the direction has no name any more.
 
     Raises:
         UserError: If another direction has this name.
@@ -69,6 +72,7 @@ def rename(folder: Path, index: int, name: str | None) -> None:
     write_json(folder / "directions.json", description)
     if (folder / "gallery").is_dir():
         write_index(folder / "gallery", directions.scores, names)
+    return name
 
 
 def clean_name(name: str) -> str:

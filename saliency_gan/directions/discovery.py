@@ -18,7 +18,7 @@ from saliency_gan.compute.processes import is_main
 from saliency_gan.config import DiscoverConfig, to_plain
 from saliency_gan.directions.background import choose_background
 from saliency_gan.directions.deformator import FIXED_KINDS
-from saliency_gan.directions.gallery import draw_ranking, write_gallery
+from saliency_gan.directions.gallery import draw_ranking, write_gallery, write_index
 from saliency_gan.directions.rca import measure_rca
 from saliency_gan.directions.reconstructor import Reconstructor, save_reconstructor
 from saliency_gan.directions.training import DiscoveryTrainer
@@ -72,7 +72,7 @@ def discover(config: DiscoverConfig) -> Path:
         else:
             rca, fabric, reconstructor = {}, make_fabric(config.device, config.precision), None
             learned = torch.zeros(generator.latent_dim, 0)
-            generator.to(memory_format=torch.channels_last).to(fabric.device)
+            generator.to(fabric.device)
         found = _choose(config, generator, fabric, learned, reconstructor, rca, folder) if is_main() else None
     if found is None:  # the main process did it
         return folder.path
@@ -89,10 +89,12 @@ def discover(config: DiscoverConfig) -> Path:
 def _column(name: str, config: DiscoverConfig, generator: Generator) -> int:
     """Column of A with this name. In a new run, only the generator's built-in directions have names."""
     own, folder = list(generator.own_directions), config.run / "discover"
-    if (folder / "directions.json").exists():
-        return load_directions(folder).index_of(name)
+    if (before := _before(folder)) is not None:
+        return before.index_of(name)
     if name in own:
         return config.K + own.index(name)
+    if (folder / "directions.json").exists():
+        load_directions(folder)  # says what is wrong with them
     raise _not_trained(name, config)
 
 
@@ -182,6 +184,8 @@ def _choose(
     )
     if config.gallery_samples:
         write_gallery(folder.path / "gallery", config, generator, matrix, choice.scores, names, among, fabric)
+    elif same and (folder.path / "gallery").is_dir():
+        write_index(folder.path / "gallery", choice.scores, names)  # its pictures stay the same
     elif not same:
         shutil.rmtree(folder.path / "gallery", ignore_errors=True)  # it would show other directions
     return found

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from saliency_gan.compute.processes import own_parts
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.criteria import border, centre, gradient_magnitude
 from saliency_gan.generators.base import Generator
@@ -32,7 +33,8 @@ def optimise_direction(
     are kept and the centre turns bright on dark ground. The search begins with the direction of steepest descent at z.
 
     Args:
-        config: `optimise_steps`, `batch`, `background_shifts` and `seed` are used.
+        config: `optimise_steps`, `batch`, `accumulate`, `background_shifts` and `seed` are used. As many images are
+            computed at once as in training.
         generator: G, frozen, on fabric's device.
         polarity: Whether the background should turn bright or dark.
         among: Classes to draw from; None for all.
@@ -42,24 +44,30 @@ def optimise_direction(
         h, float32 [latent_dim] of unit length, on the CPU.
     """
 
-    def loss(direction: Tensor, iteration: int) -> Tensor:
+    at_once = len(own_parts(config.batch, config.accumulate)[0])
+
+    def gradient(direction: Tensor, iteration: int) -> Tensor:
         random = random_stream(config.seed, Stream.OPTIMISE, iteration)
         latents, classes = (part.to(fabric.device) for part in generator.sample(config.batch, random, among))
         shift = config.background_shifts[iteration % len(config.background_shifts)]
-        with fabric.autocast():
-            with torch.no_grad():
-                before = brightness(generator(latents, classes), polarity)
-            after = brightness(generator(latents + shift * direction, classes), polarity)
-        return _loss(before, after)
+        leaf = direction.detach().requires_grad_()
+        for some, kinds in zip(latents.split(at_once), classes.split(at_once), strict=True):
+            with fabric.autocast():
+                with torch.no_grad():
+                    before = brightness(generator(some, kinds), polarity)
+                after = brightness(generator(some + shift * leaf, kinds), polarity)
+            (_loss(before, after) * len(some) / len(latents)).backward()
+        assert leaf.grad is not None
+        return leaf.grad
 
-    origin = torch.zeros(generator.latent_dim, device=fabric.device, requires_grad=True)
-    (steepest,) = torch.autograd.grad(loss(origin, 0), origin)
+    steepest = gradient(torch.zeros(generator.latent_dim, device=fabric.device), 0)
     free = F.normalize(-steepest, dim=0).requires_grad_()
     optimiser = torch.optim.Adam([free], lr=LEARNING_RATE)
     steps = range(1, config.optimise_steps + 1)
     for iteration in tqdm(steps, f"optimising ({polarity})", unit="step"):
         optimiser.zero_grad()
-        loss(F.normalize(free, dim=0), iteration).backward()
+        direction = F.normalize(free, dim=0)
+        direction.backward(gradient(direction, iteration))
         optimiser.step()
     return F.normalize(free.detach(), dim=0).cpu()
 

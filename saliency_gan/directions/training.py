@@ -42,7 +42,7 @@ class DiscoveryTrainer:
         reconstructor = Reconstructor(config.reconstructor, config.K, generator.channels)
         self.config = config
         self.fabric = make_fabric(config.device, config.precision)
-        self.generator = generator.freeze().to(memory_format=torch.channels_last).to(self.fabric.device)
+        self.generator = generator.freeze().to(self.fabric.device)
         if config.compile:
             self.generator.compile()
             reconstructor.compile()

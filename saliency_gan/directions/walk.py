@@ -116,4 +116,7 @@ def _mp4(sheets: Sequence[ImageArray], fps: int) -> bytes:
             even = cv2.copyMakeBorder(sheet, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
             video.write(cv2.cvtColor(even, cv2.COLOR_RGB2BGR))
         video.release()
+        # A full disk is no error to OpenCV.
+        if cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT) != len(sheets):
+            raise StageError(f"The mp4 could not be written to {folder}: free some space there, or set TMPDIR.")
         return path.read_bytes()

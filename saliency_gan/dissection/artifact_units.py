@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saliency_gan.config import DissectConfig
-from saliency_gan.dissection.effects import CONTROLS, SHOWN, counts_up_to, random_sets
+from saliency_gan.dissection.effects import SHOWN, counts_up_to, random_sets
 from saliency_gan.dissection.interventions import Effect, edited, effect_of, setting
 from saliency_gan.dissection.realism import (
     FeatureDistance,
@@ -18,6 +18,7 @@ from saliency_gan.dissection.realism import (
     read_photos,
 )
 from saliency_gan.dissection.sampling import Sampler
+from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import grid
 from saliency_gan.images.tensors import to_uint8
 from saliency_gan.images.writing import write_image
@@ -53,9 +54,7 @@ def measure_artifacts(
     """
     critic = find_discriminator(config.choice.name, config.choice.weights, sampler.fabric.device)
     photos = read_photos(config.real, sampler.generator.resolution) if config.real else None
-    distance = (
-        None if photos is None else FeatureDistance(model.to(sampler.fabric.device), photos.to(sampler.fabric.device))
-    )
+    distance = None if photos is None else FeatureDistance(model.to(sampler.fabric.device), photos)
     if distance is not None:
         numbers = range(FIRST_RANKED_IMAGE, FIRST_RANKED_IMAGE + config.artifact_images)
         realism, name = distance.witness(_images(sampler, "", [], *sampler.subjects(numbers))), "feature distance"
@@ -141,6 +140,12 @@ def _rank(
     }
 
 
+def _with_random(values: dict[str, float]) -> dict[str, float]:
+    """A measure of the images before, after, and on average without random units."""
+    random = [value for name, value in values.items() if name.startswith("random")]
+    return {"before": values["before"], "after": values["after"], "random": sum(random) / len(random)}
+
+
 def _interval(effect: Effect) -> dict[str, float]:
     return {"improvement": effect.ace, "low": effect.low, "high": effect.high}
 
@@ -152,7 +157,7 @@ def _verify(
     found: dict[str, Any],
     critic: Realism | None,
     distance: FeatureDistance | None,
-    photos: Tensor | None,
+    photos: ImageArray | None,
     folder: Path,
 ) -> dict[str, Any]:
     """Measures realism without the units on twice as many other images, and without as many random units."""
@@ -162,33 +167,28 @@ def _verify(
     total = sampler.draw([numbers[0]]).features[layer].shape[1]
     before = _images(sampler, layer, [], latents, classes)
     after = _images(sampler, layer, units, latents, classes)
-    others = [_images(sampler, layer, some, latents, classes) for some in random_sets(config.seed, total, len(units))]
+    sets: dict[str, Sequence[int]] = {"before": [], "after": units}
+    sets |= {f"random {number}": some for number, some in enumerate(random_sets(config.seed, total, len(units)))}
+    scores: dict[str, Tensor] = {}
+    distances: dict[str, float] = {}
+    inception: dict[str, float] = {}
+    for name, some in sets.items():  # one set of images in memory at a time, beside before and after
+        images = {"before": before, "after": after}.get(name)
+        images = _images(sampler, layer, some, latents, classes) if images is None else images
+        if critic is not None:
+            scores[name] = torch.cat([critic(*part) for part in _parts(sampler, images, classes)]).cpu()
+        if distance is not None:
+            distances[name] = distance.distance(images)
+        if config.fid_weights is not None and photos is not None and name in ("before", "after", "random 0"):
+            inception[name] = frechet_inception_distance(photos, images, config.fid_weights)
     verified = {}
-    if critic is not None:
-        one, two, *rest = (
-            torch.cat([critic(*part) for part in _parts(sampler, images, classes)]).cpu()
-            for images in (before, after, *others)
-        )
-        random = torch.stack(rest).mean(0)
-        verified["discriminator"] = {
-            **{name: float(scores.mean()) for name, scores in (("before", one), ("after", two), ("random", random))},
-            **_interval(effect_of(two - one)),
-        }
+    if scores:
+        means = {name: float(values.mean()) for name, values in scores.items()}
+        verified["discriminator"] = _with_random(means) | _interval(effect_of(scores["after"] - scores["before"]))
     if distance is not None:
-        verified["feature distance"] = {
-            "before": distance.distance(before),
-            "after": distance.distance(after),
-            "random": sum(distance.distance(images) for images in others) / CONTROLS,
-            **_interval(distance.decrease_from(before)(after)),
-        }
-    if config.fid_weights is not None and photos is not None:
-        values = [
-            frechet_inception_distance(photos, images, config.fid_weights) for images in (before, after, others[0])
-        ]
-        verified["FID"] = {
-            **dict(zip(("before", "after", "random"), values, strict=True)),
-            "improvement": values[0] - values[1],
-        }
+        verified["feature distance"] = _with_random(distances) | _interval(distance.decrease_from(before)(after))
+    if inception:
+        verified["FID"] = _with_random(inception) | {"improvement": inception["before"] - inception["after"]}
     changed = (after - before).abs().mean((1, 2, 3)).topk(min(SHOWN, len(before))).indices
     write_image(folder / "artifacts.png", grid(to_uint8(torch.cat([before[changed], after[changed]])), len(changed)))
     return verified

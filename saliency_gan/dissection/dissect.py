@@ -4,8 +4,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import DissectConfig
 from saliency_gan.dissection.artifact_units import measure_artifacts
@@ -51,7 +49,7 @@ def dissect(config: DissectConfig) -> Path:
     painting = Painting(config.mask_concept, place, config.mask_units, config.seed)
     with StageFolder(config, "dissect", changeable={field.name for field in fields(config)}) as folder:
         fabric = make_fabric(config.device, config.precision)
-        generator.to(memory_format=torch.channels_last).to(fabric.device)
+        generator.to(fabric.device)
         sampler = Sampler(generator, layers, fabric, config.seed, generator.class_indices(config.classes))
         dissected = dissect_layers(sampler, concepts, config.images, config.min_iou, config.seed, painting)
         found: dict[str, Any] = {

@@ -15,9 +15,9 @@ from saliency_gan.generators.base import Generator
 Measure = Callable[[Tensor], Tensor]
 """Images [N, channels, H, W] -> how much of a concept each of them shows, float [N] in [0, 1]."""
 GRADIENT_BATCHES, ALPHA_BATCH = 4, 8
+"""The first gradient of delta is averaged over this many batches of this many images."""
 LAMBDA = 0.5
 """lambda of `optimise_alpha`, as a share of the length of the first gradient."""
-"""The first gradient of delta is averaged over this many batches."""
 
 
 @contextmanager

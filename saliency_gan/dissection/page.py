@@ -35,6 +35,7 @@ def write_unit_pictures(config: DissectConfig, sampler: Sampler, found: dict[str
     A unit is active where it is above its threshold.
     """
     for layer, units in found["layers"].items():
+        (folder / f"{layer}.png").unlink(missing_ok=True)  # of an earlier run
         rows = []
         for unit in _best(units, config.top_units):
             for number in unit["top_images"]:

@@ -1,7 +1,7 @@
 """Measures how real images look: by the generator's discriminator, and by the distance of their features to photos."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from saliency_gan.errors import UserError, reason_of
 from saliency_gan.generators.discriminators import Critic, read_discriminator
 from saliency_gan.generators.training_images import read_squares
 from saliency_gan.generators.zoo import is_bundled
+from saliency_gan.images import ImageArray
 from saliency_gan.images.folders import find_images
 from saliency_gan.images.tensors import to_signed, to_uint8
 from saliency_gan.saliency.model import SaliencyModel
@@ -25,6 +26,8 @@ Realism = Callable[[Tensor, Tensor], Tensor]
 """Images [N, channels, H, W] in [-1, 1] and classes int64 [N] -> how real each is, float [N], with a gradient."""
 
 MAX_PHOTOS = 2048
+PIXELS_AT_ONCE = 2**20
+"""Pixels of the images whose features are computed at once."""
 DISCRIMINATOR = "discriminator.safetensors"
 CPU = torch.device("cpu")
 
@@ -40,8 +43,8 @@ def find_discriminator(generator: str, weights: Path | None, device: torch.devic
     return read_discriminator(path).to(device) if path.is_file() else None
 
 
-def read_photos(folder: Path, side: int) -> Tensor:
-    """Reads real images for a generator of `side` pixels, float [N, 3, side, side] in [-1, 1].
+def read_photos(folder: Path, side: int) -> ImageArray:
+    """Reads real images for a generator of `side` pixels, uint8 [N, side, side, 3].
 
     At most MAX_PHOTOS are read, at equal distances from the sorted files of the folder and its subfolders.
 
@@ -55,27 +58,29 @@ def read_photos(folder: Path, side: int) -> Tensor:
     squares = [square for square in read_squares(chosen, side) if isinstance(square, np.ndarray)]
     if len(squares) < 2:
         raise UserError(f"{folder} holds {len(squares)} readable images, but a distance needs 2 or more, better 1,000.")
-    return to_signed(np.stack(squares))
+    return np.stack(squares)
 
 
 class FeatureDistance:
     """Squared maximum mean discrepancy between images and photos, as in KID (Binkowski et al., ICLR 2018).
 
     The kernel is KID's, (x y / d + 1)^3. The estimator is KID's as well. It is unbiased, so it does not need large sets
-    as a Frechet distance does. The features are not Inception's but those of the bundled saliency model's encoder: mean
-    and standard deviation over the positions of every channel of its maps from 1/4 of the side on (1/4, 1/8, 1/16 and
+    as a Frechet distance does. The features are not Inception's but those of a saliency model's encoder: mean and
+    standard deviation over the positions of every channel of its maps from 1/4 of the side on (1/4, 1/8, 1/16 and
     1/32), each scaled to a standard deviation of 1 over the photos. So the values are not KIDs, and can only be
     compared with each other.
 
     Args:
-        model: A saliency model.
-        photos: Real images, float [M, 3, H, W] in [-1, 1], M >= 2.
+        model: A saliency model, on the device where features are computed.
+        photos: Real images, uint8 [M, H, W, 3], M >= 2.
     """
 
-    def __init__(self, model: SaliencyModel, photos: Tensor) -> None:
+    def __init__(self, model: SaliencyModel, photos: ImageArray) -> None:
         self.model = model
         self.mean, self.deviation = torch.zeros(()), torch.ones(())
-        features = self._all_features(photos)
+        count = _at_once(photos.shape[1])
+        parts = (photos[start : start + count] for start in range(0, len(photos), count))
+        features = self._features_of(to_signed(part, model.mean.device) for part in parts)
         self.mean, self.deviation = features.mean(0), features.std(0).clamp(min=1e-6)
         self.photos = (features - self.mean) / self.deviation
         own, count = _kernel(self.photos, self.photos).cpu().double(), len(photos)
@@ -129,9 +134,12 @@ class FeatureDistance:
 
         return realism
 
-    @torch.no_grad()
     def _all_features(self, images: Tensor) -> Tensor:
-        return torch.cat([self.features(part) for part in images.split(64)])
+        return self._features_of(images.split(_at_once(images.shape[-1])))
+
+    @torch.no_grad()
+    def _features_of(self, parts: Iterable[Tensor]) -> Tensor:
+        return torch.cat([self.features(part) for part in parts])
 
     def _estimate(self, features: Tensor, weights: Tensor) -> Tensor:
         """The unbiased estimate of the distance for every row of image weights, float64 [rows]."""
@@ -142,12 +150,12 @@ class FeatureDistance:
         return self._among_photos + among_images - 2 * weights @ cross.mean(1) / total.clamp(min=1)
 
 
-def frechet_inception_distance(photos: Tensor, images: Tensor, weights: Path) -> float:
+def frechet_inception_distance(photos: ImageArray, images: Tensor, weights: Path) -> float:
     """FID by torch-fidelity, with Inception weights that the user provides.
 
     Args:
-        photos: Photos, float [M, 3, H, W] in [-1, 1].
-        images: Images, float [N, channels, H, W].
+        photos: Photos, uint8 [M, H, W, 3].
+        images: Images, float [N, channels, H, W] in [-1, 1].
         weights: Inception's state dict; torch-fidelity says where it is published. It is read here without executing
             pickled code, and passed on as tensors.
 
@@ -160,7 +168,7 @@ def frechet_inception_distance(photos: Tensor, images: Tensor, weights: Path) ->
         torch.save(load_torch(weights), path)
         try:
             found = fidelity.calculate_metrics(
-                input1=_Pictures(images),
+                input1=_Pictures(to_uint8(images)),
                 input2=_Pictures(photos),
                 fid=True,
                 cuda=False,
@@ -195,16 +203,21 @@ def require_fidelity() -> _Fidelity:
 
 
 class _Pictures(Dataset[Tensor]):
-    """Images as uint8 [3, H, W] each, the format of torch-fidelity."""
+    """Images, uint8 [N, H, W, 3], as uint8 [3, H, W] each, the format of torch-fidelity."""
 
-    def __init__(self, images: Tensor) -> None:
-        self.pictures = torch.from_numpy(to_uint8(images)).permute(0, 3, 1, 2)
+    def __init__(self, images: ImageArray) -> None:
+        self.pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> Tensor:
         return self.pictures[index]
+
+
+def _at_once(side: int) -> int:
+    """Number of square images whose features are computed at once."""
+    return max(1, PIXELS_AT_ONCE // side**2)
 
 
 def _deviation(stage: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saliency_gan.config import EvaluateConfig
-from saliency_gan.errors import UserError
+from saliency_gan.errors import UserError, one_line
 from saliency_gan.images.folders import by_name, find_images, some
 from saliency_gan.images.reading import UnreadableImageError, read_mask
 
@@ -127,14 +127,14 @@ def find_dataset(config: EvaluateConfig) -> Dataset:
     if not names:
         examples = ", ".join(f"{min(side.values()).name} ({title})" for title, side in sides.items())
         raise UserError(
-            f"No file of {config.images or config.maps} has the name of a mask in {config.masks}, as in {examples}:"
-            " name both alike, with their subfolders, apart from the suffix."
+            f"No file has the same name in {' and '.join(str(folder) for folder in given.values())}, as in {examples}:"
+            " name them alike, with their subfolders, apart from the suffix."
         )
     pairs = tuple(_pair(name, sides) for name in sorted(names))
     unmatched = tuple(
         f"{len(alone)} of the {title} have no partner and are left out: {some(alone)}."
         for title, side in sides.items()
-        if (alone := sorted(path.name for name, path in side.items() if name not in names))
+        if (alone := sorted(one_line(path.name) for name, path in side.items() if name not in names))
     )
     return Dataset(_name_of(config.masks), pairs, unmatched)
 

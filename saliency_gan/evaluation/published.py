@@ -33,7 +33,7 @@ class PublishedRow:
 
 
 def published_rows(benchmark: str | None) -> list[PublishedRow]:
-    """Rows of a benchmark, those with the least supervision first; none for the user's own photos.
+    """Rows of a benchmark, in the table's order; none for the user's own photos.
 
     Args:
         benchmark: Key of `benchmarks.BENCHMARKS`, or None.

@@ -73,7 +73,10 @@ class Generator(nn.Module, ABC):
     @property
     @abstractmethod
     def feature_layers(self) -> dict[str, nn.Module]:
-        """Name -> layer whose channels can be dissected, from the coarsest layer to the finest."""
+        """Name -> layer whose channels can be dissected, from the coarsest layer to the finest.
+
+        A layer returns float [N, units, h, w]. No later operation may change this output in place.
+        """
 
     @property
     def own_directions(self) -> dict[str, Tensor]:
@@ -130,9 +133,13 @@ class Generator(nn.Module, ABC):
     def freeze(self) -> Self:
         """Switches to evaluation mode, turns off the gradients of all weights, and returns itself.
 
-        Weights must not change after that, because values that depend only on the weights are computed here.
+        Weights must not change after that, because values that depend only on the weights are computed here. The
+        weights of convolutions are laid out channels last, which is faster.
         """
         for module in self.modules():
             if isinstance(module, UpsampledConv2d):
                 module.fold()
+        for weight in (*self.parameters(), *self.buffers()):
+            if weight.ndim == 4:  # Module.to(memory_format=...) fails if there are weights of five dimensions
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         return self.eval().requires_grad_(False)

@@ -65,7 +65,7 @@ def load_biggan_128(name: str, weights: Path, architecture: BigGANArchitecture =
         tensors.setdefault(ours, torch.tensor(0))  # counters of training batches, not needed any more
     generator.load_state_dict(tensors, assign=True)
     generator.sha256 = sha256_of(path)
-    return generator.to(memory_format=torch.channels_last)
+    return generator
 
 
 def public_shapes(generator: BigGAN) -> dict[str, tuple[int, ...]]:

@@ -154,7 +154,7 @@ def load_biggan_deep(name: str, weights: Path, truncation: float = 1.0) -> BigGA
         raise UserError(f"{weights_path} does not hold the weights that {config_path} describes ({missing[0]}).")
     generator = BigGANDeep(_fold_spectral_norm(model), name, truncation)
     generator.sha256 = sha256_of(weights_path)
-    return generator.to(memory_format=torch.channels_last)
+    return generator
 
 
 def _find(folder: Path, name: str, file: str) -> Path:

@@ -85,7 +85,7 @@ def check_contract(generator: Any, name: str) -> None:
             f"{' (it lacks ' + ', '.join(lacking) + ')' if lacking else ''}: wrap it in a subclass, {GUIDE}."
         )
     _check_attributes(generator, name)
-    generator.freeze().to(device="cpu", memory_format=torch.channels_last)  # type: ignore[call-overload]
+    generator.freeze().cpu()
     _check_images(generator, name)
 
 
@@ -125,9 +125,12 @@ def _check_images(generator: Generator, name: str) -> None:
     with torch.enable_grad(), _outputs(generator.feature_layers) as outputs:
         images = generator(latents.requires_grad_(), classes)
     for layer in generator.feature_layers:
-        has_units = isinstance(outputs.get(layer), Tensor) and outputs[layer].ndim > 1 and len(outputs[layer]) == 2
-        found = _described(outputs[layer]) if layer in outputs else "nothing, because it is not called"
-        _require(has_units, name, f"the feature layer {layer!r} gave {found}, not a tensor (2, units, ...)")
+        output, version = outputs.get(layer, (None, 0))
+        has_units = isinstance(output, Tensor) and output.ndim == 4 and len(output) == 2
+        found = _described(output) if layer in outputs else "nothing, because it is not called"
+        _require(has_units, name, f"the feature layer {layer!r} gave {found}, not a tensor (2, units, height, width)")
+        kept = output._version == version
+        _require(kept, name, f"the output of the feature layer {layer!r} is changed in place, as by ReLU(inplace=True)")
     found = _described(images)
     expected = f"float32 {(2, generator.channels, generator.resolution, generator.resolution)}"
     _require(found == expected, name, f"forward returned {found}, not {expected}")
@@ -144,11 +147,15 @@ def _check_images(generator: Generator, name: str) -> None:
 
 
 @contextmanager
-def _outputs(layers: dict[str, nn.Module]) -> Iterator[dict[str, Any]]:
-    """Records what the layers return in a forward pass."""
-    found: dict[str, Any] = {}
+def _outputs(layers: dict[str, nn.Module]) -> Iterator[dict[str, tuple[Any, int]]]:
+    """Records what the layers return in a forward pass, and its version, which an in-place operation increases."""
+    found: dict[str, tuple[Any, int]] = {}
+
+    def record(layer: str, output: Any) -> None:
+        found[layer] = (output, output._version if isinstance(output, Tensor) else 0)
+
     handles = [
-        module.register_forward_hook(lambda _module, _inputs, output, layer=layer: found.update({layer: output}))
+        module.register_forward_hook(lambda _module, _inputs, output, layer=layer: record(layer, output))
         for layer, module in layers.items()
     ]
     try:

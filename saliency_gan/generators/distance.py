@@ -118,7 +118,8 @@ def measure_generator(
         real = _features(encoder, photos(), progress)
     few = to_uint8(torch.cat(shown)[:SHOWN])
     nearest = cdist(generated[: len(few)], real).argsort(axis=1)[:, :3].T
-    picture = grid(np.concatenate([few, *(data.images[kept[row]] for row in nearest)]), len(few))
+    rows = [few, *(np.broadcast_to(data.images[kept[row]], few.shape) for row in nearest)]  # grey photos as colour
+    picture = grid(np.concatenate(rows), len(few))
     return compare(generated, real), picture
 
 

@@ -7,6 +7,8 @@ from saliency_gan.generators.eigengan import EigenGAN
 
 DEAD_CHANGE = 0.002
 """A layer is dead if each of its dimensions changes the image by less than this per unit of z."""
+AT_ONCE = 128
+"""Images that are drawn at once."""
 TAKES_ALL = 0.9
 """One dimension dominates its layer if its share of the layer's |L| is above this."""
 
@@ -24,13 +26,15 @@ def layer_health(generator: EigenGAN, latents: Tensor, classes: Tensor) -> dict[
         Two values for every dimension, with names as in `own_directions`: `importance_L1D1` is |L_ij|, and
         `change_L1D1` is the mean absolute change of G(z, c), in the units of [-1, 1], when z_ij grows by one.
     """
-    plain = generator(latents, classes)
+    parts = list(zip(latents.split(AT_ONCE), classes.split(AT_ONCE), strict=True))
+    plain = [generator(some, kinds) for some, kinds in parts]
     found = {}
     for name, direction in generator.own_directions.items():
-        moved = generator(latents + direction.to(latents), classes)
+        moved = (generator(some + direction.to(latents), kinds) for some, kinds in parts)
+        sums = [float((after - before).abs().sum()) for after, before in zip(moved, plain, strict=True)]
         layer, index = divmod(int(direction.argmax()) - generator.noise_dim, generator.dims_per_layer)
         found[f"importance_{name}"] = float(generator.importances[layer, index])
-        found[f"change_{name}"] = float((moved - plain).abs().mean())
+        found[f"change_{name}"] = sum(sums) / sum(before.numel() for before in plain)
     return found
 
 

@@ -127,7 +127,7 @@ def load_progan(name: str, weights: Path, architecture: ProGANArchitecture = CEL
         tensors[f"{ours}.bias"] = state[f"{theirs}.wscale.b"].float()
     generator.load_state_dict(tensors, assign=True)
     generator.sha256 = sha256_of(path)
-    return generator.to(memory_format=torch.channels_last)
+    return generator
 
 
 def public_shapes(architecture: ProGANArchitecture) -> dict[str, tuple[int, ...]]:

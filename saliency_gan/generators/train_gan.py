@@ -3,7 +3,6 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tqdm import tqdm
@@ -13,10 +12,7 @@ from saliency_gan.compute.processes import is_main
 from saliency_gan.config import TrainGanConfig
 from saliency_gan.errors import UserError
 from saliency_gan.generators.class_folders import load_class_folders
-from saliency_gan.generators.discriminators import (
-    check_residual_sizes,
-    save_discriminator,
-)
+from saliency_gan.generators.discriminators import check_residual_sizes, save_discriminator
 from saliency_gan.generators.distance import measure_generator
 from saliency_gan.generators.families import new_generator
 from saliency_gan.generators.health import health_warnings
@@ -28,9 +24,6 @@ from saliency_gan.images.writing import write_image
 from saliency_gan.runs.interrupts import delaying_interrupt, saving_on_interrupt
 from saliency_gan.runs.stage_folder import MEMORY_AFTER, StageFolder
 from saliency_gan.storage.files import write_json
-
-if TYPE_CHECKING:
-    pass
 
 CHANGEABLE = {"distance_images"}
 """Settings that only change what is measured. They may differ when a run is continued."""
@@ -90,10 +83,13 @@ def train_gan(config: TrainGanConfig) -> Path:
             generator = trainer.finished_generator()
             save_generator(generator, output)
             save_discriminator(trainer.discriminator.module, folder.path / "discriminator.safetensors")
+            distance, copies = folder.path / "distance.json", folder.path / "nearest.png"
+            for earlier in (distance, copies):  # they describe the generator before these steps
+                earlier.unlink(missing_ok=True)
             if config.distance_images and len(data.labels) > 1:
                 found, nearest = measure_generator(generator, data, config.distance_images, fabric.device, config.seed)
-                write_json(folder.path / "distance.json", asdict(found))
-                write_image(folder.path / "nearest.png", nearest)
+                write_json(distance, asdict(found))
+                write_image(copies, nearest)
                 print(found.describe())
     print(f"generator written to {output}")
     return output

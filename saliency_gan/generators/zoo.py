@@ -310,7 +310,7 @@ def _read_trained(path: Path, name: str) -> TrainedGenerator:
     except (safetensors.SafetensorError, OSError, LookupError, *_MALFORMED) as error:
         raise UserError(f"{path} is not a generator file that train-gan wrote ({_reason(path, error)}).") from None
     generator.sha256 = sha256_of(path)
-    return generator.to(memory_format=torch.channels_last)
+    return generator
 
 
 def _check_shapes(description: Any, shapes: dict[str, tuple[int, ...]]) -> None:

@@ -92,7 +92,7 @@ class CandidateSource:
             self.identity["judge_sha256"] = self._judge.sha256
         self._among = self.generator.class_indices(config.classes)
         fabric = make_fabric(config.device, config.precision, shared=True)
-        self.generator.to(fabric.device).to(memory_format=torch.channels_last)
+        self.generator.to(fabric.device)
         self._autocast = fabric.autocast
         self._masker = Masker(config, self.generator, directions, painters, fabric)
         self.polarity, self.shift = self._masker.polarity, self._masker.shift

@@ -15,9 +15,12 @@ Mask = NDArray[np.uint8]
 """[H, W], 1 on the object and 0 elsewhere."""
 
 CHECKS = {
-    "min_area": "the masks are too small: raise --theta, lower --votes (units) or lower --min_area",
-    "max_area": "the masks are too large: raise --shift, lower --theta, raise --votes (units) or raise --max_area",
-    "max_border": "the masks lie along the border: raise --shift, lower --theta, raise --votes or raise --max_border",
+    "min_area": "the masks are too small: raise --theta, lower --margin (lighting, difference), --votes (units) or"
+    " --min_area",
+    "max_area": "the masks are too large: raise --shift, lower --theta, raise --margin (lighting, difference), --votes"
+    " (units) or --max_area",
+    "max_border": "the masks lie along the border: raise --shift, lower --theta, raise --margin (lighting, difference),"
+    " --votes (units) or --max_border",
     "two_peaks": "the shifted images have no two greys: raise --shift or switch --two_peaks off",
     "min_agreement": "the rules disagree: raise --shift or lower --min_agreement",
     "min_stability": "the shift changes the objects: lower --shift or --min_stability",

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from saliency_gan.errors import UserError, reason_of
+from saliency_gan.errors import UserError, one_line, reason_of
 from saliency_gan.generators.base import Generator
 from saliency_gan.images.brightness import Polarity
 from saliency_gan.storage.bundled import bundled_folder, generators_with_directions
@@ -73,9 +73,9 @@ class Directions:
         """Writes directions.safetensors and directions.json into `folder`, each atomically."""
         tensors = {"A": self.matrix, "background": self.background_vector}
         tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
-        # The file's sha256 identifies A and h_bg, so the settings are in the other file.
-        metadata = {"generator": json.dumps(self.generator)}
-        file = safetensors.torch.save(tensors, metadata)
+        # The file's sha256 identifies all that pairs depend on. Several entries would be written in any order.
+        identity = {"generator": self.generator, "shift": self.background.shift, "polarity": self.background.polarity}
+        file = safetensors.torch.save(tensors, {"directions": json.dumps(identity)})
         write_bytes(folder / "directions.safetensors", file)
         write_json(
             folder / "directions.json",
@@ -199,7 +199,7 @@ def read_names(folder: Path, columns: int) -> dict[int, str]:
     given: Any = None
     try:
         given = read_json(path).get("names", {})
-        names = {int(index): str(name) for index, name in given.items()}
+        names = {int(index): one_line(str(name)) for index, name in given.items()}
         valid = names.keys() <= set(range(columns)) and len(set(names.values())) == len(names)
     except (AttributeError, ValueError):
         valid = False

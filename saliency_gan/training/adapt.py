@@ -10,7 +10,7 @@ from saliency_gan.config.self_training import ROUND_SETTINGS, at_round
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.training.pairs import Part
-from saliency_gan.training.self_training import run_rounds
+from saliency_gan.training.self_training import outcome, run_rounds
 from saliency_gan.training.sources import read_shards
 from saliency_gan.training.train_student import resized
 
@@ -18,7 +18,8 @@ from saliency_gan.training.train_student import resized
 def adapt(config: AdaptConfig) -> Path:
     """Trains a model on its own masks of photos, and resumes where an earlier run stopped.
 
-    If training does not raise the agreement on held-out photos, the unchanged model is kept.
+    A round whose agreement on held-out photos is too low is not kept, see `run_rounds`; if that is the first round, the
+    unchanged model is kept.
 
     Returns:
         The weights file, `run/saliency-adapted/model.safetensors`. The same folder holds config.json, rounds.json,
@@ -41,10 +42,7 @@ def adapt(config: AdaptConfig) -> Path:
         output = folder.path / "model.safetensors"
         if is_main():
             kept.save(folder.path)
-    if kept.about["round"]:
-        print(f"agreement rose to {kept.about['agreement']:.3f}: the model of round {kept.about['round']} is {output}")
-    else:
-        print(f"training did not raise the agreement of {kept.about['agreement']:.3f}: {output} is the model as it was")
+    print(outcome(kept, output))
     return output
 
 

@@ -109,7 +109,11 @@ class Learner:
         return saliency_loss(logits, targets, self.loss)
 
     def measure_statistics(self, batches: Iterable[ImageArray]) -> None:
-        """Sets the EMA model's batch-norm statistics to their mean over batches of uint8 [N, H, W, 3]."""
+        """Sets the EMA model's batch-norm statistics to their mean over batches of uint8 [N, H, W, 3].
+
+        The same batches give the same statistics, also if the model drops activations at random.
+        """
+        torch.manual_seed(self.step)
         with self.fabric.autocast():
             measure_statistics(self.average, ((self._inputs(batch),) for batch in batches))
 

@@ -6,6 +6,7 @@ This is our own method, not the paper's. `train-student` and `adapt` use these r
 import copy
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,17 @@ def run_rounds(
     while rounds.number < len(config.steps) and not rounds.finished:
         with saving_on_interrupt(lambda: folder.save_checkpoint(rounds.state())):
             _run_round(rounds, folder)
+    if rounds.finished:
+        print(f"the agreement of round {rounds.number} was too low: it is not kept, and no round follows")
     return rounds.kept_model()
+
+
+def outcome(kept: SaliencyModel, output: Path) -> str:
+    """Says in one sentence which model `run_rounds` kept, and where it is."""
+    number, agreement = kept.about["round"], kept.about["agreement"]
+    if number:
+        return f"the model of round {number}, agreement {agreement:.3f}, is {output}"
+    return f"no round was kept, so {output} is the model as it was, agreement {agreement:.3f}"
 
 
 def _run_round(rounds: "_Rounds", folder: StageFolder) -> None:

@@ -28,7 +28,10 @@ def download_shards(address: str) -> Path:
         StageError: If a file cannot be downloaded, differs from the manifest, or cannot be written.
     """
     address = address.removesuffix(MANIFEST).rstrip("/")
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # such as an unclosed [
+        parts = urlsplit("")
     if not parts.hostname or parts.query or parts.fragment or parts.username:
         raise UserError(
             "--shards takes a folder or its plain address, https://HOST/FOLDER, without password or signature: download"

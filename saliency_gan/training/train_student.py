@@ -13,7 +13,7 @@ from saliency_gan.config.self_training import ROUND_SETTINGS, at_round
 from saliency_gan.runs.stage_folder import StageFolder
 from saliency_gan.saliency.model import SaliencyModel, load_model
 from saliency_gan.saliency.network import SaliencyArchitecture
-from saliency_gan.training.self_training import run_rounds
+from saliency_gan.training.self_training import outcome, run_rounds
 
 
 def train_student(config: TrainStudentConfig) -> Path:
@@ -51,7 +51,7 @@ def train_student(config: TrainStudentConfig) -> Path:
         output = folder.path / "model.safetensors"
         if is_main():
             model.save(folder.path)
-    print(f"student of round {model.about['round']}, agreement {model.about['agreement']:.3f}, written to {output}")
+    print(outcome(model, output))
     return output
 
 

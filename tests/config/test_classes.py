@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from saliency_gan.config import DiscoverConfig, MasksConfig, to_plain
@@ -21,6 +23,12 @@ def test_a_file_is_replaced_by_its_lines_so_that_a_run_records_them(listed, conf
     settings = config(classes=("teapot", f"@{listed}", 3))
     assert settings.classes == ("teapot", *LINES, 3)
     assert to_plain(settings)["classes"] == ["teapot", *LINES, 3]
+
+
+def test_names_from_a_file_are_not_read_as_files(tmp_path):
+    (tmp_path / "names.txt").write_text("Aves/owl\n@home\nread me.txt\n", encoding="utf-8")
+    settings = DiscoverConfig(classes=(f"@{tmp_path / 'names.txt'}",))
+    assert replace(settings, K=3).classes == ("Aves/owl", "@home", "read me.txt")
 
 
 def test_paths_need_no_sign(listed, monkeypatch):

@@ -67,9 +67,15 @@ def test_no_gallery_is_drawn_unless_it_is_asked_for():
     assert points("discover.gallery_samples=3")[0].discover.gallery_samples == 3
 
 
+def test_a_direction_and_a_search_in_the_pipeline_are_left_out_because_a_sweep_needs_no_h_bg():
+    base = DiscoverConfig(direction=1, method="optimise")
+    assert {(point.discover.direction, point.discover.method) for point in points(base=base)} == {(None, "rank")}
+
+
 @pytest.mark.parametrize(
     ("over", "sentence"),
     [
+        (["discover.sign=2"], r"'2' is no value of it; did you mean -?1\?"),
         (["discover.K=16,x"], r"discover\.K: 'x' is no value of it; expected int"),
         (["discover.K=1.5"], "'1.5' is no value"),
         (["discover.deformator=random,coordinat"], r"'coordinat' .*; did you mean coordinate\?"),

@@ -40,7 +40,7 @@ def test_names_are_given_changed_and_taken_back(run: Path, capsys: pytest.Captur
     assert sha256_of(folder / "directions.safetensors") == tensors, "masks record this digest"
 
 
-def test_what_a_generator_calls_its_own_directions_stays(tmp_path: Path) -> None:
+def test_what_a_generator_calls_its_own_directions_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "discover"
     background = BackgroundDirection(2, 1, 6.0, "bright")
     own = {2: "L1D1", 3: "L1D2"}
@@ -49,6 +49,7 @@ def test_what_a_generator_calls_its_own_directions_stays(tmp_path: Path) -> None
     )
     found.save(folder)
     assert annotate(tmp_path, "--direction", "L1D1", "--name", "brightness") == 0
+    assert "direction 2 is called L1D1: brightness" in capsys.readouterr().out
     assert annotate(tmp_path, "--direction", "0", "--name", "size: large") == 0
     named = load_directions(folder)
     assert named.names == {0: "size: large", 2: "L1D1: brightness", 3: "L1D2"}

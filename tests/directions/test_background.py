@@ -4,6 +4,7 @@ import torch
 from saliency_gan.config import DiscoverConfig
 from saliency_gan.directions.background import COARSE_SAMPLES, FINALISTS, choose_background
 from saliency_gan.directions.criteria import CRITERIA, combine
+from saliency_gan.directions.optimised import optimise_direction
 from tests.directions.worlds import DiscWorld, cpu_fabric
 
 
@@ -88,6 +89,21 @@ def test_only_the_classes_asked_for_are_drawn():
 
     choose(Spy(), among=[0, 2], background_samples=20)
     assert set(seen) == {0, 2}
+
+
+def test_the_search_computes_as_many_images_at_once_as_training():
+    class Spy(DiscWorld):
+        def forward(self, latents, classes):
+            sizes.append(len(latents))
+            return super().forward(latents, classes)
+
+    found = []
+    for accumulate in (1, 4):
+        sizes: list[int] = []
+        config = DiscoverConfig(batch=8, accumulate=accumulate, optimise_steps=5)
+        found.append(optimise_direction(config, Spy(), "bright", None, cpu_fabric()))
+        assert set(sizes) == {8 // accumulate}
+    torch.testing.assert_close(*found, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("polarity", ["bright", "dark"])

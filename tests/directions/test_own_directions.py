@@ -50,6 +50,10 @@ def test_a_new_run_takes_an_own_direction_by_its_name(config):
     torch.testing.assert_close(found.background_vector, expected)
     with pytest.raises(UserError, match="No direction is called 'L9D9'"):
         discover(replace(config, direction="L9D9"))
+    path = config.run / "discover" / "directions.json"  # as a kill between the two files leaves it
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"directions_sha256": "0" * 64}))
+    discover(replace(config, direction="L1D2", sign=-1, shift=2.0))
+    assert load_directions(path.parent).background == found.background
     section = Section("Stage 1", "discover")
     discover_section(config.run, section)
     assert "h_bg is direction 3 (L1D2), sign -1" in section.sentences[0]

@@ -10,7 +10,7 @@ from saliency_gan.cli.main import main
 from saliency_gan.config import WalkConfig
 from saliency_gan.directions.annotation import rename
 from saliency_gan.directions.walk import walk
-from saliency_gan.errors import UserError
+from saliency_gan.errors import StageError, UserError
 from saliency_gan.generators.zoo import load_generator
 from saliency_gan.images.reading import read_image
 from saliency_gan.images.tensors import to_uint8
@@ -84,6 +84,30 @@ def test_a_gif_goes_there_and_back(run: Path, back: bool, count: int) -> None:
             assert np.argmin(errors) == number and errors[number] < 10, "256 colours of noise are not exact"
     if back:
         assert all(np.abs(frames[8 - number].astype(int) - frames[number]).max() == 0 for number in range(1, 4))
+
+
+def test_an_mp4_that_opencv_could_not_write_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullDisk:
+        """A writer that says nothing about what it could not write, as OpenCV's."""
+
+        fourcc = cv2.VideoWriter.fourcc
+
+        def __init__(self, path: str, *_: object) -> None:
+            Path(path).touch()
+
+        def isOpened(self) -> bool:  # noqa: N802
+            return True
+
+        def write(self, image: object) -> None: ...
+
+        def release(self) -> None: ...
+
+    path = walk(settings(run, ".mp4", samples=1, frames=3))
+    before = path.read_bytes()
+    monkeypatch.setattr(cv2, "VideoWriter", FullDisk)
+    with pytest.raises(StageError, match="The mp4 could not be written to"):
+        walk(settings(run, ".mp4", samples=1, frames=3))
+    assert path.read_bytes() == before
 
 
 def test_an_mp4_has_its_frames_and_rate(run: Path) -> None:

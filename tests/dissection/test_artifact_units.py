@@ -69,7 +69,7 @@ def test_the_first_order_score_is_exact_where_realism_is_linear():
 
 def test_photos_alone_rank_units_as_well(sampler, tmp_path, monkeypatch):
     monkeypatch.setattr(artifact_units, "find_discriminator", lambda *_: None)
-    black = torch.full((8, 3, 16, 16), -1.0) + 0.02 * torch.rand(8, 3, 16, 16, generator=random_stream(1))
+    black = torch.randint(0, 3, (8, 16, 16, 3), generator=random_stream(1), dtype=torch.uint8).numpy()
     monkeypatch.setattr(artifact_units, "read_photos", lambda *_: black)
     found = measure_artifacts(config(tmp_path, real=tmp_path), sampler, load_model(), tmp_path)
     assert found["ranked_by"] == "feature distance" and found["units"][0] == 3

@@ -11,7 +11,7 @@ from saliency_gan.dissection.realism import FeatureDistance, find_discriminator,
 from saliency_gan.errors import UserError
 from saliency_gan.generators.discriminators import read_discriminator, save_discriminator
 from saliency_gan.generators.residual_discriminator import ResidualDiscriminator
-from saliency_gan.images.tensors import to_uint8
+from saliency_gan.images.tensors import to_signed, to_uint8
 from saliency_gan.images.writing import write_image
 from saliency_gan.runs.random_streams import random_stream
 from saliency_gan.saliency.model import load_model
@@ -20,12 +20,18 @@ from saliency_gan.storage.bundled import bundled_folder
 
 @pytest.fixture(scope="module")
 def photos():
-    return torch.rand(12, 3, 32, 32, generator=random_stream(0)) * 2 - 1
+    return torch.rand(12, 3, 32, 32, generator=random_stream(0)).mul(256).byte().permute(0, 2, 3, 1).numpy()
 
 
 @pytest.fixture(scope="module")
 def distance(photos):
     return FeatureDistance(load_model(), photos)
+
+
+def test_images_at_once_do_not_change_the_distance(distance, photos, monkeypatch):
+    monkeypatch.setattr(realism, "PIXELS_AT_ONCE", 5 * 32**2)
+    images = torch.rand(7, 3, 32, 32, generator=random_stream(1)) - 0.2
+    assert FeatureDistance(load_model(), photos).distance(images) == pytest.approx(distance.distance(images), rel=1e-4)
 
 
 def by_loops(distance, images, photos):
@@ -35,7 +41,7 @@ def by_loops(distance, images, photos):
         return (float(one.double() @ other.double()) / len(one) + 1) ** 3
 
     with torch.no_grad():
-        some, real = distance.features(images), distance.features(photos)
+        some, real = distance.features(images), distance.features(to_signed(photos))
     pairs = [(a, b) for a in range(len(some)) for b in range(len(some)) if a != b]
     real_pairs = [(a, b) for a in range(len(real)) for b in range(len(real)) if a != b]
     return (
@@ -57,7 +63,7 @@ def test_the_distance_is_that_of_loops_in_float64(distance, photos):
 
 def test_features_have_mean_0_and_deviation_1_over_the_photos(distance, photos):
     torch.testing.assert_close(
-        distance.features(photos).mean(0), torch.zeros(distance.photos.shape[1]), atol=1e-4, rtol=0
+        distance.features(to_signed(photos)).mean(0), torch.zeros(distance.photos.shape[1]), atol=1e-4, rtol=0
     )
 
 
@@ -76,7 +82,7 @@ def test_photos_are_read_from_a_tree_and_damaged_ones_left_out(tmp_path):
         write_image(tmp_path / name, np.full((8, 16, 3), 255, np.uint8))
     (tmp_path / "c.png").write_bytes(b"damaged")
     photos = read_photos(tmp_path, 16)
-    assert photos.shape == (2, 3, 16, 16) and (photos == 1).all()
+    assert photos.shape == (2, 16, 16, 3) and (photos == 255).all()
     (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match="holds 1 readable images"):
         read_photos(tmp_path, 16)
@@ -119,7 +125,7 @@ def test_fid_is_that_of_the_features_of_the_network(tmp_path):
         network = network_class("random", ["2048"])
     torch.save(network.state_dict(), tmp_path / "inception.pth")
     one, two = (torch.rand(6, 3, 32, 32, generator=random_stream(seed)) * 2 - 1 for seed in (4, 5))
-    found = frechet_inception_distance(one, two * 0.5, tmp_path / "inception.pth")
+    found = frechet_inception_distance(to_uint8(one), two * 0.5, tmp_path / "inception.pth")
     sets = []
     for images in (one, two * 0.5):
         pixels = torch.from_numpy(to_uint8(images)).permute(0, 3, 1, 2)
@@ -135,4 +141,4 @@ def test_fid_is_that_of_the_features_of_the_network(tmp_path):
 def test_weights_of_another_network_are_refused(photos, tmp_path):
     torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="Inception weights"):
-        frechet_inception_distance(photos, photos, tmp_path / "other.pth")
+        frechet_inception_distance(photos, to_signed(photos), tmp_path / "other.pth")

@@ -100,7 +100,7 @@ def test_a_benchmark_with_maps(tmp_path, monkeypatch):
         ({"benchmark": "sod", "root": ".", "masks": "masks"}, "leave --images and --masks out"),
         ({"images": "nowhere", "masks": "masks"}, "no folder .*nowhere"),
         ({"images": "empty", "masks": "masks"}, "empty holds no image"),
-        ({"images": "other", "masks": "masks"}, r"name both alike"),
+        ({"images": "other", "masks": "masks"}, r"has the same name in .*masks and .*other"),
         ({"images": "twice", "masks": "masks"}, r"a\.jpg and .*/a\.png differ only"),
     ],
 )

@@ -31,17 +31,17 @@ class Mine(Generator):
 
     def __init__(self):
         super().__init__()
-        self.linear = nn.Linear(6, 3 * 8 * 8)
+        self.linear, self.shaped = nn.Linear(6, 3 * 8 * 8), nn.Unflatten(1, (3, 8, 8))
         nn.init.orthogonal_(self.linear.weight, generator=torch.Generator().manual_seed(0))
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, latents, classes):
-        images = self.linear(latents).reshape(-1, 3, 8, 8)
+        images = self.shaped(self.linear(latents))
         return torch.tanh(images + classes[:, None, None, None])
 
     @property
     def feature_layers(self):
-        return {"linear": self.linear}
+        return {"shaped": self.shaped}
 
 
 def load():
@@ -101,9 +101,9 @@ def test_the_code_in_the_documentation_runs(tmp_path):
     (tmp_path / "my_gan.py").write_text(guide.partition("```python\n")[2].partition("```")[0])
     (tmp_path / "my_project.py").write_text(
         "from torch import nn\n\n\nclass Network(nn.Sequential):\n    def __init__(self):\n        super().__init__()\n"
-        "        self.layer1 = nn.Linear(128, 3 * 64 * 64)\n        self.shape = nn.Unflatten(1, (3, 64, 64))\n"
+        "        self.shape = nn.Unflatten(1, (128, 1, 1))\n        self.layer1 = nn.ConvTranspose2d(128, 3, 64)\n"
     )
-    weights = {"layer1.weight": torch.full((3 * 64 * 64, 128), 0.01), "layer1.bias": torch.zeros(3 * 64 * 64)}
+    weights = {"layer1.weight": torch.full((128, 3, 64, 64), 0.01), "layer1.bias": torch.zeros(3)}
     torch.save(weights, tmp_path / "weights.pth")
     generator = load_custom(f"{tmp_path / 'my_gan.py'}:load", tmp_path / "weights.pth")
     latents = generator.sample_latents(2, random_stream(0))
@@ -230,9 +230,12 @@ def test_classes_that_need_to_find_their_module(write):
         ('["cat", "dog"]', '"ab"', "class_names is 'ab', not a tuple of text"),
         ('["cat", "dog"]', "[1, 2]", r"class_names is \[1, 2\], not a tuple of text"),
         ("    def forward", "    channels = 4\n\n    def forward", "channels is 4, not 1 or 3"),
-        ('{"linear": self.linear}', "[self.linear]", "feature_layers is not a dictionary of names and modules"),
-        ('{"linear": self.linear}', '{"linear": nn.ReLU()}', "modules of the generator"),
-        ("self.linear(latents)", "(latents @ self.linear.weight.T)", "layer 'linear' gave nothing, because it is"),
+        ('{"shaped": self.shaped}', "[self.shaped]", "feature_layers is not a dictionary of names and modules"),
+        ('{"shaped": self.shaped}', '{"shaped": nn.ReLU()}', "modules of the generator"),
+        ("self.shaped(self.linear(latents))", "self.linear(latents).reshape(-1, 3, 8, 8)",
+         "layer 'shaped' gave nothing, because it is not called"),
+        ('"shaped": self.shaped', '"flat": self.linear', r"'flat' gave float32 \(2, 192\), not a tensor \(2, units, h"),
+        ("(self.linear(latents))", "(self.linear(latents)).relu_()", "feature layer 'shaped' is changed in place"),
         ("return Mine()", "mine = Mine()\n    mine.name = 5\n    return mine", "name is 5, not text"),
         ("], 8", "], 16", r"forward returned float32 \(2, 3, 8, 8\), not float32 \(2, 3, 16, 16\)"),
         ("return torch.tanh", "return torch.Tensor.tolist", "forward returned a list, not float32"),
@@ -265,6 +268,12 @@ def test_own_directions_that_no_stage_could_use_are_named(write, vector):
     own = f"    own_directions = {{'up': {vector}}}\n\n    def forward"
     with pytest.raises(UserError, match="own_directions has 'up', which is no finite float tensor of 6 numbers"):
         load_custom(write(CODE.replace("    def forward", own, 1)))
+
+
+def test_weights_of_five_dimensions_are_accepted(write):
+    modulated = "nn.init.zeros_(self.linear.bias)\n        self.modulated = nn.Parameter(torch.zeros(1, 2, 2, 3, 3))"
+    generator = load_custom(write(CODE.replace("nn.init.zeros_(self.linear.bias)", modulated, 1)))
+    assert generator.modulated.shape == (1, 2, 2, 3, 3)
 
 
 def test_images_that_seem_to_lie_in_0_to_1_are_remarked_upon(write, capsys):

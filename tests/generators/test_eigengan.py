@@ -11,7 +11,7 @@ from torch import nn
 from saliency_gan.compute.devices import make_fabric
 from saliency_gan.config import TrainGanConfig
 from saliency_gan.errors import UserError
-from saliency_gan.generators import training
+from saliency_gan.generators import health, training
 from saliency_gan.generators.eigengan import EigenGAN, EigenGANArchitecture, Subspace
 from saliency_gan.generators.health import health_warnings, layer_health
 from saliency_gan.generators.objectives import generator_loss, gradient_penalty, keep_orthonormal
@@ -238,6 +238,17 @@ def test_attention_is_for_biggan_alone(config):
 def test_classes_are_those_of_the_folders(config):
     generator = load_generator(str(train_gan(replace(config, embedding_dim=4, steps=1))))
     assert generator.class_names == ("apple", "boat", "cup") and generator.own_directions
+
+
+def test_images_at_once_do_not_change_what_is_measured(monkeypatch):
+    generator = make_eigengan().freeze()
+    latents, classes = generator.sample_latents(5, random_stream(0)), torch.zeros(5, dtype=torch.int64)
+    whole = layer_health(generator, latents, classes)
+    plain, (name, direction) = generator(latents, classes), next(iter(generator.own_directions.items()))
+    change = float((generator(latents + direction, classes) - plain).abs().mean())
+    assert whole[f"change_{name}"] == pytest.approx(change, rel=1e-5)
+    monkeypatch.setattr(health, "AT_ONCE", 2)
+    assert layer_health(generator, latents, classes) == pytest.approx(whole, rel=1e-5)
 
 
 def test_dead_layers_and_greedy_dimensions_are_named():

@@ -403,8 +403,11 @@ def test_an_sngan_goes_on_from_a_finished_one_but_not_from_another_family(digits
     ("changes", "sentence"),
     [
         ({"image_channels": 2}, "--image_channels is 2, but has to be 3 for colour or 1 for grey"),
-        ({"exclude": ("boat",)}, "--exclude names class folders, which this family does not use"),
+        ({"exclude": ("boat",)}, "--exclude is for class folders: leave it out"),
+        ({"min_images": 9}, "--min_images is for class folders: leave it out"),
         ({"attention_at": 8}, "--attention_at is for --family biggan"),
+        ({"subspace_dim": 8}, "--subspace_dim is for --family eigengan"),
+        ({"orthogonality": "exact"}, "--orthogonality is for --family eigengan"),
         ({"resolution": 32}, "3 channel numbers make a 16 px generator, but resolution is 32"),
     ],
 )
@@ -423,11 +426,34 @@ def test_settings_that_an_sngan_does_not_have_are_refused(digits, changes, sente
         *((name, value) for name in ("translation", "colour") for value in (-0.1, 1.1)),
         ("ema", 1.0),
         ("distance_images", 1),
+        ("embedding_dim", 0),
     ],
 )
 def test_numbers_that_cannot_work_are_refused(config, name, value):
     with pytest.raises(UserError, match=f"--{name} is {value}, but has to be"):
         config(**{name: value}).check()
+
+
+@pytest.mark.parametrize("name", ["channels", "discriminator_channels"])
+@pytest.mark.parametrize(("value", "shown"), [((), "empty"), ((8, 0), "8,0"), ((-4, 8), "-4,8")])
+def test_numbers_of_channels_that_cannot_work_are_refused(config, name, value, shown):
+    with pytest.raises(UserError, match=f"--{name} is {shown}, but has to be one or more numbers of 1 or more"):
+        config(**{name: value}).check()
+
+
+def test_grey_photos_stand_below_generated_images_and_leave_with_them(digits, tmp_path):
+    photos = tmp_path / "grey"
+    photos.mkdir()
+    for level in (0, 90, 180, 255):
+        Image.new("L", (16, 16), level).save(photos / f"{level}.png")
+    settings = digits(images=photos, image_channels=1, steps=1, distance_images=3)
+    path = train_gan(settings)
+    nearest = read_image(path.with_name("nearest.png"))
+    below = nearest[nearest.shape[0] // 2 :]
+    assert {0, 90, 180, 255} >= set(np.unique(below[4:12, 4:12])) and path.with_name("distance.json").exists()
+
+    train_gan(dataclasses.replace(settings, steps=2, distance_images=0))  # another generator, which is not measured
+    assert not path.with_name("nearest.png").exists() and not path.with_name("distance.json").exists()
 
 
 def test_a_single_photo_has_no_distance(digits, tmp_path):

@@ -38,6 +38,21 @@ def test_directions_come_back_as_they_were_saved(directions, tmp_path):
         assert getattr(loaded, name) == getattr(directions, name)
 
 
+@pytest.mark.parametrize("change", [{"shift": 2.0}, {"polarity": "dark"}])
+def test_the_file_that_identifies_directions_depends_on_all_that_pairs_depend_on(directions, tmp_path, change):
+    other = replace(directions, background=replace(directions.background, **change))
+    files = []
+    for name, saved in (("one", directions), ("again", directions), ("other", other)):
+        saved.save(tmp_path / name)
+        files.append((tmp_path / name / "directions.safetensors").read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+def test_control_characters_in_names_are_escaped(directions, tmp_path):
+    replace(directions, names={1: "red\x1b[31m"}).save(tmp_path)
+    assert load_directions(tmp_path).names == {1: "red\\x1b[31m"}
+
+
 def test_trained_matrices_are_saved_without_their_gradient(directions, tmp_path):
     matrix = directions.matrix.double().t().contiguous().t().requires_grad_()
     Directions(matrix, directions.background_vector, directions.background, directions.generator).save(tmp_path)

@@ -101,10 +101,24 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     assert metrics(config) == metrics(replace(config, run=config.run.parent / "whole"))
 
 
-def test_the_best_round_is_kept_and_none_follows_a_fall(config: AdaptConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_that_falls_a_little_may_be_kept(
+    config: AdaptConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_agreements(monkeypatch, 0.5, 0.45)
+    adapt(replace(config, steps=(1,), max_fall=0.1, photos=None))
+    said = capsys.readouterr().out
+    assert "the model of round 1, agreement 0.450, is " in said and "rose" not in said
+
+
+def test_the_best_round_is_kept_and_none_follows_a_fall(
+    config: AdaptConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     fake_agreements(monkeypatch, 0.5, 0.4, 0.9)
     kept = load_model(adapt(replace(config, steps=(1, 1), photos=None)))
     assert (kept.about["round"], kept.about["agreement"]) == (0, 0.5)
+    said = capsys.readouterr().out
+    assert "agreement of round 1 was too low: it is not kept, and no round follows" in said
+    assert "no round was kept" in said and "is the model as it was, agreement 0.500" in said
     for name, weight in load_model(config.weights).named_parameters():
         torch.testing.assert_close(kept.get_parameter(name), weight)
     assert [line["agreement"] for line in metrics(config) if "agreement" in line] == [0.5, 0.4]

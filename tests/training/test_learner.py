@@ -180,6 +180,17 @@ def test_what_a_network_drops_at_random_depends_on_the_step_alone() -> None:
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
 
 
+def test_statistics_that_are_measured_again_are_the_same() -> None:
+    model = SaliencyModel(SaliencyArchitecture("DeepLabV3Plus", decoder_channels=(), resolution=32))
+    learner = Learner(model, make_fabric("cpu", "fp32"))
+    measured = []
+    for noise in (0, 7):
+        torch.rand(noise)
+        learner.measure_statistics([discs(4)[0]])
+        measured.append([buffer.clone() for buffer in learner.average.buffers()])
+    assert all(torch.equal(one, other) for one, other in zip(*measured, strict=True))
+
+
 @pytest.mark.parametrize("kind", [DepthwiseConv2d, SameDepthwiseConv2d])
 def test_a_depthwise_convolution_has_gradients_in_fp32_under_autocast(kind: type[nn.Conv2d]) -> None:
     torch.manual_seed(0)

@@ -78,7 +78,9 @@ def test_what_is_not_there_is_named_with_the_way_out(mirror: Mirror) -> None:
         download_shards(mirror.url("elsewhere"))
 
 
-@pytest.mark.parametrize("address", ["https://", "https://host/set?X-Signature=1", "https://me:secret@host/set"])
+@pytest.mark.parametrize(
+    "address", ["https://", "https://host/set?X-Signature=1", "https://me:secret@host/set", "https://[a/b"]
+)
 def test_addresses_of_no_plain_folder_are_refused(address: str) -> None:
     with pytest.raises(UserError, match="takes a folder or its plain address"):
         download_shards(address)

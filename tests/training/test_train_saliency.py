@@ -259,6 +259,7 @@ def test_other_pairs_are_refused_when_a_run_goes_on(config: TrainSaliencyConfig)
         ({"batch": 0}, "batch is 0"),
         ({"workers": -1}, "workers is -1"),
         ({"ema": 1.0}, "ema is 1.0"),
+        ({"lr_drops": (600, 850)}, "lr_drops is 600,850, but has to be shares of the steps, from 0 to 1"),
         ({"resolution": 40}, "multiple of 32"),
         ({"encoder": "resnet"}, "There is no encoder"),
         ({"shards": Path("nowhere")}, "There is no folder nowhere"),
