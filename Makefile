@@ -69,8 +69,8 @@ export: setup
 ## adapt: the model goes on with unlabelled photos of your own (ARGS="--images DIR")
 ## evaluate: metrics against ground-truth masks
 ## predict: masks of your own photos (PHOTOS=DIR, or PHOTOS="'my photos'" for a name with spaces)
-## export: the saliency model as ONNX (pip install onnx onnxruntime)
-## app: a local page to cut out photos and move along directions (pip install gradio)
+## export: the saliency model as ONNX
+## app: a local page to cut out photos and move along directions
 ## report: one HTML page about the run
 
 docs: setup  ## the documentation as a website, with the API: site/index.html

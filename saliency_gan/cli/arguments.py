@@ -92,7 +92,9 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
     end = words.index("--") if "--" in words else len(words)
     words, untouched = words[:end], words[end:]
     switches = {f"--{field.name}" for field in fields(STAGES[verb]) if field.type is bool}
-    lists = {f"--{name}": hint for name, hint in get_type_hints(STAGES[verb]).items() if is_list(hint)}
+    hints = {f"--{name}": hint for name, hint in get_type_hints(STAGES[verb]).items()}
+    lists = {flag: hint for flag, hint in hints.items() if is_list(hint)}
+    paths = {flag for flag, hint in hints.items() if "Path" in str(hint)}
     words = _gathered(words)
     normal: list[str] = []
     given: set[str] = set()
@@ -105,12 +107,21 @@ def _normalise(verb: str, words: Sequence[str], known: set[str]) -> list[str]:
             if name in lists and name in given:
                 raise UserError(f"{verb}: {name} is there twice: write all values at once, with commas between them.")
             given.add(name)
+            value = _from_home(value, name in lists) if name in paths else value
             word = name + equals + (_bracketed(value, lists[name]) if name in lists and equals else value)
             word += "=true" * (word in switches and following.startswith("--"))
-        elif normal and normal[-1] in lists:
-            word = _bracketed(word, lists[normal[-1]])
+        elif normal and normal[-1] in hints:
+            flag = normal[-1]
+            word = _from_home(word, flag in lists) if flag in paths else word
+            word = _bracketed(word, lists[flag]) if flag in lists else word
         normal.append(word)
     return [*normal, *untouched]
+
+
+def _from_home(value: str, is_list: bool) -> str:
+    """Replaces ~ at the start of a path by the home folder; a shell leaves it in `--output=~/masks` and `a,~/b`."""
+    parts = value.split(",") if is_list and not value.startswith("[") else [value]
+    return ",".join(map(os.path.expanduser, parts))
 
 
 def _gathered(words: Sequence[str]) -> list[str]:
@@ -206,6 +217,8 @@ def _sentence(verb: str, error: BaseException) -> str:
         return f"{verb}: {missing[1]} needs a value after it."
     if extra := re.match(r"unrecognized arguments: (.+)", text, re.IGNORECASE):
         advice = "write lists with commas, as in --save map,mask"
+        if set(STAGES[verb].__dataclass_fields__) & set(WITH_COMMAS):
+            advice += "; give --over and --ablate-units once for each value"
         if extra[1].startswith("-"):
             advice = f"if it is a file, write ./{extra[1].split()[0]}"
         return f"{verb}: {extra[1]} belongs to no setting: {advice}."

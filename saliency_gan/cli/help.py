@@ -6,6 +6,9 @@ from jsonargparse import DefaultHelpFormatter
 
 from saliency_gan.cli.values import place, shown
 
+OWN_PLACES = {"over": "NAME=VALUE,...", "ablate_units": "LAYER:N,..."}
+"""Placeholders of the lists that are given once for each value."""
+
 
 class HelpFormatter(DefaultHelpFormatter):
     """Shows settings as `--skip-existing {true,false}` with their help texts, instead of Python types."""
@@ -18,7 +21,7 @@ class HelpFormatter(DefaultHelpFormatter):
         hint = getattr(action, "_typehint", None)
         if hint is None or action.dest == "config":
             return flags + (f" {action.metavar}" if action.metavar else "")
-        return f"{flags} {place(hint)}"
+        return f"{flags} {OWN_PLACES.get(action.dest) or place(hint)}"
 
     def _get_help_string(self, action: Action) -> str:
         about = action.help or ""

@@ -174,7 +174,8 @@ def _run(words: list[str]) -> int:
         raise UserError(f"There is no verb {verb!r}: {advice}")
     config, options = parse(verb, rest)
     asks_the_run = any(found.origin != "named" for found in config.inputs().values())
-    if verb in READERS and asks_the_run and _gives(rest, "--run") and not config.run.is_dir():
+    named = config.run if verb in READERS and asks_the_run and _gives(rest, "--run") else None
+    if named is not None and not named.is_dir():
         raise UserError(f"There is no run folder {config.run}: name another one with --run, or leave it out.")
     config.check()
     if options["dry_run"]:

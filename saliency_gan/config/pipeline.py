@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from saliency_gan.config import STAGES
+from saliency_gan.config.generator import GeneratorConfig
 from saliency_gan.errors import UserError
 from saliency_gan.storage.yaml_files import read_yaml
 
 SHARED_EVERYWHERE = ("run", "seed", "device", "precision")
 SHARED_GENERATOR = ("generator", "weights", "truncation", "ablate_units")
-"""Keys that a pipeline YAML may set once, at the top, for every stage that has them. The keys of the generator apply
-only to stages that use a generator, because `weights` is a saliency model in other stages."""
+"""Keys that a pipeline YAML may set once, at the top, for every stage that has them. `weights` is a saliency model in
+stages without `GeneratorConfig`, so they do not inherit it."""
 
 
 def load_pipeline(path: Path) -> dict[str, dict[str, Any]]:
@@ -38,7 +39,7 @@ def load_pipeline(path: Path) -> dict[str, dict[str, Any]]:
             raise UserError(f"{path}: {verb} should hold 'name: value' lines, but holds {_short(section)}.")
         kinds = {field.name: field.type for field in fields(stage)}
         _refuse_unknown(section, kinds, f"{path}: {verb} has")
-        inherited = set(kinds) & set(shared_keys if "generator" in kinds else SHARED_EVERYWHERE)
+        inherited = set(kinds) & set(shared_keys) - ({"weights"} if not issubclass(stage, GeneratorConfig) else set())
         settings = {key: value for key, value in content.items() if key in inherited} | section
         pipeline[verb] = {key: _typed(value, kinds[key], f"{path}: {key}") for key, value in settings.items()}
     return pipeline

@@ -19,8 +19,8 @@ class PredictConfig(LendingConfig):
     """Predicts saliency maps, masks, cut-outs and overlays of photos and videos.
 
     Args:
-        output: Folder for the results; photos in a folder keep their relative paths. `-` writes one result of one photo
-            to standard output.
+        output: Folder for the results; by default predictions, in the run folder if one is given. Photos in a folder
+            keep their relative paths. `-` writes one result of one photo to standard output.
         save: What to write for each photo: map (soft, 8-bit grey PNG), map16 (soft, 16-bit), mask (binary PNG), cutout
             (PNG with opacity, or on a background), overlay (JPEG). For each video: map, mask, cutout or overlay as mp4
             with the video's frame times and sound.
@@ -50,7 +50,7 @@ class PredictConfig(LendingConfig):
         device: Where to compute; auto takes CUDA, then Apple's MPS, then the CPU.
     """
 
-    output: Path = Path("predictions")
+    output: Path | None = None
     save: tuple[Kind, ...] = ("map", "mask")
     recursive: bool = True
     skip_existing: bool = False
@@ -66,6 +66,11 @@ class PredictConfig(LendingConfig):
     precision: Precision = "auto"
     batch: int = 8
     device: Device = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Folder for the results."""
+        return self.output or (self.run or Path()) / "predictions"
 
     @property
     def model(self) -> Input:
@@ -97,4 +102,4 @@ class PredictConfig(LendingConfig):
             raise UserError(f"--background is {self.background}, but only cut-outs have one: add cutout to --save.")
 
     def writes(self) -> list[Path]:
-        return [self.output]
+        return [self.folder]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from saliency_gan.config.checks import require_suffix
 from saliency_gan.config.stage import RunConfig
 
 
@@ -15,6 +16,10 @@ class ReportConfig(RunConfig):
     """
 
     output: Path | None = None
+
+    def check(self) -> None:
+        if self.output is not None:
+            require_suffix(self, "output", self.output, ".html", ".htm")
 
     def reads(self) -> list[Path]:
         return [self.run]

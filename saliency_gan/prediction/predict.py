@@ -63,13 +63,13 @@ def predict(config: PredictConfig, paths: Sequence[Path]) -> int:
     predictor, model = _predictor(config)
     if config.output == STREAM:
         return _mark_to_output(paths[0], predictor, background, config)
-    with working_in(config.output, "--output"):
+    with working_in(config.folder, "--output"):
         if is_main():
             for kind in PHOTO_SUFFIXES:
-                remove_partials(config.output / kind)
-            Sources(config.output).claim(config.save)
+                remove_partials(config.folder / kind)
+            Sources(config.folder).claim(config.save)
         meet()
-        return _mark(paths, predictor, background, config, Sources(config.output, recipe_of(config, predictor, model)))
+        return _mark(paths, predictor, background, config, Sources(config.folder, recipe_of(config, predictor, model)))
 
 
 def _mark(
@@ -100,7 +100,7 @@ def _mark(
     done, existing, failures = (int(count) for count in total((marked, len(own) - len(jobs), failed)))
     failures += sum(job.is_video for job in found) if not of_videos else 0
     print(
-        f"{done} {_called(found, done)} marked in {config.output},"
+        f"{done} {_called(found, done)} marked in {config.folder},"
         f" {existing + unread} skipped{f' ({existing} whose results exist)' * bool(existing)}, {failures} failed"
     )
     return failures
@@ -262,7 +262,7 @@ def _write(photo: _Photo, small: SaliencyMap, background: Background, config: Pr
     for kind in config.save:
         if kind not in too_long:
             drawn = draw(kind, marked, background, picture.rgba)
-            write_image(photo.job.result(config.output, kind), drawn, picture.density)
+            write_image(photo.job.result(config.folder, kind), drawn, picture.density)
     check_length(photo.job.path, picture.rgb, config.save)
 
 

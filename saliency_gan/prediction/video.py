@@ -81,7 +81,7 @@ def video_kinds(config: PredictConfig, background: Background) -> tuple[str, ...
 
 def _result(job: Job, kind: str, config: PredictConfig, video: VideoInput, first: Frame) -> VideoFile:
     height, width = first.image.shape[:2]
-    path = job.result(config.output, kind)
+    path = job.result(config.folder, kind)
     return VideoFile(path, video.time_base, height, width, first.pixel_aspect, video.sounds)
 
 

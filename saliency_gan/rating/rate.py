@@ -1,5 +1,6 @@
 """`rate`: serves the page on which people judge directions."""
 
+import threading
 import webbrowser
 from contextlib import suppress
 
@@ -31,8 +32,8 @@ def rate(config: RateConfig) -> None:
         with RatingServer(session, config.port) as server:
             print(f"Rate {len(study.directions)} directions at {server.url}", flush=True)
             print("Every answer is saved at once; Ctrl-C ends the server.", flush=True)
-            if config.browser:
-                webbrowser.open(server.url)
+            if config.browser:  # a browser of the terminal returns only at its end, and asks for the page before
+                threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
             with suppress(KeyboardInterrupt):
                 server.serve_forever()
             study.close()

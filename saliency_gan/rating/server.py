@@ -34,8 +34,8 @@ class RatingServer(ThreadingHTTPServer):
     """Serves the page and saves its answers.
 
     It listens on 127.0.0.1. Every request needs two things. The Host header has to be this server's address, so that no
-    other host name can point here. The request also needs the random token of `url`, which no other page and no other
-    user of the computer knows.
+    other host name can point here. The request also needs the random token of `url`, which no other page knows. On a
+    computer with several users, the others can see it on the browser's command line; `--browser false` avoids this.
 
     Args:
         session: Has the questions and saves the answers.

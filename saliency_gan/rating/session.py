@@ -7,7 +7,7 @@ from typing import Any
 
 from saliency_gan.directions.annotation import clean_name, rename
 from saliency_gan.directions.gallery import GALLERY_SHIFTS
-from saliency_gan.errors import UserError
+from saliency_gan.errors import StageError, UserError
 from saliency_gan.rating.answers import Answer, clean_rater, load_answers, now, save_answers
 from saliency_gan.rating.study import RatedDirection, Study, digest_of
 from saliency_gan.results.directions import load_directions
@@ -110,12 +110,12 @@ class Session:
 
         It is not copied if somebody else has named this direction, if another direction has this name, if another
         process works with the directions, or if they were trained further. Baselines have no names there. The page gets
-        no message, because that would show which kind the direction is.
+        no message, not even if the file cannot be written, because that would show which kind the direction is.
         """
         folder = self._study.found.folder
         if direction.kind != "learned" or folder.parent != self._study.config.run or name == before:
             return
-        with suppress(UserError), lock_folder(folder, "--run"):
+        with suppress(UserError, StageError), lock_folder(folder, "--run"):
             directions = load_directions(folder)
             own = directions.own_name(direction.index)
             present = directions.names.get(direction.index, "").removeprefix(own).removeprefix(": ")

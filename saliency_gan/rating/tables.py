@@ -16,7 +16,7 @@ COUNTING = (
 def kind_table(result: dict[str, Any]) -> Table:
     """MOS of every kind of direction and the raters' agreement, one column per kind."""
     kinds, agreement = result["kinds"].values(), result["agreement"]
-    interval = f"{result['confidence']:.0%} interval"
+    interval = f"{100 * result['confidence']:g} % interval"
     table = _table("MOS", ("", *result["kinds"], "all"), COUNTING)
     table.add_row("rated", *(f"{kind['rated']} of {kind['columns']}" for kind in kinds))
     table.add_row("consistent", *(_share(kind["consistent"]) for kind in kinds))

@@ -319,8 +319,7 @@ def predictions_section(run: Path, section: Section) -> bool:
             for path in found[:PREDICTIONS_SHOWN]:
                 section.show(path, f"{path.stem} ({kind})", wide=False)
             return True
-    command = f"{_command('predict PHOTOS', run)} --output {shlex.quote(str(folder))}"
-    section.sentences.append(f"No photo has been marked yet: {command}.")
+    section.sentences.append(f"No photo has been marked yet: {_command('predict PHOTOS', run)}.")
     return True
 
 

@@ -43,7 +43,9 @@ def side_by_side(
         while waiting or running:
             while waiting and len(running) < jobs:
                 task = waiting.pop(0)
-                running.update([_start(work, task, jobs)])
+                ensure_running()  # of the resource tracker; its start would unblock interrupts
+                with _interrupts_wait():  # until the process is in the list of those to interrupt
+                    running.update([_start(work, task, jobs)])
             for connection in wait(list(running)):
                 assert isinstance(connection, Connection)
                 process, task = running[connection]
@@ -69,8 +71,7 @@ def _start(work: Callable[[Task], Result], task: Task, jobs: int) -> tuple[Conne
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(work, task, sender))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
-    ensure_running()  # its start would end the next line's effect
-    with _interrupts_wait(), _environment(OMP_NUM_THREADS=threads, TQDM_DISABLE="1"):
+    with _environment(OMP_NUM_THREADS=threads, TQDM_DISABLE="1"):
         process.start()
     sender.close()
     return receiver, (process, task)

@@ -150,6 +150,36 @@ def test_a_verb_needs_no_settings(capsys: pytest.CaptureFixture[str]) -> None:
     assert "biggan-caltech101-64" in capsys.readouterr().out
 
 
+def test_the_home_folder_is_found_where_the_shell_leaves_its_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    for words in (["--output=~/masks"], ["--output", "~/masks"]):
+        assert parse("predict", ["x.jpg", *words])[0].output == Path("/home/ann/masks")
+    for words in (["--images=~/a,b,~/c"], ["--images", "~/a,b,~/c"]):
+        assert parse("adapt", words)[0].images == (Path("/home/ann/a"), Path("b"), Path("/home/ann/c"))
+    assert parse("masks", ["--classes", "~cat"])[0].classes == ("~cat",)
+
+
+def test_lists_that_are_given_once_for_each_value_are_shown_so(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["masks", "--help"])
+    assert "--ablate-units LAYER:N,... " in " ".join(capsys.readouterr().out.split())
+    assert main(["masks", "--ablate-units", "block1:3", "block2:5"]) == 2
+    assert "give --over and --ablate-units once for each value" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "export", "app"])
+def test_a_run_can_be_taken_back(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pipeline.yaml").write_text("run: no/such/run\n")
+    words = ["photo.jpg"] * (verb == "predict") + ["--config", str(tmp_path / "pipeline.yaml"), "--run", "null"]
+    assert main([verb, *words, "--dry-run"]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_report_has_the_name_of_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--run", str(tmp_path), "--output", str(tmp_path)]) == 2
+    assert "has to be the name of a file that ends in .html or .htm" in capsys.readouterr().err
+
+
 def test_dashes_stand_for_underscores() -> None:
     assert parse("discover", ["--lr-deformator", "0.5"])[0].lr_deformator == 0.5
 

@@ -63,7 +63,7 @@ def test_shared_weights_are_the_generator_s_and_no_saliency_model_s(write):
     pipeline = load_pipeline(write("weights: downloads\npredict: {weights: model.safetensors}\n"))
     assert pipeline["discover"]["weights"] == pipeline["masks"]["weights"] == Path("downloads")
     assert pipeline["predict"]["weights"] == Path("model.safetensors")
-    assert "weights" not in pipeline["evaluate"] and "weights" not in pipeline["adapt"]
+    assert not any("weights" in pipeline[verb] for verb in ("evaluate", "adapt", "app"))
 
 
 def test_values_come_as_the_stages_hold_them(write):
@@ -200,6 +200,8 @@ def test_what_stages_read_and_write():
     assert evaluate.writes() == [run / "evaluation"]
     assert EvaluateConfig(output=Path("o.json")).writes() == [Path("o.json")]
     assert PredictConfig(run=run).reads() == [] and PredictConfig(output=Path("o")).writes() == [Path("o")]
+    assert PredictConfig().writes() == [Path("predictions")]
+    assert PredictConfig(run=run).writes() == [run / "predictions"]
     assert ReportConfig(run=run).reads() == [run] and ReportConfig(run=run).writes() == [run / "report.html"]
 
 

@@ -95,7 +95,7 @@ def test_an_mp4_that_opencv_could_not_write_is_an_error(run: Path, monkeypatch: 
         def __init__(self, path: str, *_: object) -> None:
             Path(path).touch()
 
-        def isOpened(self) -> bool:  # noqa: N802
+        def isOpened(self) -> bool:
             return True
 
         def write(self, image: object) -> None: ...

@@ -109,6 +109,11 @@ def test_intervals_are_seeded_and_follow_the_confidence(rated: Path) -> None:
     assert 1 / 3 < low < high < 1
 
 
+def test_the_confidence_stands_in_the_table_as_it_was_given(rated: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mos(MosConfig(run=rated, confidence=0.995))
+    assert "99.5 % interval" in capsys.readouterr().out
+
+
 def test_one_rater_has_no_agreement(run: Path) -> None:
     write_study(run)
     write(run, "ann", {"learned-2": BOTH})

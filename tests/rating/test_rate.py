@@ -50,12 +50,19 @@ def test_sittings_of_several_raters(
 
 def test_the_browser_is_opened_where_that_is_wanted(config: RateConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
+    callers: list[threading.Thread] = []
+
+    def opening(url: str) -> None:
+        opened.append(url)
+        callers.append(threading.current_thread())
+
+    monkeypatch.setattr("webbrowser.open", opening)
     servers = sitting(monkeypatch, "ann", range(0))
     rate(config)
     assert opened == []
     rate(replace(config, browser=True))
     assert opened == [servers[1].url]
+    assert callers[0] is not threading.current_thread()  # which a browser of the terminal would keep from answering
 
 
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"samples": 4}])

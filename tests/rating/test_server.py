@@ -9,7 +9,8 @@ import pytest
 
 from saliency_gan.config import RateConfig
 from saliency_gan.directions.annotation import rename
-from saliency_gan.errors import UserError
+from saliency_gan.errors import StageError, UserError
+from saliency_gan.rating import session
 from saliency_gan.rating.server import RatingServer
 from saliency_gan.rating.study import KINDS, Study
 from saliency_gan.results.directions import load_directions
@@ -314,6 +315,20 @@ def test_a_taken_port_is_said(serve) -> None:
     server = serve()
     with pytest.raises(UserError, match=f"Port {server.server_port} cannot be used"):
         RatingServer(server.session, server.server_port)
+
+
+def test_a_name_that_cannot_be_written_says_nothing_about_its_direction(
+    client: Client, config: RateConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StageError("no space left")
+
+    monkeypatch.setattr(session, "rename", fail)
+    replies = []
+    for position in range(8):  # learned, random and coordinate ones
+        client.look("ann", position)
+        replies.append(client.post(json.dumps(GOOD | {"position": position, "name": f"name {position}"}).encode()))
+    assert all(status == 200 for status, _ in replies)
 
 
 def test_a_full_disk_is_said(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

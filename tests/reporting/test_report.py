@@ -153,7 +153,7 @@ def test_an_empty_run_says_what_to_do(tmp_path):
         f"Stage 2 has not run yet: saliency-gan masks --run {tmp_path}.",
         f"Stage 3 has not run yet: saliency-gan train-saliency --run {tmp_path}.",
         f"Nothing has been measured yet: saliency-gan evaluate --run {tmp_path}.",
-        f"No photo has been marked yet: saliency-gan predict PHOTOS --run {tmp_path} --output {tmp_path}/predictions.",
+        f"No photo has been marked yet: saliency-gan predict PHOTOS --run {tmp_path}.",
     ):
         assert sentence in shown
     assert "Adaptation" not in shown and "Student" not in shown

@@ -8,6 +8,7 @@ import pytest
 
 from saliency_gan.compute.processes import cores
 from saliency_gan.errors import StageError
+from saliency_gan.runs import side_by_side as module
 from saliency_gan.runs.side_by_side import side_by_side
 
 
@@ -98,6 +99,25 @@ def test_an_interrupt_while_a_process_starts_is_not_lost(capfd):
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
         signal.signal(signal.SIGINT, before)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_an_interrupt_just_after_a_process_started_is_not_lost(monkeypatch):
+    start = module._start
+
+    def interrupted_start(*arguments):
+        started = start(*arguments)
+        os.kill(os.getpid(), signal.SIGINT)
+        return started
+
+    monkeypatch.setattr(module, "_start", interrupted_start)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(side_by_side(time.sleep, [60], 1))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - began < 40
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGUSR1"])
