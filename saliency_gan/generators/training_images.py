@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from saliency_gan.compute.processes import cores
 from saliency_gan.images import ImageArray
 from saliency_gan.images.layout import square
 from saliency_gan.images.reading import UnreadableImageError, read_image
@@ -59,5 +60,5 @@ def read_squares(files: Sequence[Path], side: int) -> Iterable[ImageArray | Unre
         except UnreadableImageError as error:
             return UnreadableImageError(str(error))  # the caught error keeps all that was read in its traceback
 
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:  # each may hold a large photo
         yield from tqdm(pool.map(read, files), "reading images", len(files), unit="image")
