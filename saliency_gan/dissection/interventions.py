@@ -92,7 +92,7 @@ class Effect:
         ace: delta = E[s_c(x with the units inserted)] - E[s_c(x with them ablated)].
         low: Lower end of its 95 % bootstrap interval over the images.
         high: Upper end of this interval.
-        images: The difference for each image, float [N].
+        images: The difference for each image, float [N]; a single value if only all images together have one.
     """
 
     ace: float
