@@ -32,6 +32,7 @@ student: setup  ## how the bundled model was made, from the bundled generator on
 	$(CLI) masks --config pipelines/student.yaml $(ARGS)
 	$(CLI) train-saliency --config pipelines/student.yaml $(ARGS)
 	$(CLI) train-student --config pipelines/student.yaml $(ARGS)
+	$(CLI) adapt --config pipelines/student.yaml $(ARGS)
 	$(CLI) evaluate --config pipelines/student.yaml $(ARGS)
 	$(CLI) report --config pipelines/student.yaml $(ARGS)
 
