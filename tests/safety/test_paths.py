@@ -227,7 +227,7 @@ class TestMany:
         config = EvaluateConfig(images=tmp_path / "images", masks=tmp_path / "masks")
         dataset = find_dataset(config)
         assert len(dataset.pairs) == MANY - 5 and len(dataset.unmatched) == 2
-        with pytest.raises(UserError, match="No file of"):
+        with pytest.raises(UserError, match="No file has the same name"):
             (tmp_path / "other").mkdir()
             (tmp_path / "other" / "x.png").touch()
             find_dataset(replace(config, masks=tmp_path / "other"))
