@@ -13,13 +13,10 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from saliency_gan.cli.values import choices, guess, in_words, is_list, shown
+from saliency_gan.cli.values import WITH_COMMAS, choices, guess, in_words, is_list, shown
 from saliency_gan.config import STAGES
 from saliency_gan.config.pipeline import SHARED_EVERYWHERE, load_pipeline
 from saliency_gan.errors import UserError
-
-WITH_COMMAS = ("over", "ablate_units")
-"""Lists whose values contain commas themselves: on the command line, they are given once for each value."""
 
 
 def parse(verb: str, words: Sequence[str]) -> tuple[Any, dict[str, Any]]:

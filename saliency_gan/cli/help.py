@@ -4,10 +4,7 @@ from argparse import Action
 
 from jsonargparse import DefaultHelpFormatter
 
-from saliency_gan.cli.values import place, shown
-
-OWN_PLACES = {"over": "NAME=VALUE,...", "ablate_units": "LAYER:N,..."}
-"""Placeholders of the lists that are given once for each value."""
+from saliency_gan.cli.values import WITH_COMMAS, place, shown
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -21,7 +18,7 @@ class HelpFormatter(DefaultHelpFormatter):
         hint = getattr(action, "_typehint", None)
         if hint is None or action.dest == "config":
             return flags + (f" {action.metavar}" if action.metavar else "")
-        return f"{flags} {OWN_PLACES.get(action.dest) or place(hint)}"
+        return f"{flags} {WITH_COMMAS.get(action.dest) or place(hint)}"
 
     def _get_help_string(self, action: Action) -> str:
         about = action.help or ""

@@ -10,6 +10,9 @@ SYNONYMS = {"gpu": "cuda"}
 """What people write instead of a known name."""
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", str: "a text"}
 _PLACES = {bool: "{true,false}", int: "N", float: "X", Path: "PATH", str: "TEXT"}
+WITH_COMMAS = {"over": "NAME=VALUE,...", "ablate_units": "LAYER:N,..."}
+"""Lists whose values contain commas themselves -> placeholder of a value. On the command line, they are given once for
+each value."""
 ENOUGH_ALIKE = 0.6
 """Lowest similarity, 0 to 1, at which a known name is suggested for a wrong one."""
 

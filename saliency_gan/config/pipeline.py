@@ -39,7 +39,9 @@ def load_pipeline(path: Path) -> dict[str, dict[str, Any]]:
             raise UserError(f"{path}: {verb} should hold 'name: value' lines, but holds {_short(section)}.")
         kinds = {field.name: field.type for field in fields(stage)}
         _refuse_unknown(section, kinds, f"{path}: {verb} has")
-        inherited = set(kinds) & set(shared_keys) - ({"weights"} if not issubclass(stage, GeneratorConfig) else set())
+        inherited = set(kinds) & set(shared_keys)
+        if not issubclass(stage, GeneratorConfig):
+            inherited.discard("weights")
         settings = {key: value for key, value in content.items() if key in inherited} | section
         pipeline[verb] = {key: _typed(value, kinds[key], f"{path}: {key}") for key, value in settings.items()}
     return pipeline
