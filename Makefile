@@ -15,7 +15,7 @@ PARALLEL := -n auto --maxprocesses 8 --dist loadscope
 INSTALL := $(if $(shell command -v uv),uv pip install,$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check)
 INSTALL += $(if $(shell command -v uv),--python $(VENV)/bin/python)
 
-.PHONY: demo student test coverage test-all lint format setup clean help bench docs \
+.PHONY: demo student student-more test coverage test-all lint format setup clean help bench docs \
         train-gan discover eigen dissect sweep annotate walk rate mos masks train-saliency train-student adapt evaluate predict export app report
 .DEFAULT_GOAL := help
 
@@ -28,13 +28,18 @@ demo: setup  ## the whole pipeline on the bundled generator, without a GPU; ends
 	$(CLI) evaluate --config "$(PIPELINE)" $(ARGS)
 	$(CLI) report --config "$(PIPELINE)" $(ARGS)
 
-student: setup  ## how the bundled model was made, from the bundled generator on (data/README.md says with which photos)
+student: setup  ## how the bundled model was made, all but its last step (data/README.md says with which photos)
 	$(CLI) masks --config pipelines/student.yaml $(ARGS)
 	$(CLI) train-saliency --config pipelines/student.yaml $(ARGS)
 	$(CLI) train-student --config pipelines/student.yaml $(ARGS)
 	$(CLI) adapt --config pipelines/student.yaml $(ARGS)
 	$(CLI) evaluate --config pipelines/student.yaml $(ARGS)
 	$(CLI) report --config pipelines/student.yaml $(ARGS)
+
+student-more: setup  ## the last step, from the model of `make student` on
+	$(CLI) adapt --config pipelines/student-more.yaml $(ARGS)
+	$(CLI) evaluate --config pipelines/student-more.yaml $(ARGS)
+	$(CLI) report --config pipelines/student-more.yaml $(ARGS)
 
 test: setup  ## the fast tests
 	$(VENV)/bin/python -m pytest $(PARALLEL) $(ARGS)
