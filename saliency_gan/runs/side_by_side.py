@@ -98,12 +98,22 @@ def _run(work: Callable[[Task], Result], task: Task, sender: Connection) -> None
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Blocks Ctrl-C and SIGTERM, also in a process that is started meanwhile: it unblocks them itself."""
+    """Delays Ctrl-C and SIGTERM until the block ends. Another thread may receive them, and their handlers would still run
+    in this one, so the handlers are replaced, too. A process that is started meanwhile has them blocked, and unblocks
+    them itself."""
+    received: list[int] = []
+    handlers = {number: handler for number in HANDLED if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda number, _: received.append(number))
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in received:
+            signal.raise_signal(number)
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import threading
@@ -102,20 +103,26 @@ def test_an_interrupt_while_a_process_starts_is_not_lost(capfd):
 
 
 def test_an_interrupt_just_after_a_process_started_is_not_lost(monkeypatch):
-    start = module._start
+    """The system gives the signal to the other thread, which does not block it."""
+    start, ended = module._start, threading.Event()
 
     def interrupted_start(*arguments):
         started = start(*arguments)
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)  # the other thread receives it
         return started
 
     monkeypatch.setattr(module, "_start", interrupted_start)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before, others = signal.signal(signal.SIGINT, signal.default_int_handler), set(multiprocessing.active_children())
+    threading.Thread(target=ended.wait).start()
     began = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
             list(side_by_side(time.sleep, [60], 1))
+        assert set(multiprocessing.active_children()) <= others
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
+        ended.set()
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - began < 40
 
