@@ -1,4 +1,5 @@
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from saliency_gan.training.train_saliency import train_saliency
 from tests.saliency.toys import TINY, write_faint_photos, write_photos, write_shards
 
 keep_freed_memory()
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # there is a process of tests per core
 

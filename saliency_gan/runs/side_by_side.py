@@ -98,9 +98,9 @@ def _run(work: Callable[[Task], Result], task: Task, sender: Connection) -> None
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Delays Ctrl-C and SIGTERM until the block ends. Another thread may receive them, and their handlers would still run
-    in this one, so the handlers are replaced, too. A process that is started meanwhile has them blocked, and unblocks
-    them itself."""
+    """Delays Ctrl-C and SIGTERM until the block ends, also in a process that is started meanwhile: it unblocks them
+    itself. Here it is not enough to block them: another thread may receive them, and this one would run the handlers.
+    """
     received: list[int] = []
     handlers = {number: handler for number in HANDLED if callable(handler := signal.getsignal(number))}
     for number in handlers:
@@ -112,8 +112,8 @@ def _interrupts_wait() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        for number in received:
-            signal.raise_signal(number)
+        for late in received:
+            signal.raise_signal(late)
 
 
 @contextmanager

@@ -87,6 +87,7 @@ def test_what_is_done_is_not_done_again_and_sweeps_share_it(tmp_path, base, call
     assert read(tmp_path, "deformator")["rows"][0]["runs"][0]["rca"] == read(tmp_path, "K")["rows"][1]["runs"][0]["rca"]
 
 
+@pytest.mark.slow
 def test_two_runs_at_the_same_time_find_what_one_after_the_other_finds(tmp_path, base, capfd):
     contents = []
     for name, jobs in (("one", 1), ("two", 2)):

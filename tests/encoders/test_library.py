@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 from saliency_gan.encoders import library
@@ -25,6 +26,7 @@ print(sum(one.numel() for one in model.parameters()))
     assert int(done.stdout) > 1_000_000
 
 
+@pytest.mark.slow
 def test_libraries_that_need_the_whole_compiler_get_it() -> None:
     code = """
 import sys

@@ -1,4 +1,4 @@
-"""Pipelines and JSON: 200 edited and 400 made-up YAML files, 12 by hand, 60 edited answers."""
+"""Pipelines and JSON: 100 edited and 200 made-up YAML files, 12 by hand, 60 edited answers."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -48,7 +48,7 @@ def _read(path: Path, verb: str = "discover") -> None:
     config.check()
 
 
-@fuzzed(200)
+@fuzzed(100)
 @given(content=broken(PIPELINE))
 def test_edited_pipelines(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "pipeline.yaml"
@@ -56,7 +56,7 @@ def test_edited_pipelines(tmp_path: Path, content: bytes) -> None:
     survives(lambda: _read(path), tmp_path)
 
 
-@fuzzed(200)
+@fuzzed(100)
 @given(st.lists(st.tuples(KEYS, VALUES), min_size=1, max_size=3))
 def test_made_up_pipelines(tmp_path: Path, entries: list[tuple[str, object]]) -> None:
     path = tmp_path / "pipeline.yaml"
@@ -64,7 +64,7 @@ def test_made_up_pipelines(tmp_path: Path, entries: list[tuple[str, object]]) ->
     survives(lambda: _read(path), tmp_path)
 
 
-@fuzzed(200)
+@fuzzed(100)
 @given(SETTINGS, VALUES)
 def test_made_up_settings(tmp_path: Path, setting: tuple[str, str], value: object) -> None:
     verb, name = setting

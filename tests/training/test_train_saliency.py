@@ -84,7 +84,7 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     assert metrics(config) == metrics(elsewhere(config, "whole"))
 
 
-@pytest.mark.parametrize("step", [2, 4])
+@pytest.mark.parametrize("step", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_validation_that_was_interrupted_is_done_again(
     config: TrainSaliencyConfig, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
