@@ -186,6 +186,8 @@ def _run(words: list[str]) -> int:
     if processes.world_size() > 1 and verb not in SHARED:
         raise UserError(f"{verb} is done by one process: call it without torchrun, which is for {', '.join(SHARED)}.")
     signal.signal(signal.SIGTERM, _interrupt)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGHUP, _interrupt)
     keep_freed_memory()
     if verb == "predict":
         from saliency_gan.prediction.jobs import check_paths
@@ -205,8 +207,8 @@ def _run(words: list[str]) -> int:
 
 
 def _interrupt(*_: object) -> None:
-    """Handles SIGTERM like Ctrl-C, so that the work is saved, even if Ctrl-C is ignored, as in a background job of a
-    script."""
+    """Handles SIGTERM, and the SIGHUP of a terminal that was closed, like Ctrl-C, so that the work is saved. It works
+    even if Ctrl-C is ignored, as in a background job of a script."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)

@@ -47,6 +47,10 @@ def fit(saliency: Map, size: tuple[int, ...]) -> Map:
     return resized if resized.dtype == np.uint8 else np.clip(resized, 0, 1)  # type: ignore[return-value]
 
 
+PIXELS_WAITING = 25_000_000
+"""Pixels of masks that may wait for each process. Each of them takes about eight bytes."""
+
+
 class ScoringPool:
     """Runs `score_maps` in order. Use it as a context manager.
 
@@ -55,8 +59,8 @@ class ScoringPool:
     """
 
     def __init__(self, workers: int) -> None:
-        self._waiting: deque[Future[Scores]] = deque()
-        self._at_most = 8 * max(1, workers)
+        self._waiting: deque[tuple[int, Future[Scores]]] = deque()
+        self._most_waiting, self._most_pixels = 8 * max(1, workers), PIXELS_WAITING * max(1, workers)
         self._executor: Executor = (
             ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
             if workers
@@ -73,14 +77,21 @@ class ScoringPool:
         self, maps: Mapping[str, Map], truth: NDArray[np.bool_], photo: Image | None, baselines: bool
     ) -> Iterator[Scores]:
         """Queues one image. If the queue is too long, yields the oldest results."""
-        self._waiting.append(self._executor.submit(score_maps, maps, truth, photo, baselines))
-        while len(self._waiting) > self._at_most:
-            yield self._waiting.popleft().result()
+        future = self._executor.submit(score_maps, maps, truth, photo if baselines else None, baselines)
+        self._waiting.append((truth.size, future))
+        while len(self._waiting) > self._most_waiting or self._pixels() > self._most_pixels:
+            yield self._next()
 
     def finish(self) -> Iterator[Scores]:
         """Yields the remaining results."""
         while self._waiting:
-            yield self._waiting.popleft().result()
+            yield self._next()
+
+    def _pixels(self) -> int:
+        return sum(pixels for pixels, _ in self._waiting)
+
+    def _next(self) -> Scores:
+        return self._waiting.popleft()[1].result()
 
 
 def _start_worker() -> None:

@@ -133,7 +133,8 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
             if not any(resolved.is_relative_to(folder) for folder in own):
                 found.setdefault(resolved, (file, file.relative_to(path)))
     jobs = [Job(path, relative, Source.of(path)) for path, relative in found.values()]
-    blocked = {folder: _file_at(folder, sources) for folder in dict.fromkeys(job.name.parent for job in jobs)}
+    places = [sources.output / kind for kind in sources.claimed]
+    blocked = {folder: _file_at(folder, places) for folder in dict.fromkeys(job.name.parent for job in jobs)}
     problems += [
         f"{job.path} is left out, because its results need a folder where the file {blocking} is: move that file away,"
         " or choose another --output."
@@ -146,10 +147,10 @@ def find_jobs(paths: Sequence[Path], sources: Sources, recursive: bool = True) -
     return Listed(named, problems, left_out.remarks(), len(left_out.unread))
 
 
-def _file_at(folder: Path, sources: Sources) -> Path | None:
-    """A file that is in the place of a folder of results, or of one of its parents."""
-    places = (sources.output / kind / part for kind in sources.claimed for part in (folder, *folder.parents))
-    return next((place for place in places if place.is_file()), None)
+def _file_at(folder: Path, places: Sequence[Path]) -> Path | None:
+    """A file that is where a folder of results, or one of its parents, is needed in one of `places`."""
+    needed = (place / part for place in places for part in (folder, *folder.parents))
+    return next((path for path in needed if path.is_file()), None)
 
 
 def _is_typescript(path: Path) -> bool:

@@ -10,10 +10,14 @@ from saliency_gan.compute.processes import anywhere
 
 @contextmanager
 def saving_on_interrupt(save: Callable[[], None]) -> Iterator[None]:
-    """Calls `save()` when Ctrl-C ends the block, then raises the interrupt again."""
+    """Calls `save()` when Ctrl-C ends the block, then raises the interrupt again.
+
+    The same happens if a program that shows the output, such as `tee`, has ended. Ctrl-C ends it at once, while this
+    process still delays the interrupt.
+    """
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         with _holding_interrupts():  # torchrun sends every process a second one
             save()
         raise

@@ -15,7 +15,8 @@ from saliency_gan.compute.allocator import keep_freed_memory
 from saliency_gan.compute.processes import cores, end_with_parent
 from saliency_gan.errors import StageError
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+HANDLED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals of Ctrl-C, of the end of a job, and of a closed terminal, which Windows has not."""
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -98,7 +99,7 @@ def _run(work: Callable[[Task], Result], task: Task, sender: Connection) -> None
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Delays Ctrl-C and SIGTERM until the block ends, also in a process that is started meanwhile: it unblocks them
+    """Delays the signals of HANDLED until the block ends, also in a process that is started meanwhile: it unblocks them
     itself. Here it is not enough to block them: another thread may receive them, and this one would run the handlers.
     """
     received: list[int] = []

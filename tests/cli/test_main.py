@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -326,20 +327,29 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("ctrl_c", [signal.SIG_IGN, signal.default_int_handler])
 def test_what_ends_a_job_interrupts_also_where_ctrl_c_is_ignored(
-    ctrl_c: signal.Handlers, monkeypatch: pytest.MonkeyPatch
+    handlers: None, ends: signal.Signals, ctrl_c: signal.Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(
-        "saliency_gan.generators.listing.list_generators", lambda _: signal.raise_signal(signal.SIGTERM)
-    )
-    try:
-        signal.signal(signal.SIGINT, ctrl_c)
-        assert main(["generators"]) == 130
-    finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
+    monkeypatch.setattr("saliency_gan.generators.listing.list_generators", lambda _: signal.raise_signal(ends))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, ctrl_c)
+    assert main(["generators"]) == 130
+
+
+def test_a_closed_terminal_ends_nothing_under_nohup(handlers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saliency_gan.generators.listing.list_generators", lambda _: signal.raise_signal(signal.SIGHUP))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert main(["generators"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from saliency_gan.compute.processes import end_with_parent
+from saliency_gan.evaluation import scoring as module
 from saliency_gan.evaluation.baselines import BASELINES, centre_prior
 from saliency_gan.evaluation.metrics import METRICS, score_image
 from saliency_gan.evaluation.scoring import ScoringPool, fit, score_maps
@@ -59,6 +60,14 @@ def test_a_pool_keeps_the_order(workers):
     for one, scores in zip(wanted, found, strict=True):
         for key in KEYS:
             assert getattr(scores["mine"], key) == getattr(one, key)
+
+
+def test_few_large_maps_wait(monkeypatch):
+    monkeypatch.setattr(module, "PIXELS_WAITING", 3 * 20 * 24)
+    with ScoringPool(0) as pool:
+        counts = [len(list(pool.submit({"mine": one}, truth, photo, False))) for one, truth, photo in examples(6)]
+        assert counts == [0, 0, 0, 1, 1, 1]
+        assert len(list(pool.finish())) == 3
 
 
 def test_an_error_reaches_the_caller():

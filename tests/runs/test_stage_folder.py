@@ -457,15 +457,16 @@ class TestInterrupts:
         yield
         signal.signal(signal.SIGINT, before)
 
-    def test_saving_happens_on_ctrl_c_only_and_the_interrupt_goes_on(self):
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, BrokenPipeError])
+    def test_saving_happens_on_ctrl_c_or_a_closed_pipe_only_and_the_error_goes_on(self, error):
         saved = []
         with saving_on_interrupt(lambda: saved.append(1)):
             pass
         with pytest.raises(ValueError), saving_on_interrupt(lambda: saved.append(2)):
             raise ValueError
         assert saved == []
-        with pytest.raises(KeyboardInterrupt), saving_on_interrupt(lambda: saved.append(3)):
-            raise KeyboardInterrupt
+        with pytest.raises(error), saving_on_interrupt(lambda: saved.append(3)):
+            raise error
         assert saved == [3]
 
     def test_a_delayed_interrupt_comes_when_the_block_is_done(self):
