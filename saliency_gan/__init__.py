@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from saliency_gan.generators.zoo import load_generator
     from saliency_gan.results.directions import load_directions
     from saliency_gan.saliency.predictor import load_saliency_model
@@ -25,4 +26,6 @@ def __getattr__(name: str) -> Any:
     """Imports what is public when it is first asked for, so that `import saliency_gan` is instant."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name == "__version__":
+        return import_module("importlib.metadata").version("saliency-gan")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

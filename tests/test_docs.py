@@ -4,6 +4,7 @@ import re
 import runpy
 import shlex
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def test_commands_are_ones_that_there_are(page: Path, monkeypatch: pytest.Monkey
 
 def test_the_public_functions_are_completed_in_a_shell() -> None:
     assert dir(saliency_gan) == ["load_directions", "load_generator", "load_saliency_model"]
+    assert saliency_gan.__version__ == version("saliency-gan")
 
 
 def test_commands_are_found_in_pages() -> None:

@@ -50,7 +50,8 @@ verbs, in the order of the pipeline:
   app             a local page: cut out photos, move along directions
   report          one HTML page about everything in a run folder
 
-saliency-gan VERB --help lists a verb's settings with their units and defaults."""
+saliency-gan VERB --help lists a verb's settings with their units and defaults.
+saliency-gan --version prints the version."""
 
 SHARED = ("train-gan", "discover", "masks", "train-saliency", "train-student", "adapt", "evaluate", "predict")
 """Verbs whose work can be shared by the processes of a torchrun job. With all other verbs, every process would do the
@@ -164,9 +165,9 @@ def _run(words: list[str]) -> int:
         return 0 if words else 2
     verb, rest = words[0], words[1:]
     if verb == "--version":
-        from importlib.metadata import version
+        import saliency_gan
 
-        print(version("saliency-gan"))
+        print(saliency_gan.__version__)
         return 0
     if verb not in STAGES:
         meant = guess(verb, STAGES)

@@ -51,8 +51,14 @@ def _refuse_unknown(given: Iterable[object], known: Iterable[str], where: str) -
     known = list(known)
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(_short(key), known, n=1, cutoff=0.0)[0]
-            raise UserError(f"{where} a key {_short(key)} that is no setting: did you mean {near!r}?")
+            near = difflib.get_close_matches(str(key)[:60], known, n=1)
+            verbs = [verb for verb, stage in STAGES.items() if key in {field.name for field in fields(stage)}]
+            advice = "saliency-gan VERB --help lists those of a verb."
+            if near:
+                advice = f"did you mean {near[0]!r}?"
+            elif verbs:
+                advice = f"it is a setting of {' and '.join(verbs)}, so write it below '{verbs[0]}:'."
+            raise UserError(f"{where} a key {_short(key)} that is no setting: {advice}")
 
 
 def _short(value: object, at_most: int = 60) -> str:

@@ -33,8 +33,8 @@ class PredictConfig(LendingConfig):
         refine: How maps are refined: none; guided (the guided filter aligns edges with the photo's edges); solver (the
             fast bilateral solver fits the whole map to the photo's colours); or matting (pymatting estimates the
             opacity of every pixel near the outline, which is saved as the map, and colours without the background).
-        background: Background of cut-outs: transparent, white, blur (the photo itself, blurred), '#RRGGBB', or the path
-            of an image, which is scaled to cover the photo.
+        background: Background of cut-outs: transparent, white, blur (the photo without its object, blurred),
+            '#RRGGBB', or the path of an image, which is scaled to cover the photo.
         smooth: For videos, the weight of the earlier frames in the moving average of the maps, from 0 to below 1.
         weights: Saliency model: model.safetensors or its folder, or `bundled`; for runtime onnx a file of `export`. By
             default the run's adapted model, else its student, else its U-Net trained on generated pairs, else the
@@ -97,6 +97,7 @@ class PredictConfig(LendingConfig):
         )
         fits = self.resolution is None or 32 <= self.resolution <= LARGEST_RESOLUTION
         require(self, "resolution", fits, f"from 32 to {LARGEST_RESOLUTION}")
+        require(self, "scales", min(self.scales, default=0) > 0, "factors above 0, for example 1.0,1.5")
         require(self, "smooth", 0 <= self.smooth < 1, "at least 0 and below 1, say 0.5")
         if self.background != "transparent" and "cutout" not in self.save:
             raise UserError(f"--background is {self.background}, but only cut-outs have one: add cutout to --save.")

@@ -147,8 +147,9 @@ def _setting(name: str) -> str:
     stage, _, given = name.rpartition(".")
     setting = ALIASES.get(given, given)
     if stage != "discover" or setting not in known:
-        near = difflib.get_close_matches(given, [*known, *ALIASES], n=1, cutoff=0.0)[0]
-        raise UserError(f"--over {name}: that is no setting of discover; did you mean discover.{near}?")
+        near = difflib.get_close_matches(given, [*known, *ALIASES], n=1)
+        advice = f"did you mean discover.{near[0]}?" if near else "saliency-gan discover --help lists them."
+        raise UserError(f"--over {name}: that is no setting of discover; {advice}")
     if setting in OF_THE_SWEEP:
         raise UserError(f"--over {name}: use {OF_THE_SWEEP[setting]} instead.")
     if "tuple[" in str(known[setting]):

@@ -15,6 +15,8 @@ COUNTING = (
     " to [0, 1]; max and mean F are those of the mean curve; all are means over the images, at the masks' sizes."
 )
 TABLE_START = "| | supervision | "
+OURS = {"bundled": "class labels, ImageNet's too"}
+"""The supervision of our model besides the photos; that of a user's own model is not known."""
 LESS_IS_BETTER = ("mae",)
 SHORT_HEADINGS = {"adaptive_f": "ad. F", "weighted_f": "w. F", "accuracy": "acc."}
 
@@ -27,7 +29,7 @@ class Row:
         name: Name of the model, maps or method.
         kind: model, compared, baseline or published.
         figures: Key of METRICS -> value; figures that were not measured are missing.
-        supervision: The supervision of a published method besides the photos.
+        supervision: The supervision of a published method, or of the bundled model, besides the photos.
         source: The paper that published it.
     """
 
@@ -40,8 +42,8 @@ class Row:
 
 def table_rows(result: Mapping[str, Any]) -> list[Row]:
     """The lines of the table, from the JSON that `evaluate` wrote."""
-    rows = [Row(result["model_name"], "model", result["model"])]
-    rows += [Row(name, "compared", figures) for name, figures in result["compared"].items()]
+    rows = [Row(result["model_name"], "model", result["model"], OURS.get(result["model_name"], ""))]
+    rows += [Row(name, "compared", figures, OURS.get(name, "")) for name, figures in result["compared"].items()]
     rows += [Row(name, "baseline", figures) for name, figures in result["baselines"].items()]
     rows += [
         Row(row["method"], "published", row["figures"], row["supervision"], row["source"])

@@ -242,8 +242,9 @@ def _load_intact(name: str, weights: Path | None, truncation: float) -> Generato
                 f"Both the generator file {name} and the weights {weights} were given: leave out one of them."
             )
         return _read_trained(path, path.stem)
-    near = difflib.get_close_matches(name, GENERATORS, n=1, cutoff=0.0)[0]
-    raise UserError(f"There is no generator and no file {name!r}: did you mean {near!r}?")
+    near = difflib.get_close_matches(name, GENERATORS, n=1, cutoff=0.5)
+    advice = f"did you mean {near[0]!r}?" if near else "saliency-gan generators lists those that there are."
+    raise UserError(f"There is no generator and no file {name!r}: {advice}")
 
 
 def _load_known(name: str, weights: Path | None, truncation: float) -> Generator:

@@ -42,7 +42,10 @@ def check_output_is_one(config: PredictConfig, paths: Sequence[Path]) -> None:
     """
     is_photo = len(paths) == 1 and not is_folder(paths[0]) and paths[0].suffix.lower() not in VIDEO_SUFFIXES
     if len(config.save) != 1 or not is_photo:
-        raise UserError("--output - writes one result of one photo: give one photo, and one kind, as in --save cutout.")
+        raise UserError(
+            "--output - writes one result of one photo, and none of a video: give one photo, and one kind, as in --save"
+            " cutout."
+        )
 
 
 def mark_to_output(path: Path, predictor: PhotoPredictor, background: Background, config: PredictConfig) -> None:

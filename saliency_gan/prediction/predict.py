@@ -115,7 +115,8 @@ def _called(jobs: Sequence[Job], count: int) -> str:
 def _what_videos_lack(config: PredictConfig, kinds: Sequence[str]) -> str:
     lacking = " and ".join(kind for kind in config.save if kind not in kinds)
     if not kinds:
-        return f"Videos cannot be {lacking}, so they fail: give --save map or mask, or a --background, say white."
+        advice = ", or a --background, say white" * ("cutout" in config.save)
+        return f"Videos cannot be {lacking}, so they fail: give --save map or mask{advice}."
     return f"Videos get no {lacking}, but {', '.join(kinds)}: they hold 8 bit and no opacity."
 
 

@@ -28,7 +28,10 @@ from saliency_gan.saliency.predictor import TorchNetwork
 from saliency_gan.storage.files import write_bytes, write_text
 
 OPSET = 17
-BUNDLED_TERMS = "MIT; learned from ImageNet, whose terms are for non-commercial research"
+BUNDLED_TERMS = (
+    "the terms of ImageNet and Flickr8k, which are for non-commercial research; the photos of PACS have no licence;"
+    " Caltech-101 is CC BY 4.0"
+)
 COMPARED_IMAGES = 8
 GENERATED_PICTURES = "weights/biggan-caltech101-64/samples.png"
 

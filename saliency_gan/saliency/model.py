@@ -152,7 +152,9 @@ def load_model(path: Path | None = None) -> SaliencyModel:
     try:
         tensors = safetensors.torch.load_file(path)
     except FileNotFoundError:
-        raise UserError(f"There is no saliency model {path}: give the model.safetensors of train-saliency.") from None
+        raise UserError(
+            f"There is no saliency model {path}: give a folder with a model.safetensors and its config.json."
+        ) from None
     except (safetensors.SafetensorError, OSError, LookupError, AttributeError, TypeError, ValueError) as error:
         raise _not_a_model(path, error) from None
     if not path.with_name("config.json").exists():

@@ -86,6 +86,8 @@ def test_values_come_as_the_stages_hold_them(write):
         ("sede: 1", "pipeline.yaml has a key 'sede' that is no setting: did you mean 'seed'"),
         ("discovery: {}", "pipeline.yaml has a key 'discovery' that is no setting: did you mean 'discover'"),
         ("train_gan: {}", "did you mean 'train-gan'"),
+        ("save: map", "a key 'save' that is no setting: it is a setting of predict, so write it below 'predict:'"),
+        ("zzz: 1", "a key 'zzz' that is no setting: saliency-gan VERB --help lists those of a verb"),
         ("steps: 5", "has a key 'steps' that is no setting"),
         ("masks: {pair: 5}", "pipeline.yaml: masks has a key 'pair' that is no setting: did you mean 'pairs'"),
         ("report: {K: 120}", "report has a key 'K'"),

@@ -80,6 +80,7 @@ def test_a_direction_and_a_search_in_the_pipeline_are_left_out_because_a_sweep_n
         (["discover.K=1.5"], "'1.5' is no value"),
         (["discover.deformator=random,coordinat"], r"'coordinat' .*; did you mean coordinate\?"),
         (["discover.batches=3"], r"no setting of discover; did you mean discover\.batch\?"),
+        (["discover.X=3"], r"no setting of discover; saliency-gan discover --help lists them"),
         (["discover.lamda=3"], r"did you mean discover\.lambda\?"),
         (["K=16,32"], r"did you mean discover\.K\?"),
         (["masks.pairs=1"], "no setting of discover"),

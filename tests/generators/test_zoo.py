@@ -72,6 +72,8 @@ def test_a_folder_counts_as_the_generator_file_in_it(tmp_path):
 def test_unknown_names_are_answered_with_the_nearest(name, near):
     with pytest.raises(UserError, match=f"no generator and no file '{name}': did you mean '{near}'"):
         load_generator(name)
+    with pytest.raises(UserError, match="no generator and no file 'foo': saliency-gan generators lists those"):
+        load_generator("foo")
 
 
 def test_a_missing_file_is_named(tmp_path):
