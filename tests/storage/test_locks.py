@@ -77,6 +77,7 @@ def test_a_lock_is_never_opened_through_a_link(tmp_path: Path, theirs: str) -> N
     assert [path.name for path in tmp_path.iterdir() if path.name == "theirs"] == ["theirs"] * (theirs == "file")
 
 
+@pytest.mark.slow
 def test_the_saliency_model_needs_nothing_of_posix() -> None:
     without = "import sys; sys.modules['fcntl'] = sys.modules['resource'] = None"
     use = "import saliency_gan; saliency_gan.load_saliency_model(device='cpu')"

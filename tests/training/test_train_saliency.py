@@ -68,7 +68,9 @@ def test_discs_are_learnt(trained: Path) -> None:
     assert read_image(folder / "preview.png").shape == (3 * 34 - 2, 16 * 34 - 2, 3)
 
 
-@pytest.mark.parametrize(("error", "kept"), [(KeyboardInterrupt(), 3), (SystemExit("killed"), 2)])
+@pytest.mark.parametrize(
+    ("error", "kept"), [(KeyboardInterrupt(), 3), pytest.param(SystemExit("killed"), 2, marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(
     config: TrainSaliencyConfig, monkeypatch: pytest.MonkeyPatch, error: BaseException, kept: int
 ) -> None:
