@@ -27,5 +27,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     if name == "__version__":
-        return import_module("importlib.metadata").version("saliency-gan")
+        from importlib.metadata import version
+
+        return version("saliency-gan")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,6 +20,10 @@ from saliency_gan.evaluation.baselines import BASELINES, Image
 from saliency_gan.evaluation.metrics import ImageScores, Map, score_image
 
 Scores = dict[str, ImageScores]
+IMAGES_WAITING = 8
+"""Images that may wait for each process."""
+PIXELS_WAITING = 25_000_000
+"""Pixels of their masks that may wait for each process. Each of them takes about eight bytes."""
 
 
 def score_maps(
@@ -47,10 +51,6 @@ def fit(saliency: Map, size: tuple[int, ...]) -> Map:
     return resized if resized.dtype == np.uint8 else np.clip(resized, 0, 1)  # type: ignore[return-value]
 
 
-PIXELS_WAITING = 25_000_000
-"""Pixels of masks that may wait for each process. Each of them takes about eight bytes."""
-
-
 class ScoringPool:
     """Runs `score_maps` in order. Use it as a context manager.
 
@@ -60,7 +60,7 @@ class ScoringPool:
 
     def __init__(self, workers: int) -> None:
         self._waiting: deque[tuple[int, Future[Scores]]] = deque()
-        self._most_waiting, self._most_pixels = 8 * max(1, workers), PIXELS_WAITING * max(1, workers)
+        self._most_images, self._most_pixels = (most * max(1, workers) for most in (IMAGES_WAITING, PIXELS_WAITING))
         self._executor: Executor = (
             ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
             if workers
@@ -76,10 +76,10 @@ class ScoringPool:
     def submit(
         self, maps: Mapping[str, Map], truth: NDArray[np.bool_], photo: Image | None, baselines: bool
     ) -> Iterator[Scores]:
-        """Queues one image. If the queue is too long, yields the oldest results."""
+        """Queues one image. If too many images or pixels wait, yields the oldest results."""
         future = self._executor.submit(score_maps, maps, truth, photo if baselines else None, baselines)
         self._waiting.append((truth.size, future))
-        while len(self._waiting) > self._most_waiting or self._pixels() > self._most_pixels:
+        while len(self._waiting) > self._most_images or self._pixels() > self._most_pixels:
             yield self._next()
 
     def finish(self) -> Iterator[Scores]:

@@ -182,5 +182,5 @@ def _moments(features: Features) -> tuple[Features, Features]:
 
 def _distances(ones: Features, others: Features) -> Features:
     """Returns the Euclidean distance of each of `ones` [N, d] from each of `others` [M, d], as [N, M]."""
-    product = "use_mm_for_euclid_dist"  # much faster; in double precision the rounding is below what matters here
-    return torch.cdist(torch.from_numpy(ones), torch.from_numpy(others), compute_mode=product).numpy()
+    mode = "use_mm_for_euclid_dist"  # much faster; in double precision the rounding is below what matters here
+    return torch.cdist(torch.from_numpy(ones), torch.from_numpy(others), compute_mode=mode).numpy()

@@ -16,7 +16,7 @@ from saliency_gan.compute.processes import cores, end_with_parent
 from saliency_gan.errors import StageError
 
 HANDLED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals of Ctrl-C, of the end of a job, and of a closed terminal, which Windows has not."""
+"""Signals of Ctrl-C, of the end of a job, and of a closed terminal; Windows has no SIGHUP."""
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -105,7 +105,7 @@ def _interrupts_wait() -> Iterator[None]:
     received: list[int] = []
     handlers = {number: handler for number in HANDLED if callable(handler := signal.getsignal(number))}
     for number in handlers:
-        signal.signal(number, lambda number, _: received.append(number))
+        signal.signal(number, lambda late, _: received.append(late))
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
         yield
